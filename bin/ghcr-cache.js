@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// The one file that an old Node must be able to read: it refuses politely before anything newer is
+// loaded. From a checkout it runs the sources as they are; from the published package, dist/.
+import { existsSync } from 'node:fs';
+
+if (Number.parseInt(process.versions.node, 10) < 24) {
+  console.error(
+    `ghcr-cache needs Node 24 or newer, and this is ${process.version} (${process.execPath}). ` +
+      'In a checkout use npm (npm start, npm run -s cli -- COMMAND): it brings its own Node.',
+  );
+  process.exit(1);
+}
+
+const source = new URL('../src/cli/main.ts', import.meta.url);
+const { main } = await import(
+  existsSync(source) ? source.href : new URL('../dist/cli/main.js', import.meta.url).href
+);
+await main(process.argv.slice(2));

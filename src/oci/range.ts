@@ -1,0 +1,68 @@
+// Range requests (RFC 9110, section 14), for a representation whose size is known.
+
+/** Bytes from `start` up to, and not with, `end`. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** More ranges than this in one request cost more than they can be worth, and are a known attack. */
+const SPANS_LIMIT = 64;
+
+/**
+ * The spans that a `Range` header asks of `size` bytes, in the order asked for; ones that cannot be
+ * satisfied are left out as the RFC says.
+ * - `undefined`: no header, or one that must be ignored (another unit, not a range, too many ranges, or
+ *   ranges that together ask for more than the whole): answer 200 with everything.
+ * - an empty list: nothing can be satisfied: answer 416.
+ */
+export function parseRange(header: string | undefined, size: number): Span[] | undefined {
+  if (header === undefined) return undefined;
+  const equals = header.indexOf('=');
+  if (equals < 0 || header.slice(0, equals).trim().toLowerCase() !== 'bytes') return undefined;
+  const parts = header.slice(equals + 1).split(',', SPANS_LIMIT + 1);
+  if (parts.length > SPANS_LIMIT) return undefined;
+
+  const spans: Span[] = [];
+  let total = 0;
+  for (const part of parts) {
+    const dash = part.indexOf('-');
+    if (dash < 0) return undefined;
+    const first = parsePosition(part.slice(0, dash).trim());
+    const last = parsePosition(part.slice(dash + 1).trim());
+    if (Number.isNaN(first) || Number.isNaN(last)) return undefined;
+
+    let span: Span;
+    if (first === undefined) {
+      if (last === undefined) return undefined;
+      span = { start: Math.max(0, size - last), end: size };
+    } else {
+      if (last !== undefined && last < first) return undefined;
+      span = { start: first, end: last === undefined ? size : Math.min(last + 1, size) };
+    }
+    if (span.start >= span.end) continue;
+    spans.push(span);
+    total += span.end - span.start;
+  }
+  return total > size ? undefined : spans;
+}
+
+/** A position, undefined when left out, NaN when it is no number. Sizes beyond 2^53 are clipped, harmlessly. */
+function parsePosition(text: string): number | undefined {
+  if (text === '') return undefined;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c < 0x30 || c > 0x39) return Number.NaN;
+  }
+  return Math.min(Number(text), Number.MAX_SAFE_INTEGER - 1);
+}
+
+/** What a `Content-Range: bytes first-last/size` answer header says; undefined when malformed. */
+export function parseContentRange(
+  header: string | undefined,
+): { start: number; end: number; size: number | undefined } | undefined {
+  const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(header ?? '');
+  if (!match) return undefined;
+  const [, first, last, size] = match;
+  return { start: Number(first), end: Number(last) + 1, size: size === '*' ? undefined : Number(size) };
+}

@@ -1,0 +1,49 @@
+// Repository names, tags and references, as the OCI distribution spec spells them.
+import { type Digest, parseDigest } from './digest.ts';
+
+/** A repository of one upstream. `name` is the OCI name only: `owner/image`, never `ghcr.io/owner/image`. */
+export interface Repository {
+  readonly upstream: string;
+  readonly name: string;
+}
+
+/** What a manifest is asked for by: a tag, which may move, or a digest, which cannot. */
+export type Reference =
+  | { readonly tag: string; readonly digest?: undefined }
+  | { readonly digest: Digest; readonly tag?: undefined };
+
+// Anchored, linear, and only reached by input whose length is bounded.
+const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+const NAME_LIMIT = 255;
+
+/** Whether `name` follows the `<name>` grammar, at 255 characters at most as other registries hold it. */
+export function isName(name: string): boolean {
+  return name.length <= NAME_LIMIT && NAME.test(name);
+}
+
+export function isTag(tag: string): boolean {
+  return TAG.test(tag);
+}
+
+/** A digest if there is a colon in it (no tag may have one), else a tag; undefined when it is neither. */
+export function parseReference(text: string): Reference | undefined {
+  if (text.includes(':')) {
+    const digest = parseDigest(text);
+    return digest && { digest };
+  }
+  return isTag(text) ? { tag: text } : undefined;
+}
+
+/** How a person writes it: `ghcr.io/owner/image:tag` or `ghcr.io/owner/image@sha256:…`. */
+export function imageName(repository: Repository, reference?: Reference): string {
+  const name = `${repository.upstream}/${repository.name}`;
+  if (reference === undefined) return name;
+  return reference.tag === undefined ? `${name}@${reference.digest}` : `${name}:${reference.tag}`;
+}
+
+/** The first component of the name, which credentials are matched by. */
+export function ownerOf(repository: Repository): string {
+  const slash = repository.name.indexOf('/');
+  return slash < 0 ? repository.name : repository.name.slice(0, slash);
+}

@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'MANIFEST_TOO_LARGE'
   | 'UPSTREAM_UNAVAILABLE'
   | 'UPSTREAM_TIMEOUT'
+  | 'UPSTREAM_INVALID'
   | 'UNAVAILABLE';
 
 export interface ErrorOptions {

@@ -1,0 +1,72 @@
+// The contract of content: immutable bytes under their digest, and ingests, which are content on its way
+// in. It says nothing of disks, so that an object store can stand behind it.
+//
+// Every implementation guarantees:
+// - content is visible only after commit, whole, under the digest of its bytes, and after a crash too;
+// - an ingest can be read while it grows, and by readers that were there before commit also after it;
+// - remove() does not disturb who is reading.
+import type { Algorithm, Digest } from '../oci/digest.ts';
+
+/** Bytes that can be read from any position. */
+export interface Source {
+  readonly sizeBytes: number;
+  /**
+   * Fills the front of `into` with bytes from `position` on; resolves to how many, at least 1 unless
+   * `position` is the end. It may wait for bytes that are still to come. `into` is the reader's own until then.
+   */
+  read(into: Uint8Array, position: number): Promise<number>;
+  /** Must be called once, when no read is wanted any more. */
+  close(): void;
+}
+
+export interface OpenContent extends Source {
+  /**
+   * Whether the bytes are known to hash to their digest since they last changed. `true` for what this
+   * process has hashed; else a promise, of a hashing that is under way and shared by all who have it open.
+   */
+  readonly verified: true | Promise<boolean>;
+}
+
+/** Content on its way in. Exactly one of commit and abort ends it. */
+export interface Ingest {
+  /** Bytes that can be read back. */
+  readonly writtenBytes: number;
+  /** Called whenever `writtenBytes` has grown. */
+  onWritten: () => void;
+  /**
+   * Takes the next bytes, which must not be changed afterwards. A promise comes back only when the writer
+   * must wait before it hands in more. Throws StorageFailure (then or later) when they cannot be stored.
+   */
+  write(bytes: Uint8Array): Promise<void> | undefined;
+  /** Waits for all that was handed in, and says what it hashes to. No write after it. */
+  finish(): Promise<Digest>;
+  /** A reader of what was written so far and will be. Its reads must stay below `writtenBytes`. */
+  reader(): Pick<Source, 'read' | 'close'>;
+  /** Makes it content, for good, under `digest`, which finish() has given. */
+  commit(digest: Digest): Promise<void>;
+  /** Forgets it; readers may go on. Never throws. */
+  abort(): Promise<void>;
+}
+
+export interface Content {
+  /** The content, or undefined when it is not here. */
+  open(digest: Digest): Promise<OpenContent | undefined>;
+  /** Its size in bytes, or undefined when it is not here. */
+  sizeOf(digest: Digest): Promise<number | undefined>;
+  ingest(algorithm: Algorithm): Promise<Ingest>;
+  remove(digest: Digest): Promise<void>;
+  /** All that is here; what comes or goes meanwhile may or may not be named. */
+  list(): AsyncIterable<{ digest: Digest; sizeBytes: number }>;
+  /** Bytes that can still be stored; Infinity where that has no meaning. */
+  freeBytes(): Promise<number>;
+  /** Whether content can be stored now; rejects with the reason when it cannot. */
+  check(): Promise<void>;
+}
+
+/** There is no room for these bytes, or no working disk: a pull goes on without storing them. */
+export class StorageFailure extends Error {
+  constructor(message: string, options?: { cause: unknown }) {
+    super(message, options);
+    this.name = 'StorageFailure';
+  }
+}

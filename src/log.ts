@@ -1,0 +1,8 @@
+// What the rooms may log with; pino satisfies it. Fields first, then a sentence. Never a credential.
+
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}

@@ -1,0 +1,66 @@
+// The contract of metadata: what is known about content, beside the content itself. Repositories, the
+// links that let them serve content, tags with the time they were last confirmed, and when content was
+// last pulled. It says nothing of SQL dialects or files, so that one PostgreSQL can serve many replicas.
+//
+// Every implementation guarantees:
+// - each call is atomic: a reader sees all of it or nothing;
+// - a link exists only for content that is recorded, and goes when that is dropped;
+// - all of it can be lost: links and tags come back as upstreams confirm them.
+import type { Digest } from '../oci/digest.ts';
+import type { Repository } from '../oci/reference.ts';
+
+export interface ContentRow {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** What a repository serves under a digest as a manifest. */
+export interface ManifestRow extends ContentRow {
+  readonly mediaType: string;
+}
+
+export interface TagRow {
+  readonly digest: Digest;
+  /** When the upstream last said so, in milliseconds since the epoch. */
+  readonly checkedAtMs: number;
+}
+
+export interface TagListRow {
+  /** In lexical order of their bytes. */
+  readonly tags: readonly string[];
+  readonly checkedAtMs: number;
+}
+
+export interface Metadata {
+  /** The content if this repository may serve it as a blob. */
+  findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined>;
+  /** The content if this repository may serve it as a manifest. */
+  findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined>;
+  /** Records the content, if it is new, and the right of these repositories to serve it as a blob. */
+  linkBlob(repositories: readonly Repository[], content: ContentRow): Promise<void>;
+  /** The same for a manifest; with `tag`, the tag points to it, confirmed now, in the same transaction. */
+  linkManifest(repository: Repository, manifest: ManifestRow, tag?: string): Promise<void>;
+
+  findTag(repository: Repository, tag: string): Promise<TagRow | undefined>;
+  /** The upstream has just confirmed that the tag still points where it did. */
+  confirmTag(repository: Repository, tag: string): Promise<void>;
+  forgetTag(repository: Repository, tag: string): Promise<void>;
+  /** Tags that are known because they were pulled, in lexical order of their bytes. */
+  pulledTags(repository: Repository): Promise<string[]>;
+  /** The upstream's whole list of tags, as last heard. */
+  findTagList(repository: Repository): Promise<TagListRow | undefined>;
+  saveTagList(repository: Repository, tags: readonly string[]): Promise<void>;
+
+  /** Content was pulled. Kept in memory and written from time to time, many at once. */
+  touch(digest: Digest): void;
+  /** Forgets the content and all links to it. */
+  drop(digest: Digest): Promise<void>;
+  /** The content that was pulled longest ago and that none of these repositories links, oldest first. */
+  coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
+  totalBytes(): Promise<number>;
+
+  /** Whether it can be read and written now; rejects with the reason when it cannot. */
+  check(): Promise<void>;
+  /** Writes what is pending and lets go. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,300 @@
+// Metadata in SQLite: WAL, STRICT tables, statements prepared once. A file that turns out to be damaged is
+// moved aside and started anew, when it is opened or in the middle of work: content is what must not be
+// lost, and all that is in here comes back from it and from the upstreams.
+//
+// Durability: synchronous=NORMAL. A power cut can lose the last transactions but never mixes them up; what
+// is lost are links, which the next pull confirms again.
+import { existsSync, renameSync, statSync } from 'node:fs';
+import Database from 'better-sqlite3';
+import type { Clock } from '../clock.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Repository } from '../oci/reference.ts';
+import type { ContentRow, ManifestRow, Metadata, TagListRow, TagRow } from './metadata.ts';
+import { migrations } from './migrations.ts';
+
+/** Pulls are written down this often, or when so many have come together. */
+const TOUCH_INTERVAL_MS = 5_000;
+const TOUCH_LIMIT = 10_000;
+const ADOPTED_AT_ONCE = 1_000;
+/** A file up to this size is checked through when it is opened; it takes a fraction of a second. */
+const CHECKED_AT_OPEN_BYTES = 32 * 1024 * 1024;
+
+export interface SqliteOptions {
+  readonly clock: Clock;
+  /** All content there is: an empty store is filled from it. */
+  readonly content: () => AsyncIterable<ContentRow>;
+  /** A damaged file was moved to `movedTo` and a new one is in its place. */
+  readonly onDamaged: (movedTo: string, reason: string) => void;
+}
+
+export class SqliteMetadata implements Metadata {
+  readonly #path: string;
+  readonly #options: SqliteOptions;
+  #open: OpenDatabase;
+  readonly #touched = new Map<Digest, number>();
+  #touchTimer: NodeJS.Timeout | undefined;
+
+  private constructor(path: string, options: SqliteOptions) {
+    this.#path = path;
+    this.#options = options;
+    try {
+      this.#open = openDatabase(path);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#open = this.#startAnew(error);
+    }
+  }
+
+  /** Opens the file, making it if need be. Throws when it cannot be used and is not merely damaged. */
+  static async open(path: string, options: SqliteOptions): Promise<SqliteMetadata> {
+    const metadata = new SqliteMetadata(path, options);
+    if (metadata.#open.isNew) await metadata.#adoptAll();
+    return metadata;
+  }
+
+  async findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined> {
+    return this.#run(
+      sql => sql.findLink.get(repository.upstream, repository.name, digest, 'blob') as ContentRow,
+    );
+  }
+
+  async findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined> {
+    return this.#run(
+      sql => sql.findLink.get(repository.upstream, repository.name, digest, 'manifest') as ManifestRow,
+    );
+  }
+
+  async linkBlob(repositories: readonly Repository[], content: ContentRow): Promise<void> {
+    this.#transaction(sql => {
+      sql.putContent.run(content.digest, content.sizeBytes, this.#options.clock.now());
+      for (const repository of repositories) {
+        sql.putLink.run(repositoryId(sql, repository), content.digest, 'blob', '');
+      }
+    });
+  }
+
+  async linkManifest(repository: Repository, manifest: ManifestRow, tag?: string): Promise<void> {
+    this.#transaction(sql => {
+      const now = this.#options.clock.now();
+      const id = repositoryId(sql, repository);
+      sql.putContent.run(manifest.digest, manifest.sizeBytes, now);
+      sql.putLink.run(id, manifest.digest, 'manifest', manifest.mediaType);
+      if (tag !== undefined) sql.putTag.run(id, tag, manifest.digest, now);
+    });
+  }
+
+  async findTag(repository: Repository, tag: string): Promise<TagRow | undefined> {
+    return this.#run(sql => sql.findTag.get(repository.upstream, repository.name, tag) as TagRow);
+  }
+
+  async confirmTag(repository: Repository, tag: string): Promise<void> {
+    this.#run(sql =>
+      sql.confirmTag.run(this.#options.clock.now(), repository.upstream, repository.name, tag),
+    );
+  }
+
+  async forgetTag(repository: Repository, tag: string): Promise<void> {
+    this.#run(sql => sql.forgetTag.run(repository.upstream, repository.name, tag));
+  }
+
+  async pulledTags(repository: Repository): Promise<string[]> {
+    return this.#run(sql => sql.pulledTags.pluck().all(repository.upstream, repository.name) as string[]);
+  }
+
+  async findTagList(repository: Repository): Promise<TagListRow | undefined> {
+    const row = this.#run(sql => sql.findTagList.get(repository.upstream, repository.name)) as
+      | { tags: string; checkedAtMs: number }
+      | undefined;
+    return row && { tags: JSON.parse(row.tags), checkedAtMs: row.checkedAtMs };
+  }
+
+  async saveTagList(repository: Repository, tags: readonly string[]): Promise<void> {
+    this.#transaction(sql => {
+      sql.putTagList.run(repositoryId(sql, repository), JSON.stringify(tags), this.#options.clock.now());
+    });
+  }
+
+  touch(digest: Digest): void {
+    this.#touched.set(digest, this.#options.clock.now());
+    if (this.#touched.size >= TOUCH_LIMIT) this.#writeTouches();
+    else this.#touchTimer ??= setTimeout(() => this.#writeTouches(), TOUCH_INTERVAL_MS).unref();
+  }
+
+  async drop(digest: Digest): Promise<void> {
+    this.#touched.delete(digest);
+    this.#run(sql => sql.drop.run(digest));
+  }
+
+  async coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]> {
+    this.#writeTouches();
+    const excepted = JSON.stringify(except.map(({ upstream, name }) => `${upstream}/${name}`));
+    return this.#run(sql => sql.coldest.all(excepted, limit) as ContentRow[]);
+  }
+
+  async totalBytes(): Promise<number> {
+    return this.#run(sql => sql.totalBytes.pluck().get() as number);
+  }
+
+  async check(): Promise<void> {
+    // A transaction that changes nothing must still take the write lock, which needs a writable file.
+    this.#transaction(() => {});
+  }
+
+  async close(): Promise<void> {
+    this.#writeTouches();
+    this.#open.database.close();
+  }
+
+  #writeTouches(): void {
+    clearTimeout(this.#touchTimer);
+    this.#touchTimer = undefined;
+    if (this.#touched.size === 0) return;
+    this.#transaction(sql => {
+      for (const [digest, at] of this.#touched) sql.touch.run(at, digest);
+    });
+    this.#touched.clear();
+  }
+
+  #transaction(work: (sql: Statements) => void): void {
+    this.#run((sql, database) => database.transaction(() => work(sql)).immediate());
+  }
+
+  /** Every access goes through here: damage that shows now is mended, and the work done on the new file. */
+  #run<T>(work: (sql: Statements, database: Database.Database) => T): T {
+    try {
+      return work(this.#open.sql, this.#open.database);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#open.database.close();
+      this.#open = this.#startAnew(error);
+      // What it misses of the content until then costs a question upstream, no download.
+      void this.#adoptAll().catch(() => {});
+      return work(this.#open.sql, this.#open.database);
+    }
+  }
+
+  /** Records all content that is there, as many rows at a time as make a transaction worthwhile. */
+  async #adoptAll(): Promise<void> {
+    let rows: ContentRow[] = [];
+    const write = () =>
+      this.#transaction(sql => {
+        for (const row of rows) sql.putContent.run(row.digest, row.sizeBytes, this.#options.clock.now());
+        rows = [];
+      });
+    for await (const row of this.#options.content()) if (rows.push(row) === ADOPTED_AT_ONCE) write();
+    write();
+  }
+
+  #startAnew(error: unknown): OpenDatabase {
+    const movedTo = `${this.#path}.damaged-${this.#options.clock.now()}`;
+    for (const suffix of ['', '-wal', '-shm']) {
+      if (existsSync(this.#path + suffix)) renameSync(this.#path + suffix, movedTo + suffix);
+    }
+    const open = openDatabase(this.#path);
+    this.#options.onDamaged(movedTo, (error as Error).message);
+    return open;
+  }
+}
+
+interface OpenDatabase {
+  /** Whether the file held nothing. */
+  readonly isNew: boolean;
+  readonly database: Database.Database;
+  readonly sql: Statements;
+}
+
+type Statements = ReturnType<typeof prepare>;
+
+function openDatabase(path: string): OpenDatabase {
+  const database = new Database(path, { timeout: 5_000 });
+  try {
+    database.pragma('journal_mode = WAL');
+    database.pragma('synchronous = NORMAL');
+    database.pragma('foreign_keys = ON');
+    if (statSync(path).size <= CHECKED_AT_OPEN_BYTES) {
+      const verdict = database.pragma('quick_check(1)', { simple: true });
+      if (verdict !== 'ok') throw new Database.SqliteError(String(verdict), 'SQLITE_CORRUPT');
+    }
+    const isNew = migrate(database, path);
+    return { isNew, database, sql: prepare(database) };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** Brings the schema up to date; tells whether there was none. */
+function migrate(database: Database.Database, path: string): boolean {
+  const version = database.pragma('user_version', { simple: true }) as number;
+  if (version > migrations.length) {
+    throw new Error(
+      `${path} was written by a newer ghcr-cache (schema ${version}, this one knows ${migrations.length}): ` +
+        'start that version, or move the file away to have it rebuilt',
+    );
+  }
+  for (const [i, step] of migrations.entries()) {
+    if (i < version) continue;
+    database.transaction(() => {
+      database.exec(step);
+      database.pragma(`user_version = ${i + 1}`);
+    })();
+  }
+  return version === 0;
+}
+
+const OF_REPOSITORY = '(SELECT id FROM repositories WHERE upstream = ? AND name = ?)';
+
+function prepare(database: Database.Database) {
+  const sql = (text: string) => database.prepare(text);
+  return {
+    findLink: sql(
+      `SELECT digest, size_bytes AS sizeBytes, media_type AS mediaType FROM links JOIN content USING (digest)
+       WHERE repository_id = ${OF_REPOSITORY} AND digest = ? AND kind = ?`,
+    ),
+    putContent: sql(
+      `INSERT INTO content (digest, size_bytes, touched_at_ms) VALUES (?, ?, ?)
+       ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes`,
+    ),
+    findRepository: sql('SELECT id FROM repositories WHERE upstream = ? AND name = ?').pluck(),
+    putRepository: sql('INSERT INTO repositories (upstream, name) VALUES (?, ?) RETURNING id').pluck(),
+    putLink: sql(
+      `INSERT INTO links (repository_id, digest, kind, media_type) VALUES (?, ?, ?, ?)
+       ON CONFLICT (repository_id, digest, kind) DO UPDATE SET media_type = excluded.media_type`,
+    ),
+    findTag: sql(
+      `SELECT digest, checked_at_ms AS checkedAtMs FROM tags WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`,
+    ),
+    putTag: sql(
+      'INSERT OR REPLACE INTO tags (repository_id, tag, digest, checked_at_ms) VALUES (?, ?, ?, ?)',
+    ),
+    confirmTag: sql(`UPDATE tags SET checked_at_ms = ? WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`),
+    forgetTag: sql(`DELETE FROM tags WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`),
+    pulledTags: sql(`SELECT tag FROM tags WHERE repository_id = ${OF_REPOSITORY} ORDER BY tag`),
+    findTagList: sql(
+      `SELECT tags, checked_at_ms AS checkedAtMs FROM tag_lists WHERE repository_id = ${OF_REPOSITORY}`,
+    ),
+    putTagList: sql('INSERT OR REPLACE INTO tag_lists (repository_id, tags, checked_at_ms) VALUES (?, ?, ?)'),
+    touch: sql('UPDATE content SET touched_at_ms = ? WHERE digest = ?'),
+    drop: sql('DELETE FROM content WHERE digest = ?'),
+    coldest: sql(
+      `SELECT digest, size_bytes AS sizeBytes FROM content WHERE NOT EXISTS (
+         SELECT 1 FROM links JOIN repositories ON id = repository_id
+         WHERE links.digest = content.digest
+           AND upstream || '/' || name IN (SELECT value FROM json_each(?))
+       ) ORDER BY touched_at_ms LIMIT ?`,
+    ),
+    totalBytes: sql('SELECT coalesce(sum(size_bytes), 0) FROM content'),
+  };
+}
+
+function repositoryId(sql: Statements, repository: Repository): unknown {
+  const { upstream, name } = repository;
+  return sql.findRepository.get(upstream, name) ?? sql.putRepository.get(upstream, name);
+}
+
+function isDamage(error: unknown): boolean {
+  return (
+    error instanceof Database.SqliteError &&
+    (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
+  );
+}

@@ -1,0 +1,122 @@
+// An answer that is no success, read once and turned into what it means. ghcr.io puts some of its meaning
+// into the text: how long to wait after a 429, and whether a 403 is a right that lacks or a rate limit.
+import { type ErrorCode, RegistryError } from '../oci/errors.ts';
+import { type Answer, readAll } from './dial.ts';
+
+export interface Refusal {
+  readonly status: number;
+  /** The upstream's own words, shortened, safe to print. */
+  readonly message: string;
+  readonly challenge: string | undefined;
+  /** Set when the upstream wants to be left alone: for how long. */
+  readonly retryAfterMs: number | undefined;
+}
+
+const BODY_LIMIT_BYTES = 64 * 1024;
+const MESSAGE_LIMIT = 300;
+/** What GitHub's documentation asks for when it names no time. */
+const UNNAMED_WAIT_MS = 60_000;
+/** No upstream can silence us for longer than this by one answer. */
+const LONGEST_WAIT_MS = 3_600_000;
+
+/** `secrets` are taken out of what the upstream says: one that echoes our request must not make us tell. */
+export async function readRefusal(
+  answer: Answer,
+  nowMs: number,
+  secrets: readonly string[],
+): Promise<Refusal> {
+  const text = (await readAll(answer, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
+  let message = wordsOf(text, answer.header('content-type'));
+  for (const secret of secrets) message = message.replaceAll(secret, '***');
+  message = message.slice(0, MESSAGE_LIMIT);
+  const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(message));
+  return {
+    status: answer.status,
+    message,
+    challenge: answer.header('www-authenticate'),
+    retryAfterMs: limited ? waitOf(answer.header('retry-after'), message, nowMs) : undefined,
+  };
+}
+
+/** The error of a status that no caller knows better. `what` is the image, as a person writes it. */
+export function refusalError(refusal: Refusal, what: string, notThere: ErrorCode): RegistryError {
+  const said = refusal.message === '' ? `${refusal.status}` : `${refusal.status} "${refusal.message}"`;
+  const host = what.slice(0, what.indexOf('/'));
+  if (refusal.retryAfterMs !== undefined) {
+    return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
+      retryAfterMs: refusal.retryAfterMs,
+    });
+  }
+  switch (refusal.status) {
+    case 401:
+      return new RegistryError('UNAUTHORIZED', `${host} refuses ${what}: ${said}`);
+    case 403:
+      return new RegistryError('DENIED', `${host} refuses ${what}: ${said}`);
+    case 404:
+      return new RegistryError(notThere, `${what} is not there, says ${host}: ${said}`);
+    case 408:
+    case 500:
+    case 502:
+    case 503:
+    case 504:
+      return new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot serve ${what} now: ${said}`);
+    default:
+      return new RegistryError('UPSTREAM_INVALID', `${host} answers a request for ${what} with ${said}`);
+  }
+}
+
+/** The messages of an OCI error body; for anything else, what kind of thing it is. */
+function wordsOf(text: string, contentType: string | undefined): string {
+  let words: string;
+  try {
+    const { errors } = JSON.parse(text) as { errors: { code?: unknown; message?: unknown }[] };
+    words = errors.map(({ code, message }) => [code, message].filter(Boolean).join(': ')).join('; ');
+  } catch {
+    // A page or a document says nothing that belongs into a sentence, a short text may.
+    words = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
+  }
+  return (
+    words
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is the point
+      .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
+      .trim()
+  );
+}
+
+function waitOf(header: string | undefined, message: string, nowMs: number): number {
+  const ms = retryAfterMs(header, nowMs) ?? goDurationMs(/retry-after:\s*([0-9a-zµμ.]+)/i.exec(message)?.[1]);
+  return Math.min(ms ?? UNNAMED_WAIT_MS, LONGEST_WAIT_MS);
+}
+
+/** RFC 9110, section 10.2.3: seconds, or a date. */
+export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined;
+  if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1000;
+  const date = Date.parse(header);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
+}
+
+const GO_UNITS_MS: Record<string, number> = {
+  ns: 1e-6,
+  us: 1e-3,
+  µs: 1e-3, // U+00B5
+  μs: 1e-3, // U+03BC
+  ms: 1,
+  s: 1e3,
+  m: 60e3,
+  h: 3600e3,
+};
+
+/** A duration as Go prints it, such as `880.092µs` or `1m30s`, in milliseconds; undefined when it is none. */
+export function goDurationMs(text: string | undefined): number | undefined {
+  if (text === undefined || text === '') return undefined;
+  let total = 0;
+  let rest = text;
+  while (rest !== '') {
+    const match = /^(\d{1,12}(?:\.\d{0,9})?)(ns|us|µs|μs|ms|s|m|h)/.exec(rest);
+    if (!match) return undefined;
+    total += Number(match[1]) * (GO_UNITS_MS[match[2] ?? ''] ?? 0);
+    rest = rest.slice(match[0].length);
+  }
+  return total;
+}

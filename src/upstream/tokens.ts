@@ -1,0 +1,251 @@
+// What to send as Authorization: the challenge of the registry, our credentials, and the tokens that its
+// realm gave for them, kept per repository until they expire.
+//
+// Guarantees: a credential goes to the upstream itself or to its pinned realm and nowhere else; one
+// exchange at a time for a repository; no secret is in any error or log line. When the realm refuses our
+// credential the anonymous token is tried, since a stale credential breaks even the pull of public images.
+// Follows the Docker token specification (GET variant); ghcr.io has no other.
+import type { Clock } from '../clock.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { imageName, ownerOf, type Repository } from '../oci/reference.ts';
+import { type Challenge, parseChallenge } from './challenge.ts';
+import { type Answer, type Dialer, readAll } from './dial.ts';
+import { type Refusal, readRefusal, refusalError } from './refusal.ts';
+
+/** A user name and a secret for some owners. */
+export interface Credential {
+  readonly name: string;
+  /** Whether it is for repositories of this owner. */
+  matches(owner: string): boolean;
+  /** May change between calls, as secrets are rotated. */
+  read(): Promise<{ username: string; secret: string }>;
+}
+
+/** What to send with the requests for one repository. */
+export interface Grant {
+  readonly authorization: string | undefined;
+  /** The credential behind it; undefined: anonymous. */
+  readonly credential: string | undefined;
+  /** A credential that was refused before this anonymous grant was got. */
+  readonly refused: string | undefined;
+  /** Texts that no answer may make us repeat. */
+  readonly secrets: readonly string[];
+  /** Whether the registry has taken it: if it then refuses it, it has expired. Set by the client. */
+  proven: boolean;
+}
+
+export interface TokensOptions {
+  readonly url: URL;
+  /** `host` or `host:port` of realms other than the upstream's own. */
+  readonly realms: readonly string[];
+  readonly credentials: readonly Credential[];
+  readonly dialer: Dialer;
+  readonly clock: Clock;
+  readonly onRefused: (credential: string, message: string) => void;
+}
+
+/** What the token specification says to assume when the answer does not tell. */
+const DEFAULT_LIFE_MS = 60_000;
+const LONGEST_LIFE_MS = 3_600_000;
+/** A token is given up a little before its end, for the way to the registry takes time too. */
+const USABLE_SHARE = 0.9;
+/** How long a credential that was refused for a repository is not tried again. */
+const REFUSED_MS = 60_000;
+const KEPT_LIMIT = 10_000;
+const ANSWER_LIMIT_BYTES = 128 * 1024;
+
+const NOTHING: Grant = {
+  authorization: undefined,
+  credential: undefined,
+  refused: undefined,
+  secrets: [],
+  proven: false,
+};
+
+export class Tokens {
+  readonly #options: TokensOptions;
+  #challenge: Challenge | undefined;
+  readonly #kept = new Map<string, { grant: Grant; usableUntilMs: number }>();
+  readonly #asking = new Map<string, Promise<Grant>>();
+
+  constructor(options: TokensOptions) {
+    this.#options = options;
+  }
+
+  /** Takes note of a challenge. False when there is none to follow; throws when its realm is not to be trusted. */
+  learn(header: string | undefined): boolean {
+    const challenge = parseChallenge(header);
+    if (challenge === undefined) return false;
+    if (challenge.scheme === 'bearer') this.#trustedRealm(challenge.realm);
+    this.#challenge = challenge;
+    return true;
+  }
+
+  /** The grant for pulling from this repository; nothing until a challenge was learnt. */
+  async grant(repository: Repository): Promise<Grant> {
+    return this.#shared(repository.name, async () => {
+      const credential = this.#options.credentials.find(({ matches }) => matches(ownerOf(repository)));
+      if (credential === undefined) return this.#anonymous(repository, undefined);
+      const { username, secret } = await credential.read();
+      const basic = Buffer.from(`${username}:${secret}`).toString('base64');
+      const secrets = [secret, basic];
+      const authorization = `Basic ${basic}`;
+      if (this.#challenge?.scheme === 'basic') {
+        const grant = {
+          authorization,
+          credential: credential.name,
+          refused: undefined,
+          secrets,
+          proven: false,
+        };
+        return { grant, lifeMs: DEFAULT_LIFE_MS };
+      }
+      const answer = await this.#exchange(repository, authorization, secrets);
+      if ('token' in answer) return kept(answer, credential.name, undefined, secrets);
+      if (!isRightsProblem(answer.refusal))
+        throw refusalError(answer.refusal, imageName(repository), 'NAME_UNKNOWN');
+      this.#options.onRefused(
+        credential.name,
+        refusalError(answer.refusal, imageName(repository), 'NAME_UNKNOWN').message,
+      );
+      return this.#anonymous(repository, credential.name);
+    });
+  }
+
+  /** The grant of somebody without a credential, after the one with ours was refused by the registry. */
+  async withoutCredential(repository: Repository, refused: string): Promise<Grant> {
+    return this.#shared(`${repository.name} anonymous`, () => this.#anonymous(repository, refused));
+  }
+
+  /** The registry no longer takes this grant. */
+  drop(repository: Repository, grant: Grant): void {
+    if (this.#kept.get(repository.name)?.grant === grant) this.#kept.delete(repository.name);
+  }
+
+  /** From now on, for a while, this repository is asked as nobody: it works, and our credential does not. */
+  prefer(repository: Repository, grant: Grant): void {
+    this.#keep(repository.name, grant, REFUSED_MS);
+  }
+
+  async #shared(key: string, make: () => Promise<{ grant: Grant; lifeMs: number }>): Promise<Grant> {
+    if (this.#challenge === undefined) return NOTHING;
+    const known = this.#kept.get(key);
+    if (known !== undefined && this.#options.clock.now() < known.usableUntilMs) return known.grant;
+    let asking = this.#asking.get(key);
+    if (asking === undefined) {
+      asking = make()
+        .then(({ grant, lifeMs }) => {
+          this.#keep(key, grant, lifeMs);
+          return grant;
+        })
+        .finally(() => this.#asking.delete(key));
+      this.#asking.set(key, asking);
+    }
+    return asking;
+  }
+
+  #keep(key: string, grant: Grant, lifeMs: number): void {
+    this.#kept.delete(key);
+    this.#kept.set(key, { grant, usableUntilMs: this.#options.clock.now() + lifeMs * USABLE_SHARE });
+    const oldest = this.#kept.keys().next().value;
+    if (this.#kept.size > KEPT_LIMIT && oldest !== undefined) this.#kept.delete(oldest);
+  }
+
+  async #anonymous(
+    repository: Repository,
+    refused: string | undefined,
+  ): Promise<{ grant: Grant; lifeMs: number }> {
+    if (this.#challenge?.scheme === 'basic')
+      return { grant: { ...NOTHING, refused }, lifeMs: DEFAULT_LIFE_MS };
+    const answer = await this.#exchange(repository, undefined, []);
+    if ('token' in answer) return kept(answer, undefined, refused, []);
+    throw refusedError(answer.refusal, repository, refused);
+  }
+
+  async #exchange(repository: Repository, authorization: string | undefined, secrets: readonly string[]) {
+    if (this.#challenge?.scheme !== 'bearer') throw new Error('a token is wanted where none is given out');
+    const url = this.#trustedRealm(this.#challenge.realm);
+    if (this.#challenge.service !== undefined) url.searchParams.set('service', this.#challenge.service);
+    // Not the scope of the challenge: ghcr.io puts a placeholder there. Pull alone, because ghcr.io refuses
+    // an anonymous request for more even where pulling is free.
+    url.searchParams.set('scope', `repository:${repository.name}:pull`);
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+    // Redirects are not followed: a realm has no reason to send our credential elsewhere.
+    const answer = await this.#options.dialer.dial({ method: 'GET', url, headers });
+    if (answer.status !== 200) {
+      return { refusal: await readRefusal(answer, this.#options.clock.now(), secrets) };
+    }
+    return parseToken(answer, url);
+  }
+
+  /** The address of a realm that may be told our credentials: the upstream's own host, or one of the config. */
+  #trustedRealm(realm: string): URL {
+    const { url: upstream, realms } = this.#options;
+    const url = URL.parse(realm);
+    const named = url !== null && (realms.includes(url.host) || realms.includes(url.hostname));
+    const secure = url?.protocol === 'https:' || (url?.protocol === 'http:' && upstream.protocol === 'http:');
+    if (url === null || url.username !== '' || !secure || (url.host !== upstream.host && !named)) {
+      const shown = url === null ? 'no valid address' : `${url.protocol}//${url.host}`;
+      throw new RegistryError(
+        'UPSTREAM_INVALID',
+        `${upstream.host} sends us to ${shown} for a token, which is not trusted with our credentials; ` +
+          `if it is right, add its host to realms of this upstream in the config`,
+      );
+    }
+    return url;
+  }
+}
+
+function kept(
+  token: { token: string; lifeMs: number },
+  credential: string | undefined,
+  refused: string | undefined,
+  secrets: readonly string[],
+): { grant: Grant; lifeMs: number } {
+  const authorization = `Bearer ${token.token}`;
+  const grant = { authorization, credential, refused, secrets: [...secrets, token.token], proven: false };
+  return { grant, lifeMs: token.lifeMs };
+}
+
+async function parseToken(answer: Answer, url: URL): Promise<{ token: string; lifeMs: number }> {
+  const body = await readAll(answer, ANSWER_LIMIT_BYTES);
+  let parsed: { token?: unknown; access_token?: unknown; expires_in?: unknown } | null = null;
+  try {
+    parsed = JSON.parse(body?.toString('utf8') ?? '');
+  } catch {
+    // Falls through to the error below.
+  }
+  const token = parsed?.token ?? parsed?.access_token;
+  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+    throw new RegistryError(
+      'UPSTREAM_INVALID',
+      `${url.host} answered our request for a token with something else`,
+    );
+  }
+  const seconds = parsed?.expires_in;
+  const lifeMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : DEFAULT_LIFE_MS;
+  return { token, lifeMs: Math.min(lifeMs, LONGEST_LIFE_MS) };
+}
+
+/** Whether another identity could fare better. */
+export function isRightsProblem(refusal: Refusal): boolean {
+  return (refusal.status === 401 || refusal.status === 403) && refusal.retryAfterMs === undefined;
+}
+
+/** The error of a refusal that says which credential failed, or that there is none, and what to do. */
+export function refusedError(
+  refusal: Refusal,
+  repository: Repository,
+  credential: string | undefined,
+): RegistryError {
+  const error = refusalError(refusal, imageName(repository), 'NAME_UNKNOWN');
+  if (!isRightsProblem(refusal)) return error;
+  const advice =
+    credential === undefined
+      ? `It is private or does not exist, and no credential of the config is for owner "${ownerOf(repository)}": add one`
+      : `Credential "${credential}" was refused, and nobody may pull it without one: ` +
+        `check that it has not expired and that it may read this package (read:packages)`;
+  return new RegistryError(error.code, `${error.message}. ${advice}`, {
+    detail: { credential: credential ?? null },
+  });
+}

@@ -1,0 +1,73 @@
+// The contract of an upstream: a registry that we front, as the pull path sees it. How it is asked
+// (tokens, redirects, retries, breaker) is the business of client.ts and its neighbours.
+//
+// Every verb throws a RegistryError whose message names the image and says what to do:
+// - MANIFEST_UNKNOWN, BLOB_UNKNOWN, NAME_UNKNOWN: the upstream says that it is not there;
+// - UNAUTHORIZED, DENIED: it refuses, with the name of the credential that it refused;
+// - TOOMANYREQUESTS, with retryAfterMs: it wants to be left alone, and is;
+// - UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT: it cannot be asked now;
+// - UPSTREAM_INVALID: it answered, but not as a registry does.
+import type { Digest } from '../oci/digest.ts';
+import { type ErrorCode, RegistryError } from '../oci/errors.ts';
+import type { Reference, Repository } from '../oci/reference.ts';
+
+export interface UpstreamManifest {
+  readonly bytes: Buffer;
+  readonly contentType: string | undefined;
+  /** What the upstream says it is; not yet checked. */
+  readonly digest: Digest | undefined;
+}
+
+/** The answer to "does the tag still point there": unchanged, or what it points to now, if that was said. */
+export type TagAnswer =
+  | { readonly unchanged: true }
+  | { readonly unchanged: false; readonly digest: Digest | undefined };
+
+export interface BlobBody {
+  /** Size of the whole blob, when the upstream said. */
+  readonly sizeBytes: number | undefined;
+  readonly contentType: string | undefined;
+  /** The first byte of `chunks` is this byte of the blob: 0 when a range was asked and not honoured. */
+  readonly start: number;
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+export interface Upstream {
+  readonly name: string;
+  /** Set by the configuration: it is never contacted. */
+  readonly offline: boolean;
+  getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest>;
+  /** One conditional question, without a body. */
+  askTag(repository: Repository, tag: string, known: Digest): Promise<TagAnswer>;
+  /** Whether the repository holds the manifest; throws MANIFEST_UNKNOWN when not. */
+  confirmManifest(repository: Repository, digest: Digest): Promise<void>;
+  /** The size in bytes of a blob that the repository holds; throws BLOB_UNKNOWN when not. */
+  statBlob(repository: Repository, digest: Digest): Promise<number>;
+  /** Whether the repository holds the blob, at the least cost; throws BLOB_UNKNOWN when not. */
+  confirmBlob(repository: Repository, digest: Digest): Promise<void>;
+  /** The bytes of a blob from `start` on. Errors of `chunks` are the network's. */
+  openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody>;
+  /** All tags, in the upstream's order. */
+  listTags(repository: Repository): Promise<string[]>;
+  /** Waits for one of the places for downloads, which are shared out fairly among repositories. */
+  reservePlace(repository: Repository, signal: AbortSignal): Promise<() => void>;
+}
+
+const NOT_THERE: ReadonlySet<ErrorCode> = new Set(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN']);
+const REFUSED: ReadonlySet<ErrorCode> = new Set(['UNAUTHORIZED', 'DENIED']);
+const AWAY: ReadonlySet<ErrorCode> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT']);
+
+/** The upstream was asked and says that there is no such thing. */
+export function isNotThere(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && NOT_THERE.has(error.code);
+}
+
+/** The upstream was asked and does not let us have it. */
+export function isRefused(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && REFUSED.has(error.code);
+}
+
+/** The upstream could not be asked; later it may be. */
+export function isAway(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && AWAY.has(error.code);
+}

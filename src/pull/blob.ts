@@ -1,0 +1,190 @@
+// Pulling a blob. Hit: find link → open content → touch. Miss: join the flight or start it → follow it.
+//
+// Content is served to a repository only through a link of its own. Content that is here through another
+// repository is linked after this one's upstream has said that it holds it too.
+import { type OpenContent, type Source, StorageFailure } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isNotThere, isRefused } from '../upstream/upstream.ts';
+import { openBypass } from './bypass.ts';
+import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
+import { HOLD_BACK_BYTES } from './incoming.ts';
+import { Missing } from './missing.ts';
+import type { Outcome } from './pulled.ts';
+import { Shared } from './shared.ts';
+
+export interface PulledBlob {
+  readonly source: Source;
+  readonly outcome: Outcome;
+}
+
+export class Blobs {
+  readonly #dependencies: FlightDependencies;
+  readonly #flights = new Map<Digest, Flight>();
+  readonly #confirming = new Shared<boolean>();
+  readonly #sizing = new Shared<number>();
+  readonly #missing: Missing;
+
+  constructor(dependencies: FlightDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new Missing(dependencies.clock);
+  }
+
+  /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
+  pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
+    return this.#missing.unlessKnown(imageName(repository, { digest }), async () => {
+      const source = await this.#openLinked(repository, digest);
+      return source === undefined ? this.#miss(repository, digest) : { source, outcome: 'hit' };
+    });
+  }
+
+  /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
+  stat(repository: Repository, digest: Digest): Promise<{ sizeBytes: number; outcome: Outcome }> {
+    const key = imageName(repository, { digest });
+    return this.#missing.unlessKnown(key, async () => {
+      const row = await this.#dependencies.metadata.findBlob(repository, digest);
+      if (row !== undefined) return { sizeBytes: row.sizeBytes, outcome: 'hit' };
+      const flight = this.#flights.get(digest);
+      if (flight?.isComplete && flight.carries(repository)) {
+        await flight.over;
+        return this.stat(repository, digest);
+      }
+      const upstream = this.#dependencies.upstream(repository);
+      const { result, joined } = this.#sizing.run(key, () => upstream.statBlob(repository, digest));
+      return { sizeBytes: await result, outcome: joined ? 'joined' : 'miss' };
+    });
+  }
+
+  async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
+    for (;;) {
+      let flight = this.#flights.get(digest);
+      const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';
+      if (flight === undefined) flight = this.#start(repository, digest);
+      else if (!flight.carries(repository) && !(await this.#board(flight, repository))) {
+        // It is over: what it brought is here, and our own flight finds it.
+        continue;
+      }
+      try {
+        const source = await flight.follow();
+        if (source !== undefined) return { source: this.#sparing(source, repository, digest), outcome };
+      } catch (error) {
+        if (error instanceof StorageFailure) return this.#bypass(repository, digest, error);
+        // The repository through which it flew has no right to it; that says nothing of this one.
+        const theirs = !isSame(flight.repository, repository) && (isNotThere(error) || isRefused(error));
+        if (!theirs) throw error;
+        await flight.over;
+        continue;
+      }
+      const here = await this.#openLinked(repository, digest);
+      if (here !== undefined) return { source: here, outcome: 'revalidated' };
+      await flight.over;
+    }
+  }
+
+  #start(repository: Repository, digest: Digest): Flight {
+    const flight = new Flight(this.#dependencies, repository, digest);
+    this.#flights.set(digest, flight);
+    void flight.over.then(() => this.#flights.delete(digest));
+    return flight;
+  }
+
+  /**
+   * Joins a flight of another repository, once the upstream has said that this one holds the blob too; the
+   * question is shared by all who ask now. False when that cannot be told, or came too late: then the flight is over.
+   */
+  async #board(flight: Flight, repository: Repository): Promise<boolean> {
+    const { digest } = flight;
+    const upstream = this.#dependencies.upstream(repository);
+    const ask = () => upstream.confirmBlob(repository, digest).then(() => flight.board(repository));
+    const { result } = this.#confirming.run(imageName(repository, { digest }), () =>
+      ask().catch(error => {
+        if (!isInvalid(error)) throw error;
+        return false;
+      }),
+    );
+    const boarded = await result;
+    if (!boarded) await flight.over;
+    return boarded;
+  }
+
+  /** Find link → open content → touch. Undefined when it is not here, or was here and was not right. */
+  async #openLinked(repository: Repository, digest: Digest): Promise<Source | undefined> {
+    const { metadata, content, budget, log } = this.#dependencies;
+    const row = await metadata.findBlob(repository, digest);
+    if (row === undefined) return undefined;
+    const opened = await content.open(digest);
+    const drop = async () => {
+      log.error(
+        { digest },
+        `${imageName(repository, { digest })} is damaged on disk; it is dropped and fetched again`,
+      );
+      await budget.drop(digest, row.sizeBytes);
+    };
+    if (opened === undefined || opened.sizeBytes !== row.sizeBytes) {
+      opened?.close();
+      await drop();
+      return undefined;
+    }
+    metadata.touch(digest);
+    if (opened.verified === true) return opened;
+    // The first reading since the process started, or since the file changed, is verified on the way out.
+    const verdict = opened.verified.then(async right => {
+      if (!right) await drop();
+      return right;
+    });
+    if (opened.sizeBytes > HOLD_BACK_BYTES) return heldBack(opened, verdict);
+    if (await verdict) return opened;
+    opened.close();
+    return undefined;
+  }
+
+  async #bypass(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
+    const what = imageName(repository, { digest });
+    this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
+    const upstream = this.#dependencies.upstream(repository);
+    return {
+      source: await openBypass({ ...this.#dependencies, upstream }, repository, digest),
+      outcome: 'bypass',
+    };
+  }
+
+  /** A follower that is spared the end of its flight when the disk turns out to be full: it goes on past the disk. */
+  #sparing(follower: Source, repository: Repository, digest: Digest): Source {
+    let source = follower;
+    return {
+      sizeBytes: follower.sizeBytes,
+      close: () => source.close(),
+      read: async (into, position) => {
+        try {
+          return await source.read(into, position);
+        } catch (error) {
+          if (source !== follower || !(error instanceof StorageFailure)) throw error;
+          source = (await this.#bypass(repository, digest, error)).source;
+          follower.close();
+          return source.read(into, position);
+        }
+      },
+    };
+  }
+}
+
+/** Content that is being verified: its final stretch waits for the verdict. */
+function heldBack(content: OpenContent, verdict: Promise<boolean>): Source {
+  const { sizeBytes } = content;
+  return {
+    sizeBytes,
+    close: () => content.close(),
+    read: async (into, position) => {
+      const free = sizeBytes - HOLD_BACK_BYTES - position;
+      if (free > 0) return content.read(free < into.byteLength ? into.subarray(0, free) : into, position);
+      if (!(await verdict))
+        throw new RegistryError('UNAVAILABLE', 'the content is damaged on disk; ask again');
+      return content.read(into, position);
+    },
+  };
+}
+
+function isSame(a: Repository, b: Repository): boolean {
+  return a.name === b.name && a.upstream === b.upstream;
+}

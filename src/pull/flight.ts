@@ -1,0 +1,206 @@
+// A flight: one upstream download of one digest, whoever asks and through whichever repository. It does not
+// end because clients leave, and a slow one does not slow it.
+import type { Clock } from '../clock.ts';
+import type { Content, Source } from '../content/content.ts';
+import type { Log } from '../log.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { algorithmOf, type Digest } from '../oci/digest.ts';
+import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import type { Budget, Reservation } from '../space/budget.ts';
+import { download } from '../upstream/download.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import { Incoming } from './incoming.ts';
+
+export interface FlightDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly budget: Budget;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Ends all flights: the server is leaving. */
+  readonly signal: AbortSignal;
+  upstream(repository: Repository): Upstream;
+}
+
+/** Wrong bytes are fetched again once, while nobody has seen any of them. */
+const ATTEMPTS = 2;
+
+export class Flight {
+  readonly repository: Repository;
+  readonly digest: Digest;
+  /** Resolves, and never rejects, when the flight is over and all that it is going to link is linked. */
+  readonly over: Promise<void>;
+  readonly #dependencies: FlightDependencies;
+  readonly #what: string;
+  /** Whose links are made when it lands. */
+  readonly #passengers: Repository[];
+  #isBoarding = true;
+  /** The attempt to follow; undefined when nothing comes because it is here already. */
+  #attempt: Promise<Incoming | undefined>;
+  #leavePlace = () => {};
+  #isComplete = false;
+
+  /** Takes off at once. */
+  constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest) {
+    this.#dependencies = dependencies;
+    this.repository = repository;
+    this.digest = digest;
+    this.#what = imageName(repository, { digest });
+    this.#passengers = [repository];
+    this.#attempt = this.#takeOff();
+    this.over = this.#fly()
+      .catch(error => this.#report(error))
+      .finally(() => this.#leavePlace());
+  }
+
+  /**
+   * The bytes, as they come. Undefined when they are not coming but here: open the content. Throws what the
+   * flight failed with: StorageFailure when they cannot be kept, else a RegistryError.
+   */
+  async follow(): Promise<Source | undefined> {
+    for (;;) {
+      const attempt = this.#attempt;
+      try {
+        return await (await attempt)?.follow();
+      } catch (error) {
+        // Nothing of that attempt was seen, so the next one will do as well, if there is one.
+        if (attempt === this.#attempt) throw error;
+      }
+    }
+  }
+
+  /** All bytes are here and right; only the disk is still to be waited for. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  /** Whether it flies for this repository: its own, or one that boarded. */
+  carries({ upstream, name }: Repository): boolean {
+    return this.#passengers.some(passenger => passenger.name === name && passenger.upstream === upstream);
+  }
+
+  /** This repository, whose right was confirmed, is linked as well; false when it is too late for that. */
+  board(repository: Repository): boolean {
+    if (this.#isBoarding && !this.carries(repository)) this.#passengers.push(repository);
+    return this.#isBoarding;
+  }
+
+  async #takeOff(): Promise<Incoming | undefined> {
+    const { content, upstream, signal } = this.#dependencies;
+    const sizeBytes = await content.sizeOf(this.digest);
+    if (sizeBytes !== undefined && (await this.#isOurs())) {
+      await this.#link(sizeBytes);
+      return undefined;
+    }
+    this.#leavePlace = await upstream(this.repository).reservePlace(this.repository, signal);
+    return this.#nextAttempt();
+  }
+
+  /** Whether content that is on disk, through another repository, is this repository's too. */
+  async #isOurs(): Promise<boolean> {
+    const { metadata, upstream } = this.#dependencies;
+    if ((await metadata.findBlob(this.repository, this.digest)) !== undefined) return true;
+    try {
+      await upstream(this.repository).confirmBlob(this.repository, this.digest);
+      return true;
+    } catch (error) {
+      // An upstream that does not take this question can be asked for the bytes.
+      if (isInvalid(error)) return false;
+      throw error;
+    }
+  }
+
+  async #nextAttempt(): Promise<Incoming> {
+    return new Incoming(await this.#dependencies.content.ingest(algorithmOf(this.digest)));
+  }
+
+  async #fly(): Promise<void> {
+    let incoming = await this.#attempt;
+    for (let attempt = 1; incoming !== undefined; attempt++) {
+      try {
+        return await this.#ingest(incoming);
+      } catch (error) {
+        const again = isInvalid(error) && attempt < ATTEMPTS && !incoming.wasSeen;
+        if (again) {
+          this.#dependencies.log.warn({ digest: this.digest }, `${error.message}; trying once more`);
+          // Announced before the failure, so that who waits for the first byte waits for it.
+          this.#attempt = this.#nextAttempt();
+        }
+        incoming.fail(error as Error);
+        if (!again) throw error;
+        incoming = await this.#attempt;
+      }
+    }
+  }
+
+  /** Download → reserve → write and hash → verify → commit → link → settle. */
+  async #ingest(incoming: Incoming): Promise<void> {
+    const { budget, clock, signal } = this.#dependencies;
+    const { ingest } = incoming;
+    const upstream = this.#dependencies.upstream(this.repository);
+    const onBreak = (why: string, at: number) => this.#reportBreak(why, at);
+    let reservation: Reservation | undefined;
+    let type: string | undefined;
+    try {
+      await download({ upstream, clock, signal, onBreak }, this.repository, this.digest, {
+        start: async (sizeBytes, contentType) => {
+          type = contentType;
+          if (sizeBytes === undefined) return;
+          reservation = await budget.reserve(sizeBytes);
+          incoming.expect(sizeBytes);
+        },
+        receive: chunk => ingest.write(chunk),
+      });
+      const found = await ingest.finish();
+      if (found !== this.digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
+      reservation ??= await budget.reserve(ingest.writtenBytes);
+    } catch (error) {
+      reservation?.release();
+      await ingest.abort();
+      throw error;
+    }
+    // From here on nobody is held back, and nobody waits for the disk.
+    this.#isComplete = true;
+    incoming.verified();
+    try {
+      await ingest.commit(this.digest);
+    } catch (error) {
+      reservation.release();
+      throw error;
+    }
+    await this.#link(ingest.writtenBytes).finally(() => reservation?.settle());
+  }
+
+  async #link(sizeBytes: number): Promise<void> {
+    this.#isBoarding = false;
+    await this.#dependencies.metadata.linkBlob(this.#passengers, { digest: this.digest, sizeBytes });
+  }
+
+  #reportBreak(why: string, at: number): void {
+    const message = `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`;
+    this.#dependencies.log.warn({ digest: this.digest, at }, message);
+  }
+
+  #report(error: unknown): void {
+    const { log, signal } = this.#dependencies;
+    if (signal.aborted) return;
+    const cause = error instanceof RegistryError ? undefined : error;
+    log.warn({ digest: this.digest, err: cause }, `${this.#what} could not be fetched: ${reasonOf(error)}`);
+  }
+}
+
+/** The error of content that is not what its digest says. `what` is the image, as a person writes it. */
+export function wrongBytes(
+  what: string,
+  sizeBytes: number,
+  type: string | undefined,
+  found: Digest,
+): RegistryError {
+  const came = `${sizeBytes} bytes of ${type ?? 'no type'} that hash to ${found}`;
+  return new RegistryError('UPSTREAM_INVALID', `the upstream sent wrong content for ${what}: ${came}`);
+}
+
+export function isInvalid(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && error.code === 'UPSTREAM_INVALID';
+}

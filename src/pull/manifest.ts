@@ -1,0 +1,187 @@
+// Pulling a manifest by digest, and storing one, by whatever it was asked for. Manifests are content like
+// blobs are, but small: they are held in memory whole, checked before anybody sees a byte, and the small
+// ones stay there.
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../clock.ts';
+import { type Content, StorageFailure } from '../content/content.ts';
+import type { Log } from '../log.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { MANIFEST_LIMIT_BYTES, manifestType } from '../oci/manifest.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import type { Budget } from '../space/budget.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import { isInvalid, wrongBytes } from './flight.ts';
+import { Missing } from './missing.ts';
+import type { Outcome, Staleness } from './pulled.ts';
+import { Shared } from './shared.ts';
+
+export interface Manifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+export interface PulledManifest {
+  readonly manifest: Manifest;
+  readonly outcome: Outcome;
+  readonly stale?: Staleness;
+}
+
+export interface ManifestDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly budget: Budget;
+  readonly clock: Clock;
+  readonly log: Log;
+  upstream(repository: Repository): Upstream;
+}
+
+const MEMORY_BYTES = 32 * 1024 * 1024;
+const MEMORY_ENTRY_BYTES = 256 * 1024;
+
+export class Manifests {
+  readonly #dependencies: ManifestDependencies;
+  readonly #memory = new LRUCache<Digest, Buffer>({
+    maxSize: MEMORY_BYTES,
+    maxEntrySize: MEMORY_ENTRY_BYTES,
+    sizeCalculation: bytes => bytes.length + 1,
+  });
+  readonly #fetching = new Shared<PulledManifest>();
+  readonly #missing: Missing;
+
+  constructor(dependencies: ManifestDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new Missing(dependencies.clock);
+  }
+
+  /** Find link → open content → touch; else one fetch for all who ask now. Throws as the verbs of Upstream do. */
+  pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
+    const key = imageName(repository, { digest });
+    return this.#missing.unlessKnown(key, async () => {
+      const manifest = await this.find(repository, digest);
+      if (manifest !== undefined) return { manifest, outcome: 'hit' };
+      const { result, joined } = this.#fetching.run(key, () => this.#miss(repository, digest));
+      return joined ? { ...(await result), outcome: 'joined' } : result;
+    });
+  }
+
+  /** The manifest if it is here and this repository may serve it. */
+  async find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    const { metadata, budget, log } = this.#dependencies;
+    const row = await metadata.findManifest(repository, digest);
+    if (row === undefined) return undefined;
+    const bytes = await this.#read(digest);
+    if (bytes === undefined) {
+      log.error(
+        { digest },
+        `${imageName(repository, { digest })} is damaged on disk; it is dropped and fetched again`,
+      );
+      await budget.drop(digest, row.sizeBytes);
+      return undefined;
+    }
+    metadata.touch(digest);
+    return { digest, mediaType: row.mediaType, bytes };
+  }
+
+  /** Asks the upstream for it, by tag or digest, and stores it; with a tag, that the tag points to it. */
+  async fetch(repository: Repository, reference: Reference): Promise<PulledManifest> {
+    try {
+      return await this.#fetchOnce(repository, reference);
+    } catch (error) {
+      if (!isInvalid(error)) throw error;
+      this.#dependencies.log.warn({}, `${error.message}; trying once more`);
+      return this.#fetchOnce(repository, reference);
+    }
+  }
+
+  async #miss(repository: Repository, digest: Digest): Promise<PulledManifest> {
+    const { content, metadata, upstream } = this.#dependencies;
+    // Here through another repository: this one's upstream has to say that it holds it too.
+    const sizeBytes = await content.sizeOf(digest);
+    if (sizeBytes !== undefined && sizeBytes <= MANIFEST_LIMIT_BYTES) {
+      const bytes = await this.#read(digest);
+      const mediaType = bytes && manifestType(bytes, undefined);
+      if (bytes !== undefined && mediaType !== undefined) {
+        await upstream(repository).confirmManifest(repository, digest);
+        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes });
+        return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
+      }
+    }
+    return this.fetch(repository, { digest });
+  }
+
+  async #fetchOnce(repository: Repository, reference: Reference): Promise<PulledManifest> {
+    const what = imageName(repository, reference);
+    const {
+      bytes,
+      contentType,
+      digest: told,
+    } = await this.#dependencies.upstream(repository).getManifest(repository, reference);
+    const expected = reference.digest ?? told;
+    const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected));
+    if (expected !== undefined && digest !== expected)
+      throw wrongBytes(what, bytes.length, contentType, digest);
+    const mediaType = manifestType(bytes, contentType);
+    if (mediaType === undefined) {
+      const came = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
+      throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${came}`);
+    }
+    const manifest = { digest, mediaType, bytes };
+    return { manifest, outcome: await this.#store(repository, manifest, reference.tag) };
+  }
+
+  /** Reserve → write and hash → commit → link (with its tag) → settle. */
+  async #store(repository: Repository, manifest: Manifest, tag: string | undefined): Promise<Outcome> {
+    const { content, metadata, budget, log } = this.#dependencies;
+    const { digest, mediaType, bytes } = manifest;
+    const row = { digest, mediaType, sizeBytes: bytes.length };
+    try {
+      if ((await content.sizeOf(digest)) === undefined) {
+        const reservation = await budget.reserve(bytes.length);
+        try {
+          const ingest = await content.ingest(algorithmOf(digest));
+          await ingest.write(bytes);
+          await ingest.finish();
+          await ingest.commit(digest);
+        } catch (error) {
+          reservation.release();
+          throw error;
+        }
+        reservation.settle();
+      }
+      await metadata.linkManifest(repository, row, tag);
+      this.#memory.set(digest, bytes);
+      return 'miss';
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      log.warn(
+        { digest },
+        `${imageName(repository, { digest })} is passed through without being kept: ${error.message}`,
+      );
+      return 'bypass';
+    }
+  }
+
+  /** The bytes, from memory or disk, and certainly the right ones; undefined when they are not here. */
+  async #read(digest: Digest): Promise<Buffer | undefined> {
+    const kept = this.#memory.get(digest);
+    if (kept !== undefined) return kept;
+    const source = await this.#dependencies.content.open(digest);
+    if (source === undefined) return undefined;
+    try {
+      if (source.sizeBytes > MANIFEST_LIMIT_BYTES || !(await source.verified)) return undefined;
+      const bytes = Buffer.allocUnsafeSlow(source.sizeBytes);
+      for (let position = 0; position < bytes.length; ) {
+        const count = await source.read(bytes.subarray(position), position);
+        if (count === 0) return undefined;
+        position += count;
+      }
+      this.#memory.set(digest, bytes);
+      return bytes;
+    } finally {
+      source.close();
+    }
+  }
+}

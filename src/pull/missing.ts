@@ -1,0 +1,31 @@
+// What an upstream said is not there, remembered for a moment: somebody asking in a loop must not hammer it.
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../clock.ts';
+import type { RegistryError } from '../oci/errors.ts';
+import { isNotThere } from '../upstream/upstream.ts';
+
+const REMEMBERED_MS = 10_000;
+const REMEMBERED_LIMIT = 10_000;
+
+export class Missing {
+  readonly #clock: Clock;
+  readonly #known = new LRUCache<string, { error: RegistryError; untilMs: number }>({
+    max: REMEMBERED_LIMIT,
+  });
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Does the work, unless it is known that what it looks for is not there; throws what it threw then. */
+  async unlessKnown<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const known = this.#known.get(key);
+    if (known !== undefined && this.#clock.now() < known.untilMs) throw known.error;
+    try {
+      return await work();
+    } catch (error) {
+      if (isNotThere(error)) this.#known.set(key, { error, untilMs: this.#clock.now() + REMEMBERED_MS });
+      throw error;
+    }
+  }
+}

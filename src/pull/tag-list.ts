@@ -1,0 +1,81 @@
+// The list of a repository's tags: asked for as a whole, remembered, and handed out in pages from here, in
+// lexical order as the distribution spec wants it (ghcr.io's own order is by age). When the upstream is away
+// it is what was heard last, else the tags that were pulled.
+import type { Clock } from '../clock.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { reasonOf } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isNotThere, type Upstream } from '../upstream/upstream.ts';
+import { Missing } from './missing.ts';
+import type { Outcome, Staleness } from './pulled.ts';
+import { Shared } from './shared.ts';
+
+export interface PulledTagList {
+  readonly tags: readonly string[];
+  readonly outcome: Outcome;
+  readonly stale?: Staleness;
+}
+
+export interface TagListDependencies {
+  readonly metadata: Metadata;
+  readonly clock: Clock;
+  readonly staleIfErrorMs: number;
+  upstream(repository: Repository): Upstream;
+}
+
+/** How long a list is handed out without asking. Short: who lists tags looks for new ones. */
+const FRESH_MS = 10_000;
+
+export class TagLists {
+  readonly #dependencies: TagListDependencies;
+  readonly #asking = new Shared<PulledTagList>();
+  readonly #missing: Missing;
+
+  constructor(dependencies: TagListDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new Missing(dependencies.clock);
+  }
+
+  /** All tags, in lexical order of their bytes. Throws as the verbs of Upstream do. */
+  async pull(repository: Repository): Promise<PulledTagList> {
+    const { metadata, clock } = this.#dependencies;
+    const known = await metadata.findTagList(repository);
+    if (known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS)
+      return { tags: known.tags, outcome: 'hit' };
+    const key = imageName(repository);
+    const { result, joined } = this.#asking.run(key, () =>
+      this.#missing.unlessKnown(key, () => this.#ask(repository)),
+    );
+    return joined ? { ...(await result), outcome: 'joined' } : result;
+  }
+
+  async #ask(repository: Repository): Promise<PulledTagList> {
+    const { metadata, upstream } = this.#dependencies;
+    try {
+      const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
+      await metadata.saveTagList(repository, tags);
+      return { tags, outcome: 'miss' };
+    } catch (error) {
+      if (isNotThere(error)) throw error;
+      return this.#stale(repository, error);
+    }
+  }
+
+  /** What is known without the upstream; throws its failure when nothing is. */
+  async #stale(repository: Repository, error: unknown): Promise<PulledTagList> {
+    const { metadata, clock, upstream, staleIfErrorMs } = this.#dependencies;
+    const why = reasonOf(error);
+    const list = await metadata.findTagList(repository);
+    const ageMs = list === undefined ? 0 : clock.now() - list.checkedAtMs;
+    if (list !== undefined && (ageMs <= staleIfErrorMs || upstream(repository).offline)) {
+      return { tags: list.tags, outcome: 'stale', stale: { ageMs, why } };
+    }
+    const pulled = await metadata.pulledTags(repository);
+    if (pulled.length === 0) throw error;
+    return {
+      tags: pulled,
+      outcome: 'stale',
+      stale: { ageMs, why: `${why}; these are the tags that were pulled here` },
+    };
+  }
+}

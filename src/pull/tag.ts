@@ -1,0 +1,102 @@
+// Pulling a manifest by tag. Fresh by its rule: served. Else one conditional question upstream, shared by all
+// who ask now: unchanged → revalidated; changed → fetched. When the upstream fails: stale, within limits.
+import type { Clock } from '../clock.ts';
+import type { Metadata, TagRow } from '../metadata/metadata.ts';
+import { reasonOf } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isNotThere, type Upstream } from '../upstream/upstream.ts';
+import type { Manifest, Manifests, PulledManifest } from './manifest.ts';
+import { Missing } from './missing.ts';
+import { Shared } from './shared.ts';
+
+export interface TagRule {
+  /** How long a tag is served without asking; Infinity: for ever. */
+  readonly freshMs: number;
+  /** A tag that is gone upstream is still served. */
+  readonly keepDeleted: boolean;
+}
+
+export interface TagDependencies {
+  readonly manifests: Manifests;
+  readonly metadata: Metadata;
+  readonly clock: Clock;
+  /** How old an answer may be when the upstream fails. */
+  readonly staleIfErrorMs: number;
+  upstream(repository: Repository): Upstream;
+  rule(repository: Repository, tag: string): TagRule;
+}
+
+export class Tags {
+  readonly #dependencies: TagDependencies;
+  readonly #asking = new Shared<PulledManifest>();
+  readonly #missing: Missing;
+
+  constructor(dependencies: TagDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new Missing(dependencies.clock);
+  }
+
+  /** The manifest that the tag points to. Throws as the verbs of Upstream do. */
+  async pull(repository: Repository, tag: string): Promise<PulledManifest> {
+    const { metadata, manifests, clock, rule } = this.#dependencies;
+    const known = await metadata.findTag(repository, tag);
+    const manifest = known && (await manifests.find(repository, known.digest));
+    if (known === undefined || manifest === undefined) {
+      return this.#share(repository, tag, () => manifests.fetch(repository, { tag }));
+    }
+    const { freshMs, keepDeleted } = rule(repository, tag);
+    if (clock.now() - known.checkedAtMs < freshMs) return { manifest, outcome: 'hit' };
+    return this.#share(repository, tag, async () => {
+      try {
+        return await this.#revalidate(repository, tag, manifest);
+      } catch (error) {
+        return this.#stale(repository, tag, manifest, known, keepDeleted, error);
+      }
+    });
+  }
+
+  async #share(
+    repository: Repository,
+    tag: string,
+    work: () => Promise<PulledManifest>,
+  ): Promise<PulledManifest> {
+    const key = imageName(repository, { tag });
+    const { result, joined } = this.#asking.run(key, () => this.#missing.unlessKnown(key, work));
+    const pulled = await result;
+    return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
+  }
+
+  async #revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
+    const { upstream, metadata, manifests } = this.#dependencies;
+    const answer = await upstream(repository).askTag(repository, tag, manifest.digest);
+    if (answer.unchanged) {
+      await metadata.confirmTag(repository, tag);
+      return { manifest, outcome: 'revalidated' };
+    }
+    const moved = answer.digest && (await manifests.find(repository, answer.digest));
+    // What is not here is fetched by tag: between two questions it may have moved once more.
+    if (moved === undefined) return manifests.fetch(repository, { tag });
+    await metadata.linkManifest(repository, { ...moved, sizeBytes: moved.bytes.length }, tag);
+    return { manifest: moved, outcome: 'revalidated' };
+  }
+
+  /** What is known already, if it may stand in for the answer that failed; else throws the failure. */
+  async #stale(
+    repository: Repository,
+    tag: string,
+    manifest: Manifest,
+    known: TagRow,
+    keepDeleted: boolean,
+    error: unknown,
+  ): Promise<PulledManifest> {
+    const { upstream, metadata, clock, staleIfErrorMs } = this.#dependencies;
+    const ageMs = clock.now() - known.checkedAtMs;
+    if (isNotThere(error) && !keepDeleted) {
+      await metadata.forgetTag(repository, tag);
+      throw error;
+    }
+    const allowed = isNotThere(error) || upstream(repository).offline || ageMs <= staleIfErrorMs;
+    if (!allowed) throw error;
+    return { manifest, outcome: 'stale', stale: { ageMs, why: reasonOf(error) } };
+  }
+}

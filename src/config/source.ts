@@ -1,0 +1,208 @@
+// The text of a config file: YAML that remembers which line each key is on, with the environment filled
+// into its values. Also ConfigError, the one error of this room. Neither the contents of a variable nor
+// what looks like a credential gets into an error: values are quoted as the file spells them.
+import { readFileSync } from 'node:fs';
+import * as yaml from 'yaml';
+
+/** Keys and list positions, from the root. */
+export type KeyPath = readonly PropertyKey[];
+
+/** A config that cannot be used. The message is one line: file, line and key, then what is wrong and what to do. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly file: string | undefined;
+  /** From 1. */
+  readonly line: number | undefined;
+  /** As in `upstreams.ghcr.io.credentials[0].token`. */
+  readonly key: string | undefined;
+
+  constructor(problem: string, { file, line, key }: { file?: string; line?: number; key?: string } = {}) {
+    const place = `${file ?? 'config'}${line === undefined ? '' : `:${line}`}`;
+    super(maskSecrets([place, key, problem].filter(Boolean).join(': ')).replaceAll(/\s+/g, ' '));
+    this.file = file;
+    this.line = line;
+    this.key = key;
+  }
+}
+
+/** Where settings come from. */
+export interface Source {
+  /** As plain values, with the environment filled in. */
+  readonly value: unknown;
+  /** The error to throw about `keys`; its line is that of the nearest of their parents that is written down. */
+  error(keys: KeyPath, problem: string): ConfigError;
+  /** The value at `keys` as the file spells it, for a message; undefined when there is none. */
+  quote(keys: KeyPath): string | undefined;
+}
+
+/** What there is when no file was named. */
+export const NO_SOURCE: Source = {
+  value: {},
+  error: (keys, problem) => new ConfigError(problem, { key: keyName(keys) }),
+  quote: () => undefined,
+};
+
+/** Reads the file at `path`, which errors call `file`. Throws ConfigError. */
+export function readSource(path: string, file: string, env: NodeJS.ProcessEnv): Source {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(fileProblem(error), { file });
+  }
+  return new YamlSource(text, file, env);
+}
+
+class YamlSource implements Source {
+  readonly value: unknown;
+  readonly #file: string;
+  readonly #document: yaml.Document;
+  readonly #lines = new yaml.LineCounter();
+  /** Texts as they were before the environment came in. */
+  readonly #spelled = new Map<unknown, string>();
+
+  constructor(text: string, file: string, env: NodeJS.ProcessEnv) {
+    this.#file = file;
+    this.#document = yaml.parseDocument(text, {
+      lineCounter: this.#lines,
+      prettyErrors: false,
+      logLevel: 'error',
+      uniqueKeys: false, // #refuseTwice says more
+    });
+    this.#refuseBadSyntax();
+    yaml.visit(this.#document, {
+      Map: (_, map, parents) => this.#refuseTwice(map, keysOf([...parents, map])),
+      Alias: (_, alias, parents) => this.#refuseUnknown(alias, keysOf([...parents, alias])),
+      Scalar: (position, scalar, parents) => {
+        if (position !== 'key') this.#fillIn(scalar, keysOf([...parents, scalar]), env);
+      },
+    });
+    this.value = this.#document.toJS();
+  }
+
+  error(keys: KeyPath, problem: string): ConfigError {
+    return this.#errorAt(this.#find(keys).line, keys, problem);
+  }
+
+  quote(keys: KeyPath): string | undefined {
+    const { node } = this.#find(keys);
+    if (yaml.isMap(node)) return 'a map';
+    if (yaml.isSeq(node)) return 'a list';
+    if (!yaml.isScalar(node)) return undefined;
+    if (node.value === null) return 'an empty value';
+    const quoted = JSON.stringify(this.#spelled.get(node) ?? node.value);
+    return quoted.length > 80 ? `${quoted.slice(0, 79)}…` : quoted;
+  }
+
+  #errorAt(line: number | undefined, keys: KeyPath, problem: string): ConfigError {
+    return new ConfigError(problem, { file: this.#file, key: keyName(keys), ...(line && { line }) });
+  }
+
+  #lineOf(node: unknown): number | undefined {
+    return yaml.isNode(node) && node.range ? this.#lines.linePos(node.range[0]).line : undefined;
+  }
+
+  /** What is at `keys`, and the line of the last of them that is there. */
+  #find(keys: KeyPath): { node?: unknown; line: number | undefined } {
+    let node: unknown = this.#document.contents;
+    let line = this.#lineOf(node);
+    for (const key of keys) {
+      if (yaml.isAlias(node)) node = node.resolve(this.#document);
+      const pair = yaml.isMap(node) && node.items.find(item => keyText(item) === String(key));
+      const item = yaml.isSeq(node) && node.items[Number(key)];
+      if (!pair && !item) return { line };
+      line = this.#lineOf(pair ? pair.key : item);
+      node = pair ? pair.value : item;
+    }
+    return { node: yaml.isAlias(node) ? node.resolve(this.#document) : node, line };
+  }
+
+  #refuseBadSyntax(): void {
+    const [wrong] = [...this.#document.errors, ...this.#document.warnings];
+    if (!wrong) return;
+    // What the parser quotes after a colon can be a secret; what it says after a semicolon is for programs.
+    const problem = `not valid YAML: ${wrong.message.replace(/[:;] .*$/s, '')}`;
+    throw this.#errorAt(this.#lines.linePos(wrong.pos[0]).line, [], problem);
+  }
+
+  #refuseTwice(map: yaml.YAMLMap, keys: KeyPath): void {
+    const seen = new Map<string, unknown>();
+    for (const item of map.items) {
+      const key = keyText(item);
+      if (seen.has(key)) {
+        const problem = `written twice; the first is on line ${this.#lineOf(seen.get(key))}`;
+        throw this.#errorAt(this.#lineOf(item.key), [...keys, key], problem);
+      }
+      seen.set(key, item.key);
+    }
+  }
+
+  #refuseUnknown(alias: yaml.Alias, keys: KeyPath): void {
+    if (alias.resolve(this.#document)) return;
+    throw this.#errorAt(
+      this.#lineOf(alias),
+      keys,
+      'there is no such anchor above; text that begins with * needs quotes',
+    );
+  }
+
+  #fillIn(scalar: yaml.Scalar, keys: KeyPath, env: NodeJS.ProcessEnv): void {
+    if (typeof scalar.value !== 'string') return;
+    this.#spelled.set(scalar, scalar.value);
+    const filled = fillIn(scalar.value, env);
+    if (typeof filled !== 'string') throw this.#errorAt(this.#lineOf(scalar), keys, filled.problem);
+    scalar.value = filled;
+  }
+}
+
+/** What a person is told about a file that cannot be read. */
+export function fileProblem(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';
+  if (code === 'EACCES' || code === 'EPERM') return 'permission to read it is denied';
+  if (code === 'EISDIR') return 'it is a directory, not a file';
+  return `it cannot be read (${code ?? String(error)})`;
+}
+
+/** `text` with `${NAME}` replaced from the environment, once; `$${` stands for `${`. */
+function fillIn(text: string, env: NodeJS.ProcessEnv): string | { problem: string } {
+  let problem: string | undefined;
+  const filled = text.replace(
+    /(\$?)\$\{([^}]*)(\}?)/g,
+    (all: string, escaped: string, name: string, end: string) => {
+      if (escaped) return all.slice(1);
+      const value = env[name];
+      if (!end || !/^[A-Za-z_]\w*$/.test(name)) {
+        problem ??=
+          'a "$" and "{" must begin the name of an environment variable; write "$$" for a "$" before "{"';
+      } else if (!value) {
+        problem ??= `the environment variable ${name} is ${value === '' ? 'empty' : 'not set'}`;
+      }
+      return value ?? '';
+    },
+  );
+  return problem === undefined ? filled : { problem };
+}
+
+function keyText({ key }: yaml.Pair): string {
+  return String(yaml.isScalar(key) ? key.value : key);
+}
+
+/** The keys along a chain of nodes, each of them in the one before. */
+function keysOf(chain: readonly unknown[]): PropertyKey[] {
+  return chain.flatMap((node, i): PropertyKey[] => {
+    if (yaml.isPair(node)) return [keyText(node)];
+    return yaml.isSeq(node) && i + 1 < chain.length ? [node.items.indexOf(chain[i + 1])] : [];
+  });
+}
+
+function keyName(keys: KeyPath): string {
+  return keys
+    .map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i === 0 ? '' : '.'}${String(key)}`))
+    .join('');
+}
+
+/** Takes out what a person may have written in the wrong place: GitHub tokens, and users in addresses. */
+function maskSecrets(text: string): string {
+  return text.replaceAll(/\b(gh[a-z]_|github_pat_)\w+/g, '$1…').replaceAll(/\/\/[^/@\s"]*@/g, '//…@');
+}

@@ -1,0 +1,186 @@
+// The single values of a config file: how each kind is read, and what is said about one that is wrong. A
+// problem is a predicate without its subject ("is not a size; …"), and never holds the value itself: load.ts
+// puts the value in front as the file spells it, or leaves it out where it is a secret. Numbers and flags
+// are also taken as text, since that is what an environment variable gives.
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { parseDigest } from '../oci/digest.ts';
+import { isName, isTag } from '../oci/reference.ts';
+import { isGlob } from './glob.ts';
+import { isHost, isUpstreamHost } from './host.ts';
+import { parseDuration, parseSize } from './units.ts';
+
+const DURATION_PROBLEM = 'is not a duration; write a number with a unit, such as 60s, 5m or 30d';
+
+const UNQUOTED_PROBLEM = 'is not text; put it in quotes';
+
+export const text = (what: string) =>
+  value(readText, input => (isUnquoted(input) ? UNQUOTED_PROBLEM : `is not ${what}`));
+
+/** Of Basic authentication, where a colon ends it (RFC 7617, section 2). */
+export const username = value(
+  input => (String(input).includes(':') ? undefined : readText(input)),
+  input => (isUnquoted(input) ? UNQUOTED_PROBLEM : 'is not a user name'),
+);
+
+/** Any text: secretIn says what is wrong with it. */
+export const secret = value(
+  input => (typeof input === 'string' ? input : undefined),
+  input => (isUnquoted(input) ? UNQUOTED_PROBLEM : 'is not text'),
+);
+
+export const path = value(
+  input => (startsAtHome(input) ? undefined : readText(input)),
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is what to write
+  input => (startsAtHome(input) ? 'is not a path: write ${HOME} instead of ~' : 'is not a path'),
+);
+
+export const image = value(
+  input => (typeof input === 'string' && isImage(input) ? input : undefined),
+  'is not an image; write it like owner/image:tag or ghcr.io/owner/image',
+);
+
+export const flag = value(
+  input =>
+    input === true || input === 'true' ? true : input === false || input === 'false' ? false : undefined,
+  'is not true or false',
+);
+
+export const wholeNumber = (least: number, most: number) =>
+  value(input => readWhole(input, least, most), `is not a whole number from ${least} to ${most}`);
+
+export const workers = value(
+  input => (input === 'auto' ? input : readWhole(input, 1, 1024)),
+  'is not a whole number from 1 to 1024, nor auto',
+);
+
+export const oneOf = <const T extends string>(...words: readonly T[]) =>
+  value(input => words.find(word => word === input), `is not one of ${words.join(', ')}`);
+
+export const size = value(readSize, 'is not a size; write a number with a unit, such as 2GiB');
+
+/** Bytes; Infinity for `none`. */
+export const cap = value(
+  input => (input === 'none' ? Number.POSITIVE_INFINITY : readSize(input) || undefined),
+  input =>
+    readSize(input) === 0
+      ? 'would keep nothing; write none for no cap'
+      : 'is not a size; write a number with a unit, such as 50GiB',
+);
+
+export const duration = value(readDuration, DURATION_PROBLEM);
+
+/** Milliseconds, more than 0; Infinity for `none`. */
+export const durationOrNone = value(
+  input => (input === 'none' ? Number.POSITIVE_INFINITY : readDuration(input) || undefined),
+  input => (readDuration(input) === 0 ? 'is no length of time; write none to do without' : DURATION_PROBLEM),
+);
+
+/** Milliseconds; Infinity for `immutable`. */
+export const freshness = value(
+  input => (input === 'immutable' ? Number.POSITIVE_INFINITY : readDuration(input)),
+  `${DURATION_PROBLEM}, or immutable`,
+);
+
+export const listenHost = value(input => {
+  const host = readText(input)
+    ?.toLowerCase()
+    .replace(/^\[(.*)\]$/, '$1');
+  return host !== undefined && (isIP(host) || (isHost(host) && !host.includes(':'))) ? host : undefined;
+}, 'is not a host name or an IP address; the port has a key of its own');
+
+export const realm = value(
+  input => (typeof input === 'string' && isHost(input) ? input : undefined),
+  'is not a host; write host or host:port in lower case, without https://',
+);
+
+/** Requests go to /v2/ at the root, as the distribution spec has it, so a path would be lost. */
+export const registryUrl = value(
+  input => readUrl(input, url => url.pathname === '/'),
+  'is not the address of a registry; write it without a path or a user, such as https://ghcr.io',
+);
+
+export const apiUrl = value(
+  input => readUrl(input, () => true),
+  'is not the address of an API; write it without a user, such as https://api.github.com',
+);
+
+export const tagGlob = value(
+  input => readGlob(input, { slash: false }),
+  'is not a glob over tags; only * is special in one, and stands for anything',
+);
+
+/** Lower case, as names and owners are on the wire, whatever GitHub displays. */
+export const nameGlob = value(
+  input => readGlob(input, { slash: true })?.toLowerCase(),
+  'is not a glob over repository names; only * is special in one, and stands for anything, also across /',
+);
+
+export const ownerGlob = value(
+  input => readGlob(input, { slash: false })?.toLowerCase(),
+  'is not a glob over owners; only * is special in one, and stands for anything',
+);
+
+/** A schema for what `read` takes; what it gives undefined for has the problem. */
+function value<T>(read: (input: unknown) => T | undefined, problem: string | ((input: unknown) => string)) {
+  return z.unknown().transform((input, context): T => {
+    const result = read(input);
+    if (result !== undefined) return result;
+    const message = typeof problem === 'string' ? problem : problem(input);
+    context.issues.push({ code: 'custom', message, input });
+    return z.NEVER;
+  });
+}
+
+/** Text of one line that is not blank. */
+function readText(input: unknown): string | undefined {
+  return typeof input === 'string' && input.trim() !== '' && !/\p{Cc}/u.test(input) ? input : undefined;
+}
+
+/** Whether YAML took it for something other than text. */
+function isUnquoted(input: unknown): boolean {
+  return typeof input === 'number' || typeof input === 'boolean';
+}
+
+function startsAtHome(input: unknown): boolean {
+  return typeof input === 'string' && /^~(?:\/|$)/.test(input);
+}
+
+function readWhole(input: unknown, least: number, most: number): number | undefined {
+  const number = typeof input === 'string' && /^\d{1,15}$/.test(input) ? Number(input) : input;
+  return typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most
+    ? number
+    : undefined;
+}
+
+function readSize(input: unknown): number | undefined {
+  if (typeof input === 'string') return parseSize(input);
+  return typeof input === 'number' && Number.isSafeInteger(input) && input >= 0 ? input : undefined;
+}
+
+function readDuration(input: unknown): number | undefined {
+  return typeof input === 'string' || input === 0 ? parseDuration(String(input)) : undefined;
+}
+
+function readUrl(input: unknown, accepts: (url: URL) => boolean): URL | undefined {
+  const url = typeof input === 'string' ? URL.parse(input) : null;
+  if (url === null || !/^https?:$/.test(url.protocol)) return undefined;
+  if (url.username || url.password || url.search || url.hash) return undefined;
+  return accepts(url) ? url : undefined;
+}
+
+/** Whether `text` is `[host/]name[:tag][@digest]`. */
+function isImage(text: string): boolean {
+  const [, host, named = '', tag, digest] =
+    /^(?:([^/@]*[.:][^/@]*|localhost)\/)?([^:@]*)(?::([^:@]*))?(?:@(.*))?$/.exec(text) ?? [];
+  return (
+    isName(named) &&
+    (host === undefined || isUpstreamHost(host)) &&
+    (tag === undefined || isTag(tag)) &&
+    (digest === undefined || parseDigest(digest) !== undefined)
+  );
+}
+
+function readGlob(input: unknown, { slash }: { slash: boolean }): string | undefined {
+  return typeof input === 'string' && isGlob(input) && (slash || !input.includes('/')) ? input : undefined;
+}

@@ -1,0 +1,123 @@
+// The stand-in's record of every request that reached it, and the questions tests ask of it. A record is
+// made when a request arrives and kept up to date while its answer is being sent.
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+
+/**
+ * What was asked for. `blobhost` is a signed URL; `hop` a redirect on the way to one; `page` the web page
+ * that ghcr sends askers of referrers to; `other` all the rest.
+ */
+export type Endpoint =
+  | 'ping'
+  | 'catalog'
+  | 'token'
+  | 'manifest'
+  | 'blob'
+  | 'tags'
+  | 'referrers'
+  | 'blobhost'
+  | 'hop'
+  | 'page'
+  | 'other';
+
+/** A request's place in the API. For `token` the repository is the first one in the scopes. */
+export interface Route {
+  readonly endpoint: Endpoint;
+  readonly repository?: string | undefined;
+  /** The tag or digest of a manifest. */
+  readonly reference?: string | undefined;
+  /** Of a blob, of the subject of referrers, or of a manifest that is asked for by digest. */
+  readonly digest?: string | undefined;
+}
+
+/** The path without escapes, as routes know it; as it came when its escapes are malformed. */
+export function decodedPath({ pathname }: URL): string {
+  try {
+    return decodeURIComponent(pathname);
+  } catch {
+    return pathname;
+  }
+}
+
+export interface RequestRecord extends Route {
+  readonly method: string;
+  /** With the query. */
+  readonly path: string;
+  readonly range: string | undefined;
+  readonly authorization: 'none' | 'basic' | 'bearer' | 'other';
+  readonly headers: IncomingHttpHeaders;
+  readonly rawHeaders: readonly string[];
+  /** Undefined while no header has been sent. */
+  status: number | undefined;
+  /** Bytes of the body handed to the socket so far; exact unless the client went away meanwhile. */
+  bytesSent: number;
+  /** `aborted`: the connection ended, by whichever side, before the answer did. */
+  state: 'open' | 'finished' | 'aborted';
+}
+
+export type RequestFilter = Partial<
+  Pick<
+    RequestRecord,
+    'endpoint' | 'method' | 'repository' | 'reference' | 'digest' | 'authorization' | 'status' | 'state'
+  >
+>;
+
+export class RequestLog {
+  readonly requests: RequestRecord[] = [];
+  readonly #waiters = new Set<() => void>();
+
+  begin(request: IncomingMessage, route: Route): RequestRecord {
+    const { method = '', url = '', headers, rawHeaders } = request;
+    const record: RequestRecord = {
+      ...route,
+      method,
+      path: url,
+      range: headers.range,
+      authorization: authorizationKind(headers.authorization),
+      headers,
+      rawHeaders,
+      status: undefined,
+      bytesSent: 0,
+      state: 'open',
+    };
+    this.requests.push(record);
+    this.changed();
+    return record;
+  }
+
+  find(filter: RequestFilter): RequestRecord[] {
+    const wanted = Object.entries(filter) as [keyof RequestFilter, unknown][];
+    return this.requests.filter(record => wanted.every(([key, value]) => record[key] === value));
+  }
+
+  bytes(filter: RequestFilter): number {
+    return this.find(filter).reduce((sum, record) => sum + record.bytesSent, 0);
+  }
+
+  reset(): void {
+    this.requests.length = 0;
+  }
+
+  /** Must be called after every change of a record's `status` or `state`. */
+  changed(): void {
+    for (const check of this.#waiters) check();
+  }
+
+  /** Resolves once at least `count` requests fit: a test's alternative to sleeping. */
+  until(filter: RequestFilter, count: number): Promise<void> {
+    return new Promise(resolve => {
+      const check = () => {
+        if (this.find(filter).length < count) return;
+        this.#waiters.delete(check);
+        resolve();
+      };
+      this.#waiters.add(check);
+      check();
+    });
+  }
+}
+
+function authorizationKind(header: string | undefined): RequestRecord['authorization'] {
+  if (header === undefined) return 'none';
+  const scheme = header.split(' ', 1)[0]?.toLowerCase();
+  return scheme === 'basic' || scheme === 'bearer' ? scheme : 'other';
+}

@@ -1,0 +1,222 @@
+// A stand-in for ghcr.io on loopback: a registry with its token realm, and a second origin for blobs. It
+// answers as ghcr.io has been seen to, odd answers included; tests fill it with packages and users, turn
+// its switches, add faults, stop it, and ask its log what reached it. Nothing here knows the cache.
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Digest } from '../../src/oci/digest.ts';
+import { Auth } from './ghcr-auth.ts';
+import { BlobHost } from './ghcr-blobhost.ts';
+import { type Fault, type FaultAction, type FaultMatch, Faults } from './ghcr-faults.ts';
+import { type RequestFilter, RequestLog, type RequestRecord, type Route } from './ghcr-log.ts';
+import { type Package, Packages, type User, type Visibility } from './ghcr-packages.ts';
+import { Registry } from './ghcr-registry.ts';
+import { type Exchange, hold, type Reply, replyOf, SEND_BUFFER_BYTES, send } from './ghcr-send.ts';
+import { defaultSwitches, type Switches } from './ghcr-switches.ts';
+import type { Content, Image, Index } from './images.ts';
+
+export { type Answer, answers, type Fault, type FaultAction, type FaultMatch } from './ghcr-faults.ts';
+export type { Endpoint, RequestFilter, RequestRecord } from './ghcr-log.ts';
+export type { User, Visibility } from './ghcr-packages.ts';
+export type { Switches } from './ghcr-switches.ts';
+
+/** PEM texts. */
+export interface TlsIdentity {
+  cert: string;
+  key: string;
+}
+
+export interface GhcrOptions {
+  /** Default: 0, any free port. */
+  port?: number;
+  blobPort?: number;
+  /** Makes that origin https. */
+  tls?: TlsIdentity;
+  blobTls?: TlsIdentity;
+  /** The host in the stand-in's own URLs, as a certificate may require. It always listens on 127.0.0.1. */
+  hostname?: string;
+  /** The clock of tokens and signed URLs, in ms. Default: the real one. */
+  now?: () => number;
+  switches?: Partial<Switches>;
+}
+
+export interface Ghcr extends AsyncDisposable {
+  /** The registry's origin, without a slash at the end. */
+  readonly url: string;
+  readonly blobUrl: string;
+  readonly switches: Switches;
+  close(): Promise<void>;
+  /** Stops listening and destroys all connections: clients get ECONNREFUSED. Default: both origins. */
+  stop(origin?: 'registry' | 'blobhost'): Promise<void>;
+  /** Listens again, on the same ports, wherever it was stopped. */
+  restart(): Promise<void>;
+
+  /** Adds an empty package, or changes the visibility of one that is there. */
+  addPackage(name: string, options?: { visibility?: Visibility }): void;
+  /** Adds an image, or an index with its images, and sets the tags. A new package is public. */
+  push(name: string, image: Image | Index, ...tags: string[]): void;
+  addBlob(name: string, blob: Content): void;
+  deleteBlob(name: string, digest: Digest): void;
+  setTag(name: string, tag: string, digest: Digest): void;
+  deleteTag(name: string, tag: string): void;
+  /** Deletes the manifest and every tag that points to it; its blobs stay. */
+  deleteManifest(name: string, digest: Digest): void;
+  deletePackage(name: string): void;
+  packages(): readonly Package[];
+
+  addUser(user: User): void;
+  /** The user's credentials become bad ones; tokens issued before still work until they expire. */
+  removeUser(username: string): void;
+  /** Makes every token issued so far an expired one. */
+  expireTokens(): void;
+
+  fault(spec: FaultMatch & FaultAction): Fault;
+  /** Removes all faults. */
+  clearFaults(): void;
+
+  /** Every request since the start or the last reset, oldest first. */
+  readonly requests: readonly RequestRecord[];
+  count(filter?: RequestFilter): number;
+  /** Bytes of bodies sent in answer to the requests that fit. */
+  bytes(filter?: RequestFilter): number;
+  resetCounters(): void;
+  /** Resolves once at least `count` requests (default 1) fit. */
+  until(filter: RequestFilter, count?: number): Promise<void>;
+}
+
+export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
+  const now = options.now ?? Date.now;
+  const switches: Switches = { ...defaultSwitches(), ...options.switches };
+  const packages = new Packages();
+  const log = new RequestLog();
+  const faults = new Faults();
+  const auth = new Auth(packages, switches, now);
+  const blobHost = new BlobHost(packages, switches, now);
+  const registry = new Registry({
+    packages,
+    switches,
+    auth,
+    blobHost,
+    origin: () => registryOrigin.url,
+    blobOrigin: () => blobOrigin.url,
+  });
+
+  /** The one way that a request takes, at either origin. */
+  const listener =
+    (site: Site) =>
+    async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+      const url = new URL(request.url ?? '/', 'http://stand-in.invalid');
+      const record = log.begin(request, site.route(url));
+      const fault = faults.take(record);
+      const gone = new Promise<void>(resolve => {
+        response.once('close', () => {
+          if (!response.writableFinished) record.state = 'aborted';
+          log.changed();
+          resolve();
+        });
+      });
+      request.resume();
+      const exchange: Exchange = { request, response, url, record, fault, gone };
+      if (!(await hold(exchange))) return;
+      const answer = fault?.action.answer;
+      const reply = answer ? replyOf(answer) : site.answer(exchange);
+      await send(exchange, log, reply, switches.omitContentLength);
+    };
+
+  const registryOrigin = new Origin(options.hostname, options.tls, listener(registry));
+  const blobOrigin = new Origin(options.hostname, options.blobTls, listener(blobHost));
+  await Promise.all([registryOrigin.listen(options.port), blobOrigin.listen(options.blobPort)]);
+
+  const stop = async (origin?: 'registry' | 'blobhost'): Promise<void> => {
+    if (origin !== 'blobhost') await registryOrigin.stop();
+    if (origin !== 'registry') await blobOrigin.stop();
+  };
+  const close = async (): Promise<void> => {
+    await stop();
+    faults.clear();
+  };
+
+  return {
+    url: registryOrigin.url,
+    blobUrl: blobOrigin.url,
+    switches,
+    close,
+    [Symbol.asyncDispose]: close,
+    stop,
+    restart: async () => {
+      await Promise.all([registryOrigin.listen(), blobOrigin.listen()]);
+    },
+
+    addPackage: (name, { visibility = 'public' } = {}) => void packages.add(name, visibility),
+    push: (name, image, ...tags) => packages.push(name, image, tags),
+    addBlob: (name, blob) => void packages.obtain(name).blobs.set(blob.digest, blob),
+    deleteBlob: (name, digest) => void packages.get(name)?.blobs.delete(digest),
+    setTag: (name, tag, digest) => void packages.obtain(name).tags.set(tag, digest),
+    deleteTag: (name, tag) => void packages.get(name)?.tags.delete(tag),
+    deleteManifest: (name, digest) => packages.deleteManifest(name, digest),
+    deletePackage: name => packages.delete(name),
+    packages: () => packages.list(),
+
+    addUser: user => packages.addUser(user),
+    removeUser: username => packages.removeUser(username),
+    expireTokens: () => auth.expireTokens(),
+
+    fault: spec => faults.add(spec),
+    clearFaults: () => faults.clear(),
+
+    requests: log.requests,
+    count: (filter = {}) => log.find(filter).length,
+    bytes: (filter = {}) => log.bytes(filter),
+    resetCounters: () => log.reset(),
+    until: (filter, count = 1) => log.until(filter, count),
+  };
+}
+
+/** What answers at an origin: the registry, or the blob host. */
+interface Site {
+  route(url: URL): Route;
+  answer(exchange: Exchange): Reply;
+}
+
+/** A listening socket that can be stopped and comes back on the same port. */
+class Origin {
+  readonly #server: HttpServer | HttpsServer;
+  readonly #base: string;
+  #port = 0;
+
+  constructor(
+    hostname = '127.0.0.1',
+    tls: TlsIdentity | undefined,
+    listener: (request: IncomingMessage, response: ServerResponse) => void,
+  ) {
+    const options = { highWaterMark: SEND_BUFFER_BYTES };
+    this.#server = tls ? createTlsServer({ ...options, ...tls }, listener) : createServer(options, listener);
+    this.#base = `${tls ? 'https' : 'http'}://${hostname}`;
+  }
+
+  get url(): string {
+    return `${this.#base}:${this.#port}`;
+  }
+
+  async listen(port = this.#port): Promise<void> {
+    if (this.#server.listening) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once('error', reject);
+    this.#server.listen(port, '127.0.0.1', resolve);
+    await promise;
+    this.#server.off('error', reject);
+    this.#port = (this.#server.address() as AddressInfo).port;
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#server.listening) return;
+    const closed = new Promise(resolve => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+}

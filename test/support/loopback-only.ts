@@ -1,0 +1,74 @@
+// Preloaded into the tests (`node --test --import`): makes this process a machine whose only network is
+// loopback. A connection or a DNS question that would leave it fails at once with an error that says so,
+// so no test can depend on the outside, or tell it anything, unnoticed. Unix sockets are let through.
+import dns from 'node:dns';
+import { syncBuiltinESMExports } from 'node:module';
+import net, { BlockList } from 'node:net';
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+LOOPBACK.addSubnet('::ffff:127.0.0.0', 104, 'ipv6');
+
+function isLoopback(host: string): boolean {
+  const family = net.isIP(host);
+  if (family === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+/** Carries the code that a machine without a network would give: what is tested then treats it as one. */
+function refusal(what: string, host: string): Error {
+  const code = net.isIP(host) === 0 ? 'ENOTFOUND' : 'ENETUNREACH';
+  return Object.assign(new Error(`loopback-only: tests may not ${what} ${host}`), { code, hostname: host });
+}
+
+// Every TCP connection of net, tls, http, fetch and undici is made by this method.
+const connect = net.Socket.prototype.connect as (...args: unknown[]) => net.Socket;
+net.Socket.prototype.connect = function (this: net.Socket, ...args: unknown[]) {
+  const host = hostOf(args);
+  if (host !== undefined && !isLoopback(host)) throw refusal('connect to', host);
+  return connect.apply(this, args);
+} as typeof net.Socket.prototype.connect;
+
+/** The host of any form of the arguments of `connect`: (options), (port, host), (path), or, inside Node, ([options]). */
+function hostOf(args: readonly unknown[]): string | undefined {
+  const [first, second] = Array.isArray(args[0]) ? args[0] : args;
+  if (typeof first === 'object' && first !== null) {
+    const { host, path } = first as { host?: string | null; path?: string | null };
+    return path ? undefined : (host ?? undefined);
+  }
+  return typeof second === 'string' ? second : undefined;
+}
+
+/** Puts a guard before each function of `target` that asks DNS: what is not about loopback goes to `fail`. */
+function guard(target: object, fail: (error: Error, args: unknown[]) => unknown): void {
+  const functions = target as Record<string, (...args: unknown[]) => unknown>;
+  for (const name of Object.getOwnPropertyNames(target)) {
+    const original = functions[name];
+    if (original === undefined || !/^(lookup|resolve|reverse)/.test(name)) continue;
+    // A proxy, since Node keeps on the function itself how it is to be promisified.
+    functions[name] = new Proxy(original, {
+      apply(_, self, args: unknown[]) {
+        const [host] = args;
+        // Without a host there is nothing to look up, and what is no string Node itself refuses.
+        if (typeof host !== 'string' || host === '' || isLoopback(host)) {
+          return Reflect.apply(original, self, args);
+        }
+        return fail(refusal('look up', host), args);
+      },
+    });
+  }
+}
+
+function failByCallback(error: Error, args: unknown[]): void {
+  const callback = args.at(-1);
+  if (typeof callback !== 'function') throw error;
+  process.nextTick(callback, error);
+}
+
+guard(dns, failByCallback);
+guard(dns.Resolver.prototype, failByCallback);
+guard(dns.promises, error => Promise.reject(error));
+guard(dns.promises.Resolver.prototype, error => Promise.reject(error));
+// Else `import { lookup } from 'node:dns'` would still see the original.
+syncBuiltinESMExports();

@@ -27,9 +27,7 @@ async function startWithBlob(
 
 /** Nothing wrong is on disk: every file hashes to its name, and nothing is left of what failed. */
 async function assertDiskIsRight(cache: TestCache): Promise<void> {
-  // A client may see the end of its answer a moment before the flight has cleared up.
-  while (readdirSync(join(cache.data, 'ingest')).length > 0)
-    await new Promise(resolve => setImmediate(resolve));
+  await cache.settled();
   const folder = join(cache.data, 'content/blobs/sha256');
   for (const hex of readdirSync(folder))
     assert.equal(digestOf(readFileSync(join(folder, hex))), `sha256:${hex}`);

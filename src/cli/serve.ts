@@ -127,7 +127,7 @@ function upstreamOptions(name: string, config: UpstreamConfig, log: Log) {
     ca: config.ca,
     random: Math.random,
     onRefused: (credential: string, message: string) =>
-      log.error({ upstream: name, credential }, `credential "${credential}" does not work: ${message}`),
+      log.error({ upstream: name, credential }, `credential "${credential}" is refused: ${message}`),
   };
 }
 

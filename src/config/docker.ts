@@ -53,17 +53,16 @@ export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain:
 function findEntry(host: string, file: string, complain: Complain): Entry {
   const config = readDockerConfig(file, complain);
   const server = Object.keys(config.auths).find(key => hostOf(key) === host) ?? serverOf(host);
+  // As docker does: a helper goes before what the file itself holds.
   const helper = config.credHelpers[host] ?? config.credHelpers[server] ?? config.credsStore;
+  if (helper) return { helper, server };
   const login = config.auths[server];
-  if (login?.identitytoken) {
-    throw complain(identityTokenProblem(host));
-  }
+  if (login?.identitytoken) throw complain(identityTokenProblem(host));
   if (login?.auth) {
     const [, username, secret] = /^([^:]+):(.+)$/s.exec(Buffer.from(login.auth, 'base64').toString()) ?? [];
     if (username && secret) return { username, secret };
     throw complain(`the entry for ${host} in ${file} cannot be read; run "docker login ${host}" again`);
   }
-  if (helper) return { helper, server };
   throw complain(
     `docker has no login for ${host} in ${file}; run "docker login ${host}" as the user that runs this`,
   );

@@ -77,7 +77,11 @@ class YamlSource implements Source {
         if (position !== 'key') this.#fillIn(scalar, keysOf([...parents, scalar]), env);
       },
     });
-    this.value = this.#document.toJS();
+    try {
+      this.value = this.#document.toJS();
+    } catch {
+      throw new ConfigError('not usable YAML: its anchors stand for too much', { file });
+    }
   }
 
   error(keys: KeyPath, problem: string): ConfigError {
@@ -204,5 +208,5 @@ function keyName(keys: KeyPath): string {
 
 /** Takes out what a person may have written in the wrong place: GitHub tokens, and users in addresses. */
 function maskSecrets(text: string): string {
-  return text.replaceAll(/\b(gh[a-z]_|github_pat_)\w+/g, '$1…').replaceAll(/\/\/[^/@\s"]*@/g, '//…@');
+  return text.replaceAll(/\b(gh[a-z]_|github_pat_)\w+/g, '$1…').replaceAll(/\/\/[^\s"]*@/g, '//…@');
 }

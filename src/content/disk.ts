@@ -2,7 +2,7 @@
 // ingest/ for what is on its way in.
 //
 // A file under content/ is whole and durable: commit is fsync, rename, fsync of the directory. Nothing is
-// ever written to it again, so its change time tells whether a hash that was computed still speaks for it.
+// ever written to it again, so its time of modification tells whether a hash that was computed still speaks for it.
 import { access, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
@@ -26,7 +26,7 @@ const VERDICTS_LIMIT = 100_000;
 
 export class DiskContent implements Content {
   readonly #root: string;
-  /** Change time of the file whose bytes were last found to be right. */
+  /** Time of modification of the file whose bytes were last found to be right. */
   readonly #verified = new LRUCache<Digest, number>({ max: VERDICTS_LIMIT });
   readonly #verifying = new Map<Digest, Promise<boolean>>();
   #ingests = 0;
@@ -50,10 +50,10 @@ export class DiskContent implements Content {
   async open(digest: Digest): Promise<OpenContent | undefined> {
     const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
     if (file === undefined) return undefined;
-    const { size, ctimeMs } = await file.stat();
+    const { size, mtimeMs } = await file.stat();
     return {
       sizeBytes: size,
-      verified: this.#verified.get(digest) === ctimeMs || this.#verify(digest, file, ctimeMs),
+      verified: this.#verified.get(digest) === mtimeMs || this.#verify(digest, file, mtimeMs),
       read: (into, position) => file.read(into, position),
       close: () => file.release(),
     };
@@ -69,8 +69,9 @@ export class DiskContent implements Content {
       throw storageFailure(error);
     });
     return new DiskIngest(path, file, algorithm, async digest => {
+      const { mtimeMs } = await file.stat();
       await file.moveTo(this.#path(digest));
-      this.#verified.set(digest, (await file.stat()).ctimeMs);
+      this.#verified.set(digest, mtimeMs);
     });
   }
 
@@ -103,12 +104,12 @@ export class DiskContent implements Content {
   }
 
   /** Hashes the file, once for all who have it open now, and remembers a good verdict. */
-  #verify(digest: Digest, file: SharedFile, ctimeMs: number): Promise<boolean> {
+  #verify(digest: Digest, file: SharedFile, mtimeMs: number): Promise<boolean> {
     let verdict = this.#verifying.get(digest);
     if (verdict === undefined) {
       verdict = hashOf(file.retain(), algorithmOf(digest))
         .then(found => {
-          if (found === digest) this.#verified.set(digest, ctimeMs);
+          if (found === digest) this.#verified.set(digest, mtimeMs);
           return found === digest;
         })
         // What cannot be read is as bad as what is wrong.

@@ -11,7 +11,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES, manifestType } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import type { Budget } from '../space/budget.ts';
-import type { Upstream } from '../upstream/upstream.ts';
+import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
 import { isInvalid, wrongBytes } from './flight.ts';
 import { Missing } from './missing.ts';
 import type { Outcome, Staleness } from './pulled.ts';
@@ -86,14 +86,24 @@ export class Manifests {
   }
 
   /** Asks the upstream for it, by tag or digest, and stores it; with a tag, that the tag points to it. */
-  async fetch(repository: Repository, reference: Reference): Promise<PulledManifest> {
-    try {
-      return await this.#fetchOnce(repository, reference);
-    } catch (error) {
-      if (!isInvalid(error)) throw error;
-      this.#dependencies.log.warn({}, `${error.message}; trying once more`);
-      return this.#fetchOnce(repository, reference);
-    }
+  fetch(repository: Repository, reference: Reference): Promise<PulledManifest> {
+    const upstream = this.#dependencies.upstream(repository);
+    return this.#twice(async () =>
+      this.#take(repository, reference, await upstream.getManifest(repository, reference)),
+    );
+  }
+
+  /** Asks the upstream whether the tag still points to this manifest, and stores the one it points to now. */
+  revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
+    const { upstream, metadata } = this.#dependencies;
+    return this.#twice(async () => {
+      const came = await upstream(repository).getIfChanged(repository, tag, manifest.digest);
+      // Without a digest in the answer it is the bytes that tell.
+      if (came !== undefined && !came.bytes.equals(manifest.bytes))
+        return this.#take(repository, { tag }, came);
+      await metadata.confirmTag(repository, tag);
+      return { manifest, outcome: 'revalidated' };
+    });
   }
 
   async #miss(repository: Repository, digest: Digest): Promise<PulledManifest> {
@@ -112,21 +122,29 @@ export class Manifests {
     return this.fetch(repository, { digest });
   }
 
-  async #fetchOnce(repository: Repository, reference: Reference): Promise<PulledManifest> {
+  /** Does it once more when what came was no good. */
+  async #twice(work: () => Promise<PulledManifest>): Promise<PulledManifest> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isInvalid(error)) throw error;
+      this.#dependencies.log.warn({}, `${error.message}; trying once more`);
+      return work();
+    }
+  }
+
+  /** Checks what came, and stores it. */
+  async #take(repository: Repository, reference: Reference, came: UpstreamManifest): Promise<PulledManifest> {
     const what = imageName(repository, reference);
-    const {
-      bytes,
-      contentType,
-      digest: told,
-    } = await this.#dependencies.upstream(repository).getManifest(repository, reference);
-    const expected = reference.digest ?? told;
+    const { bytes, contentType } = came;
+    const expected = reference.digest ?? came.digest;
     const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected));
     if (expected !== undefined && digest !== expected)
       throw wrongBytes(what, bytes.length, contentType, digest);
     const mediaType = manifestType(bytes, contentType);
     if (mediaType === undefined) {
-      const came = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
-      throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${came}`);
+      const type = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
+      throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${type}`);
     }
     const manifest = { digest, mediaType, bytes };
     return { manifest, outcome: await this.#store(repository, manifest, reference.tag) };

@@ -48,7 +48,7 @@ export class Tags {
     if (clock.now() - known.checkedAtMs < freshMs) return { manifest, outcome: 'hit' };
     return this.#share(repository, tag, async () => {
       try {
-        return await this.#revalidate(repository, tag, manifest);
+        return await manifests.revalidate(repository, tag, manifest);
       } catch (error) {
         return this.#stale(repository, tag, manifest, known, keepDeleted, error);
       }
@@ -64,20 +64,6 @@ export class Tags {
     const { result, joined } = this.#asking.run(key, () => this.#missing.unlessKnown(key, work));
     const pulled = await result;
     return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
-  }
-
-  async #revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
-    const { upstream, metadata, manifests } = this.#dependencies;
-    const answer = await upstream(repository).askTag(repository, tag, manifest.digest);
-    if (answer.unchanged) {
-      await metadata.confirmTag(repository, tag);
-      return { manifest, outcome: 'revalidated' };
-    }
-    const moved = answer.digest && (await manifests.find(repository, answer.digest));
-    // What is not here is fetched by tag: between two questions it may have moved once more.
-    if (moved === undefined) return manifests.fetch(repository, { tag });
-    await metadata.linkManifest(repository, { ...moved, sizeBytes: moved.bytes.length }, tag);
-    return { manifest: moved, outcome: 'revalidated' };
   }
 
   /** What is known already, if it may stand in for the answer that failed; else throws the failure. */

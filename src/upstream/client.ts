@@ -13,7 +13,7 @@ import { Places } from './places.ts';
 import { dialFollowing, isRedirect } from './redirect.ts';
 import { type Refusal, readRefusal, refusalError } from './refusal.ts';
 import { type Credential, type Grant, isRightsProblem, refusedError, Tokens } from './tokens.ts';
-import { type BlobBody, isAway, type TagAnswer, type Upstream, type UpstreamManifest } from './upstream.ts';
+import { type BlobBody, isAway, type Upstream, type UpstreamManifest } from './upstream.ts';
 
 export interface UpstreamOptions {
   /** As in requests and in the config: `ghcr.io`. */
@@ -83,30 +83,24 @@ export class UpstreamClient implements Upstream {
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
-    const what = imageName(repository, reference);
-    return this.#persist(async () => {
-      const answer = await this.#send(repository, manifestAsk('GET', repository, reference));
-      const bytes = await readAll(answer, MANIFEST_LIMIT_BYTES);
-      if (bytes === undefined) {
-        const limit = `${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB`;
-        throw new RegistryError(
-          'UPSTREAM_INVALID',
-          `the manifest of ${what} is larger than ${limit}, the most that is taken`,
-        );
-      }
-      return { bytes, contentType: answer.header('content-type'), digest: digestHeader(answer) };
-    });
+    const ask = manifestAsk('GET', repository, reference);
+    return this.#persist(async () => readManifest(await this.#send(repository, ask), ask.what));
   }
 
-  async askTag(repository: Repository, tag: string, known: Digest): Promise<TagAnswer> {
+  async getIfChanged(
+    repository: Repository,
+    tag: string,
+    known: Digest,
+  ): Promise<UpstreamManifest | undefined> {
+    const ask = manifestAsk('GET', repository, { tag });
+    // GET, not HEAD: an answer to HEAD has no body, which is where ghcr.io says that it is a rate limit and
+    // for how long. Where If-None-Match is not honoured a manifest comes that is here already: a few KiB.
+    const headers = { ...ask.headers, 'if-none-match': `"${known}"` };
     return this.#persist(async () => {
-      const ask = manifestAsk('HEAD', repository, { tag });
-      const headers = { ...ask.headers, 'if-none-match': `"${known}"` };
       const answer = await this.#send(repository, { ...ask, headers });
+      if (answer.status !== 304 && digestHeader(answer) !== known) return readManifest(answer, ask.what);
       await discard(answer);
-      if (answer.status === 304) return { unchanged: true };
-      const digest = digestHeader(answer);
-      return digest === known ? { unchanged: true } : { unchanged: false, digest };
+      return undefined;
     });
   }
 
@@ -256,7 +250,7 @@ export class UpstreamClient implements Upstream {
     if ((status >= 200 && status < 300) || status === 304 || (ask.redirectIsAnswer && isRedirect(answer))) {
       return { answer };
     }
-    const refusal = await readRefusal(answer, this.#clock.now(), grant.secrets);
+    const refusal = await readRefusal(answer, this.#clock.now(), text => this.#tokens.mask(text, grant));
     // Whatever a blob host says, it does not speak for the registry: its address may merely have expired.
     if (answer.url.origin !== this.#url.origin && refusal.retryAfterMs === undefined) {
       throw new RegistryError(
@@ -285,6 +279,18 @@ function blobAsk(method: Ask['method'], repository: Repository, digest: Digest):
     what: imageName(repository, { digest }),
     notThere: 'BLOB_UNKNOWN',
   };
+}
+
+async function readManifest(answer: Answer, what: string): Promise<UpstreamManifest> {
+  const bytes = await readAll(answer, MANIFEST_LIMIT_BYTES);
+  if (bytes === undefined) {
+    const limit = `${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB`;
+    throw new RegistryError(
+      'UPSTREAM_INVALID',
+      `the manifest of ${what} is larger than ${limit}, the most that is taken`,
+    );
+  }
+  return { bytes, contentType: answer.header('content-type'), digest: digestHeader(answer) };
 }
 
 function digestHeader(answer: Answer): Digest | undefined {

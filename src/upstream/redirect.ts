@@ -1,5 +1,6 @@
-// Following redirects of a registry to the hosts that hold its blobs. Our Authorization goes to the
-// registry alone; a redirect never leads from https to http; a chain has an end.
+// Following redirects of a registry to the hosts that hold its blobs. Our Authorization never goes across a
+// redirect, not even within a host, where a signed address may refuse it; a redirect never leads from https
+// to http; a chain has an end.
 import { RegistryError } from '../oci/errors.ts';
 import { type Answer, type Dialer, type DialRequest, discard } from './dial.ts';
 
@@ -21,7 +22,7 @@ export async function dialFollowing(dialer: Dialer, request: DialRequest): Promi
     if (next.protocol !== 'https:' && next.protocol !== url.protocol) {
       throw refused(request.url, `redirects from https to ${next.protocol}//${next.host}, which is not safe`);
     }
-    if (next.origin !== url.origin) headers = withoutAuthorization(headers);
+    headers = withoutAuthorization(headers);
     url = next;
   }
 }

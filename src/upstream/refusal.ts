@@ -19,16 +19,14 @@ const UNNAMED_WAIT_MS = 60_000;
 /** No upstream can silence us for longer than this by one answer. */
 const LONGEST_WAIT_MS = 3_600_000;
 
-/** `secrets` are taken out of what the upstream says: one that echoes our request must not make us tell. */
+/** `mask` takes our secrets out of what the upstream says: one that echoes them must not make us tell. */
 export async function readRefusal(
   answer: Answer,
   nowMs: number,
-  secrets: readonly string[],
+  mask: (text: string) => string,
 ): Promise<Refusal> {
   const text = (await readAll(answer, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
-  let message = wordsOf(text, answer.header('content-type'));
-  for (const secret of secrets) message = message.replaceAll(secret, '***');
-  message = message.slice(0, MESSAGE_LIMIT);
+  const message = mask(wordsOf(text, answer.header('content-type'))).slice(0, MESSAGE_LIMIT);
   const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(message));
   return {
     status: answer.status,

@@ -6,7 +6,7 @@
 // credential the anonymous token is tried, since a stale credential breaks even the pull of public images.
 // Follows the Docker token specification (GET variant); ghcr.io has no other.
 import type { Clock } from '../clock.ts';
-import { RegistryError } from '../oci/errors.ts';
+import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, ownerOf, type Repository } from '../oci/reference.ts';
 import { type Challenge, parseChallenge } from './challenge.ts';
 import { type Answer, type Dialer, readAll } from './dial.ts';
@@ -28,8 +28,6 @@ export interface Grant {
   readonly credential: string | undefined;
   /** A credential that was refused before this anonymous grant was got. */
   readonly refused: string | undefined;
-  /** Texts that no answer may make us repeat. */
-  readonly secrets: readonly string[];
   /** Whether the registry has taken it: if it then refuses it, it has expired. Set by the client. */
   proven: boolean;
 }
@@ -58,7 +56,6 @@ const NOTHING: Grant = {
   authorization: undefined,
   credential: undefined,
   refused: undefined,
-  secrets: [],
   proven: false,
 };
 
@@ -67,6 +64,8 @@ export class Tokens {
   #challenge: Challenge | undefined;
   readonly #kept = new Map<string, { grant: Grant; usableUntilMs: number }>();
   readonly #asking = new Map<string, Promise<Grant>>();
+  /** What no answer may make us repeat, in every form in which it was sent. */
+  readonly #secrets = new Set<string>();
 
   constructor(options: TokensOptions) {
     this.#options = options;
@@ -86,22 +85,22 @@ export class Tokens {
     return this.#shared(repository.name, async () => {
       const credential = this.#options.credentials.find(({ matches }) => matches(ownerOf(repository)));
       if (credential === undefined) return this.#anonymous(repository, undefined);
-      const { username, secret } = await credential.read();
+      const { username, secret } = await credential.read().catch(error => {
+        throw new RegistryError(
+          'DENIED',
+          `credential "${credential.name}" cannot be read: ${reasonOf(error)}`,
+          { cause: error },
+        );
+      });
       const basic = Buffer.from(`${username}:${secret}`).toString('base64');
-      const secrets = [secret, basic];
+      this.#secrets.add(secret).add(basic);
       const authorization = `Basic ${basic}`;
       if (this.#challenge?.scheme === 'basic') {
-        const grant = {
-          authorization,
-          credential: credential.name,
-          refused: undefined,
-          secrets,
-          proven: false,
-        };
+        const grant = { authorization, credential: credential.name, refused: undefined, proven: false };
         return { grant, lifeMs: DEFAULT_LIFE_MS };
       }
-      const answer = await this.#exchange(repository, authorization, secrets);
-      if ('token' in answer) return kept(answer, credential.name, undefined, secrets);
+      const answer = await this.#exchange(repository, authorization);
+      if ('token' in answer) return kept(answer, credential.name, undefined);
       if (!isRightsProblem(answer.refusal))
         throw refusalError(answer.refusal, imageName(repository), 'NAME_UNKNOWN');
       this.#options.onRefused(
@@ -125,6 +124,13 @@ export class Tokens {
   /** From now on, for a while, this repository is asked as nobody: it works, and our credential does not. */
   prefer(repository: Repository, grant: Grant): void {
     this.#keep(repository.name, grant, REFUSED_MS);
+  }
+
+  /** The text without our secrets: the credentials of this upstream, and the token of the grant. */
+  mask(text: string, grant: Grant): string {
+    for (const secret of this.#secrets) text = text.replaceAll(secret, '***');
+    const token = grant.authorization?.slice(grant.authorization.indexOf(' ') + 1);
+    return token === undefined ? text : text.replaceAll(token, '***');
   }
 
   async #shared(key: string, make: () => Promise<{ grant: Grant; lifeMs: number }>): Promise<Grant> {
@@ -157,12 +163,12 @@ export class Tokens {
   ): Promise<{ grant: Grant; lifeMs: number }> {
     if (this.#challenge?.scheme === 'basic')
       return { grant: { ...NOTHING, refused }, lifeMs: DEFAULT_LIFE_MS };
-    const answer = await this.#exchange(repository, undefined, []);
-    if ('token' in answer) return kept(answer, undefined, refused, []);
+    const answer = await this.#exchange(repository, undefined);
+    if ('token' in answer) return kept(answer, undefined, refused);
     throw refusedError(answer.refusal, repository, refused);
   }
 
-  async #exchange(repository: Repository, authorization: string | undefined, secrets: readonly string[]) {
+  async #exchange(repository: Repository, authorization: string | undefined) {
     if (this.#challenge?.scheme !== 'bearer') throw new Error('a token is wanted where none is given out');
     const url = this.#trustedRealm(this.#challenge.realm);
     if (this.#challenge.service !== undefined) url.searchParams.set('service', this.#challenge.service);
@@ -173,7 +179,9 @@ export class Tokens {
     // Redirects are not followed: a realm has no reason to send our credential elsewhere.
     const answer = await this.#options.dialer.dial({ method: 'GET', url, headers });
     if (answer.status !== 200) {
-      return { refusal: await readRefusal(answer, this.#options.clock.now(), secrets) };
+      return {
+        refusal: await readRefusal(answer, this.#options.clock.now(), text => this.mask(text, NOTHING)),
+      };
     }
     return parseToken(answer, url);
   }
@@ -200,11 +208,11 @@ function kept(
   token: { token: string; lifeMs: number },
   credential: string | undefined,
   refused: string | undefined,
-  secrets: readonly string[],
 ): { grant: Grant; lifeMs: number } {
-  const authorization = `Bearer ${token.token}`;
-  const grant = { authorization, credential, refused, secrets: [...secrets, token.token], proven: false };
-  return { grant, lifeMs: token.lifeMs };
+  return {
+    grant: { authorization: `Bearer ${token.token}`, credential, refused, proven: false },
+    lifeMs: token.lifeMs,
+  };
 }
 
 async function parseToken(answer: Answer, url: URL): Promise<{ token: string; lifeMs: number }> {

@@ -37,8 +37,8 @@ export interface Upstream {
   /** Set by the configuration: it is never contacted. */
   readonly offline: boolean;
   getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest>;
-  /** One conditional question, without a body. */
-  askTag(repository: Repository, tag: string, known: Digest): Promise<TagAnswer>;
+  /** One conditional question: what the tag points to now, or undefined if that is still `known`. */
+  getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined>;
   /** Whether the repository holds the manifest; throws MANIFEST_UNKNOWN when not. */
   confirmManifest(repository: Repository, digest: Digest): Promise<void>;
   /** The size in bytes of a blob that the repository holds; throws BLOB_UNKNOWN when not. */

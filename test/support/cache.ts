@@ -1,6 +1,6 @@
 // The cache as tests see it: put together by the composition root as `serve` does, on a data directory and
 // a port of its own, with a clock that the test moves and sleeps that take no time.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -39,6 +39,8 @@ export interface TestCacheOptions {
   readonly env?: Record<string, string>;
   readonly clock?: TestClock;
   readonly timeouts?: Timeouts;
+  /** Beside the config file, by name. */
+  readonly files?: Record<string, string>;
   /** A data directory that outlives the cache. */
   readonly data?: string;
 }
@@ -47,10 +49,14 @@ export interface TestCache extends AsyncDisposable {
   readonly url: string;
   readonly clock: TestClock;
   readonly data: string;
+  /** Where the config file is. */
+  readonly folder: string;
   /** All that was logged, as one text. */
   log(): string;
   get(path: string, request?: RawRequest): Promise<Reply>;
   head(path: string, request?: RawRequest): Promise<Reply>;
+  /** Resolves when all that came in is committed or gone: a client has its answer a moment before that. */
+  settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -73,6 +79,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   };
   const file = join(folder, 'config.yaml');
   writeFileSync(file, JSON.stringify(config, null, 2));
+  for (const [name, text] of Object.entries(options.files ?? {})) writeFileSync(join(folder, name), text);
   const lines: string[] = [];
   const keep = (level: string) => (fields: object, message: string) => {
     lines.push(`${level} ${message} ${inspect(fields, { depth: 5 })}`);
@@ -93,9 +100,14 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     url: origin,
     clock,
     data,
+    folder,
     log: () => lines.join('\n'),
     get: (path, request) => fetchRaw(origin + path, request),
     head: (path, request) => fetchRaw(origin + path, { ...request, method: 'HEAD' }),
+    settled: async () => {
+      while (readdirSync(join(data, 'ingest')).length > 0)
+        await new Promise(resolve => setImmediate(resolve));
+    },
     stop,
     [Symbol.asyncDispose]: stop,
   };

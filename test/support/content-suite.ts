@@ -1,0 +1,366 @@
+// What every implementation of Content owes, as tests: the contract of src/content/content.ts, sentence by
+// sentence. An implementation hands in how one is made, how the same content is opened anew as after a
+// restart, and how its bytes are changed behind its back.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import fc from 'fast-check';
+import type { Content, Ingest, Source } from '../../src/content/content.ts';
+import { ALGORITHMS, type Algorithm, type Digest, digestOf } from '../../src/oci/digest.ts';
+import { bytesOf, randomContent } from './images.ts';
+
+export interface ContentUnderTest {
+  readonly content: Content;
+  /** The same content, as a process that is started later finds it. */
+  reopen(): Promise<Content>;
+  /** Replaces the bytes under the digest by others, past the implementation. */
+  overwrite(digest: Digest, bytes: Uint8Array): Promise<void>;
+}
+
+const MIB = 1024 * 1024;
+
+export function contentSuite(name: string, make: (t: TestContext) => Promise<ContentUnderTest>): void {
+  describe(`${name} keeps the contract of Content:`, () => {
+    const suite = (what: string, run: (subject: ContentUnderTest, t: TestContext) => Promise<void>) =>
+      test(what, async t => run(await make(t), t));
+
+    suite('what is not here is undefined', async ({ content }) => {
+      const { digest } = randomContent(10);
+      assert.equal(await content.open(digest), undefined);
+      assert.equal(await content.sizeOf(digest), undefined);
+      assert.deepEqual(await namesIn(content), []);
+      await content.remove(digest);
+    });
+
+    for (const algorithm of ALGORITHMS) {
+      suite(`after commit content is here whole, under its ${algorithm}`, async ({ content, reopen }) => {
+        const bytes = bytesOf(randomContent(2.5 * MIB, 'whole'));
+        const digest = await put(content, bytes, algorithm);
+        assert.equal(digest, digestOf(bytes, algorithm));
+        for (const store of [content, await reopen()]) {
+          assert.equal(await store.sizeOf(digest), bytes.length);
+          assert.deepEqual(await read(store, digest), bytes);
+          assert.deepEqual(await namesIn(store), [`${digest} ${bytes.length}`]);
+        }
+      });
+    }
+
+    suite('content that is not committed is not visible, however far it is', async ({ content, reopen }) => {
+      const bytes = bytesOf(randomContent(100_000, 'hidden'));
+      const digest = digestOf(bytes);
+      const assertHidden = async (store: Content) => {
+        assert.equal(await store.open(digest), undefined);
+        assert.equal(await store.sizeOf(digest), undefined);
+        assert.deepEqual(await namesIn(store), []);
+      };
+      const ingest = await content.ingest('sha256');
+      await assertHidden(content);
+      await ingest.write(bytes);
+      await assertHidden(content);
+      assert.equal(await ingest.finish(), digest);
+      await assertHidden(content);
+      await assertHidden(await reopen());
+      await ingest.abort();
+    });
+
+    suite('nothing is left of an ingest that was aborted, at any stage', async ({ content, reopen }) => {
+      const bytes = bytesOf(randomContent(2 * MIB, 'aborted'));
+      const stages: ((ingest: Ingest) => unknown)[] = [
+        () => {},
+        ingest => void ingest.write(bytes),
+        ingest => ingest.write(bytes),
+        async ingest => {
+          await ingest.write(bytes);
+          await ingest.finish();
+        },
+      ];
+      for (const reach of stages) {
+        const ingest = await content.ingest('sha256');
+        await reach(ingest);
+        await ingest.abort();
+        assert.deepEqual(await namesIn(content), []);
+      }
+      assert.deepEqual(await namesIn(await reopen()), []);
+    });
+
+    suite('empty content is content', async ({ content }) => {
+      const ingest = await content.ingest('sha256');
+      const digest = await ingest.finish();
+      assert.equal(digest, digestOf(Buffer.alloc(0)));
+      await ingest.commit(digest);
+      const source = (await content.open(digest)) ?? assert.fail();
+      assert.equal(source.sizeBytes, 0);
+      assert.equal(await source.read(Buffer.alloc(8), 0), 0);
+      assert.equal(await source.verified, true);
+      source.close();
+    });
+
+    suite('finish tells what the bytes hash to, whatever pieces they come in', async ({ content }) => {
+      const pieces = fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 30 });
+      await fc.assert(
+        fc.asyncProperty(pieces, fc.array(fc.boolean()), async (chunks, waits) => {
+          const ingest = await content.ingest('sha256');
+          for (const [i, chunk] of chunks.entries()) {
+            const wait = ingest.write(chunk);
+            if (waits[i]) await (wait ?? nextTurn());
+          }
+          const bytes = Buffer.concat(chunks);
+          assert.equal(await ingest.finish(), digestOf(bytes));
+          assert.equal(ingest.writtenBytes, bytes.length);
+          assert.deepEqual(await drain(ingest.reader(), bytes.length), bytes);
+          await ingest.abort();
+        }),
+        { numRuns: 50 },
+      );
+    });
+
+    suite('an ingest can be read as far as it says that it is written, while it grows', async ({
+      content,
+    }) => {
+      const bytes = bytesOf(randomContent(3 * MIB, 'growing'));
+      const ingest = await content.ingest('sha256');
+      const seen: number[] = [];
+      const reads: Promise<void>[] = [];
+      const reader = ingest.reader();
+      ingest.onWritten = () => {
+        const from = seen.at(-1) ?? 0;
+        seen.push(ingest.writtenBytes);
+        reads.push(
+          drain({ ...reader, close: () => {} }, ingest.writtenBytes, from).then(part =>
+            assert.deepEqual(part, bytes.subarray(from, from + part.length)),
+          ),
+        );
+      };
+      for (let at = 0; at < bytes.length; at += 100_000) await ingest.write(bytes.subarray(at, at + 100_000));
+      await ingest.finish();
+      await Promise.all(reads);
+      reader.close();
+      assert.ok(seen.length > 1, 'it must not all come at the end');
+      assert.deepEqual(
+        seen,
+        [...new Set(seen)].sort((a, b) => a - b),
+        'each call is for more than the last',
+      );
+      assert.equal(seen.at(-1), bytes.length);
+      await ingest.abort();
+    });
+
+    const endings: Record<string, (store: Content, ingest: Ingest, digest: Digest) => Promise<void>> = {
+      commit: (_, ingest, digest) => ingest.commit(digest),
+      'commit and remove': async (store, ingest, digest) => {
+        await ingest.commit(digest);
+        await store.remove(digest);
+      },
+      abort: (_, ingest) => ingest.abort(),
+    };
+    for (const [ending, end] of Object.entries(endings)) {
+      suite(`who reads an ingest can go on after ${ending}`, async ({ content }) => {
+        const bytes = bytesOf(randomContent(300_000, 'followed'));
+        const ingest = await content.ingest('sha256');
+        const readers = [ingest.reader(), ingest.reader()] as const;
+        await ingest.write(bytes);
+        readers[0].close();
+        const digest = await ingest.finish();
+        await end(content, ingest, digest);
+        assert.deepEqual(await drain(readers[1], bytes.length), bytes);
+      });
+    }
+
+    suite('remove takes content away, and who reads it goes on', async ({ content }) => {
+      const bytes = bytesOf(randomContent(300_000, 'removed'));
+      const digest = await put(content, bytes);
+      const source = (await content.open(digest)) ?? assert.fail();
+      await content.remove(digest);
+      assert.equal(await content.open(digest), undefined);
+      assert.equal(await content.sizeOf(digest), undefined);
+      assert.deepEqual(await namesIn(content), []);
+      assert.deepEqual(await drain(source, bytes.length), bytes);
+      await content.remove(digest);
+    });
+
+    suite('what was removed can come again', async ({ content }) => {
+      const bytes = bytesOf(randomContent(1000, 'again'));
+      const digest = await put(content, bytes);
+      await content.remove(digest);
+      await put(content, bytes);
+      assert.deepEqual(await read(content, digest), bytes);
+    });
+
+    suite('the same content may come in several times at once', async ({ content }) => {
+      const bytes = bytesOf(randomContent(200_000, 'twice'));
+      const [digest = assert.fail(), ...others] = await Promise.all([1, 2, 3].map(() => put(content, bytes)));
+      assert.deepEqual(others, [digest, digest]);
+      assert.deepEqual(await namesIn(content), [`${digest} ${bytes.length}`]);
+      assert.deepEqual(await read(content, digest), bytes);
+    });
+
+    suite('list names all that is here', async ({ content }) => {
+      const expected: string[] = [];
+      for (let i = 0; i < 20; i++) {
+        const bytes = Buffer.from(`content ${i}`);
+        expected.push(`${await put(content, bytes, i % 2 ? 'sha512' : 'sha256')} ${bytes.length}`);
+      }
+      assert.deepEqual(await namesIn(content), expected.sort());
+    });
+
+    suite('a read fills the front of the buffer from any position, and gives 0 at the end alone', async ({
+      content,
+    }) => {
+      const bytes = bytesOf(randomContent(5000, 'positions'));
+      const source = (await content.open(await put(content, bytes))) ?? assert.fail();
+      await fc.assert(
+        fc.asyncProperty(
+          fc.nat({ max: 5000 }),
+          fc.integer({ min: 1, max: 6000 }),
+          async (position, length) => {
+            const into = Buffer.alloc(length);
+            const count = await source.read(into, position);
+            assert.equal(count > 0, position < 5000);
+            assert.deepEqual(into.subarray(0, count), bytes.subarray(position, position + count));
+          },
+        ),
+      );
+      source.close();
+    });
+
+    suite('a writer that is faster than the store is told to wait, and then to go on', async ({
+      content,
+    }) => {
+      const ingest = await content.ingest('sha256');
+      const chunk = Buffer.alloc(64 * 1024, 1);
+      let handedIn = 0;
+      const write = () => {
+        handedIn += chunk.length;
+        assert.ok(handedIn - ingest.writtenBytes < 16 * MIB, 'nobody said to wait');
+        return ingest.write(chunk);
+      };
+      for (let times = 0; times < 5; times++) {
+        let wait = write();
+        while (wait === undefined) wait = write();
+        await wait;
+      }
+      await ingest.finish();
+      assert.equal(ingest.writtenBytes, handedIn);
+      await ingest.abort();
+    });
+
+    suite('what this process has stored is known to be right, with no wait', async ({ content }) => {
+      const digest = await put(content, bytesOf(randomContent(100_000, 'known')));
+      await assertKnown(content, digest);
+    });
+
+    suite('what was here before is verified once, and then known', async ({ content, reopen }) => {
+      const digest = await put(content, bytesOf(randomContent(MIB, 'before')));
+      const later = await reopen();
+      const sources = await Promise.all(
+        [1, 2, 3].map(async () => (await later.open(digest)) ?? assert.fail()),
+      );
+      for (const { verified } of sources) assert.ok(verified instanceof Promise);
+      assert.deepEqual(await Promise.all(sources.map(source => source.verified)), [true, true, true]);
+      for (const source of sources) source.close();
+      await assertKnown(later, digest);
+    });
+
+    suite('a verdict comes also when the asker has closed meanwhile', async ({ content, reopen }) => {
+      const digest = await put(content, bytesOf(randomContent(MIB, 'closed')));
+      const source = (await (await reopen()).open(digest)) ?? assert.fail();
+      source.close();
+      assert.equal(await source.verified, true);
+    });
+
+    suite('what was changed behind its back is found out, and what was not is not', async ({
+      content,
+      reopen,
+      overwrite,
+    }) => {
+      const bytes = bytesOf(randomContent(MIB, 'changed'));
+      const digest = await put(content, bytes);
+      const other = await put(content, bytesOf(randomContent(MIB, 'other')));
+      const wrong = Buffer.from(bytes);
+      wrong.writeUInt8(wrong.readUInt8(MIB - 1) ^ 1, MIB - 1);
+      await overwrite(digest, wrong);
+      const later = await reopen();
+      assert.equal(await pendingVerdict(later, digest), false);
+      assert.equal(await pendingVerdict(later, other), true);
+    });
+
+    suite('what is cut short is found out', async ({ content, reopen, overwrite }) => {
+      const bytes = bytesOf(randomContent(100_000, 'short'));
+      const digest = await put(content, bytes);
+      await overwrite(digest, bytes.subarray(0, 99_999));
+      assert.equal(await pendingVerdict(await reopen(), digest), false);
+    });
+
+    suite('what is changed while the process runs is verified anew', async ({ content, overwrite }) => {
+      const bytes = bytesOf(randomContent(100_000, 'running'));
+      const digest = await put(content, bytes);
+      await assertKnown(content, digest);
+      await overwrite(digest, Buffer.alloc(bytes.length));
+      assert.equal(await pendingVerdict(content, digest), false);
+      // A bad verdict is not remembered either.
+      assert.equal(await pendingVerdict(content, digest), false);
+      await overwrite(digest, bytes);
+      assert.equal(await pendingVerdict(content, digest), true);
+      await assertKnown(content, digest);
+    });
+
+    suite('it can be checked, and knows how much more it can take', async ({ content }) => {
+      await content.check();
+      assert.ok((await content.freeBytes()) > 0);
+    });
+  });
+}
+
+/** Stores bytes as content; resolves to their digest. */
+export async function put(
+  content: Content,
+  bytes: Uint8Array,
+  algorithm: Algorithm = 'sha256',
+): Promise<Digest> {
+  const ingest = await content.ingest(algorithm);
+  await ingest.write(bytes);
+  const digest = await ingest.finish();
+  await ingest.commit(digest);
+  return digest;
+}
+
+/** All bytes of content that is here. */
+export async function read(content: Content, digest: Digest): Promise<Buffer> {
+  const source = (await content.open(digest)) ?? assert.fail(`${digest} is not here`);
+  return drain(source, source.sizeBytes);
+}
+
+/** Reads up to `end` in pieces, and closes. */
+async function drain(source: Pick<Source, 'read' | 'close'>, end: number, start = 0): Promise<Buffer> {
+  const bytes = Buffer.alloc(end - start);
+  for (let at = 0; at < bytes.length; ) {
+    const count = await source.read(bytes.subarray(at, at + 70_000), start + at);
+    assert.ok(count > 0, `the end came at byte ${start + at} of ${end}`);
+    at += count;
+  }
+  source.close();
+  return bytes;
+}
+
+async function namesIn(content: Content): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { digest, sizeBytes } of content.list()) names.push(`${digest} ${sizeBytes}`);
+  return names.sort();
+}
+
+/** Known to be right, with no hashing and no wait. */
+async function assertKnown(content: Content, digest: Digest): Promise<void> {
+  const source = (await content.open(digest)) ?? assert.fail();
+  source.close();
+  assert.equal(source.verified, true);
+}
+
+/** The verdict of a hashing that must be under way. */
+async function pendingVerdict(content: Content, digest: Digest): Promise<boolean> {
+  const source = (await content.open(digest)) ?? assert.fail();
+  assert.ok(source.verified instanceof Promise, 'a verdict from before must not count');
+  const verdict = await source.verified;
+  source.close();
+  return verdict;
+}
+
+const nextTurn = () => new Promise(resolve => setImmediate(resolve));

@@ -1,0 +1,349 @@
+// What every implementation of Metadata owes, as tests: the contract of src/metadata/metadata.ts, verb by
+// verb. An implementation hands in how an empty one is made on a clock of the test's, and how the same
+// data is opened anew.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import fc from 'fast-check';
+import type { ContentRow, ManifestRow, Metadata } from '../../src/metadata/metadata.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import type { Repository } from '../../src/oci/reference.ts';
+import { TestClock } from './cache.ts';
+
+export interface MetadataUnderTest {
+  readonly metadata: Metadata;
+  /** Closes it, and opens the same data again. */
+  reopen(): Promise<Metadata>;
+}
+
+const APP: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
+/** The same name at another upstream, another name at the same one, and names that only together are the same. */
+const OTHERS: readonly Repository[] = [
+  { upstream: 'quay.io', name: 'owner/app' },
+  { upstream: 'ghcr.io', name: 'owner/app2' },
+  { upstream: 'ghcr.io', name: 'owner' },
+  { upstream: 'ghcr.io/owner', name: 'app' },
+];
+const [OTHER = assert.fail()] = OTHERS;
+const TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
+export function row(seed: string, sizeBytes = 100): ContentRow {
+  return { digest: digestOf(Buffer.from(seed)), sizeBytes };
+}
+
+function manifestRow(seed: string, sizeBytes = 100, mediaType = TYPE): ManifestRow {
+  return { ...row(seed, sizeBytes), mediaType };
+}
+
+export function metadataSuite(
+  name: string,
+  make: (t: TestContext, clock: TestClock) => Promise<MetadataUnderTest>,
+): void {
+  describe(`${name} keeps the contract of Metadata:`, () => {
+    const suite = (
+      what: string,
+      run: (metadata: Metadata, clock: TestClock, reopen: () => Promise<Metadata>) => Promise<void>,
+    ) =>
+      test(what, async t => {
+        const clock = new TestClock();
+        const { metadata, reopen } = await make(t, clock);
+        await run(metadata, clock, reopen);
+      });
+
+    suite('an empty one knows nothing, and nothing is wrong with that', async metadata => {
+      const { digest } = row('a');
+      assert.equal(await metadata.findBlob(APP, digest), undefined);
+      assert.equal(await metadata.findManifest(APP, digest), undefined);
+      assert.equal(await metadata.findTag(APP, 'latest'), undefined);
+      assert.deepEqual(await metadata.pulledTags(APP), []);
+      assert.equal(await metadata.findTagList(APP), undefined);
+      assert.deepEqual(await metadata.coldest(10, []), []);
+      assert.equal(await metadata.totalBytes(), 0);
+      await metadata.confirmTag(APP, 'latest');
+      await metadata.forgetTag(APP, 'latest');
+      await metadata.drop(digest);
+      metadata.touch(digest);
+      await metadata.check();
+      assert.equal(await metadata.findTag(APP, 'latest'), undefined);
+      assert.deepEqual(await metadata.coldest(10, []), []);
+    });
+
+    suite('a blob is served by the repositories that link it, and by no other', async metadata => {
+      const blob = row('blob', 7);
+      await metadata.linkBlob([APP], blob);
+      assertIs(await metadata.findBlob(APP, blob.digest), blob);
+      for (const other of OTHERS) {
+        assert.equal(await metadata.findBlob(other, blob.digest), undefined);
+        assert.equal(await metadata.findManifest(other, blob.digest), undefined);
+      }
+      await metadata.linkBlob(OTHERS, blob);
+      for (const other of OTHERS) assertIs(await metadata.findBlob(other, blob.digest), blob);
+      assert.equal(await metadata.totalBytes(), 7, 'content counts once however often it is linked');
+    });
+
+    suite('a manifest is served by the repository that links it, and by no other', async metadata => {
+      const manifest = manifestRow('manifest', 9);
+      await metadata.linkManifest(APP, manifest);
+      assert.deepEqual({ ...(await metadata.findManifest(APP, manifest.digest)) }, manifest);
+      for (const other of OTHERS)
+        assert.equal(await metadata.findManifest(other, manifest.digest), undefined);
+      assert.deepEqual(await metadata.pulledTags(APP), []);
+    });
+
+    suite('a link as a blob is none as a manifest, and the same bytes can have both', async metadata => {
+      const manifest = manifestRow('both');
+      await metadata.linkBlob([APP], manifest);
+      assert.equal(await metadata.findManifest(APP, manifest.digest), undefined);
+      await metadata.linkManifest(OTHER, manifest);
+      assert.equal(await metadata.findBlob(OTHER, manifest.digest), undefined);
+      await metadata.linkManifest(APP, manifest);
+      assertIs(await metadata.findBlob(APP, manifest.digest), manifest);
+      assert.deepEqual({ ...(await metadata.findManifest(APP, manifest.digest)) }, manifest);
+      assert.equal(await metadata.totalBytes(), manifest.sizeBytes);
+    });
+
+    suite('linking for no repository records the content all the same', async metadata => {
+      await metadata.linkBlob([], row('alone', 5));
+      assert.equal(await metadata.totalBytes(), 5);
+    });
+
+    suite('linking again is no error, and what was said last holds', async metadata => {
+      const first = manifestRow('again', 10, 'application/vnd.docker.distribution.manifest.v2+json');
+      const second = manifestRow('again', 11);
+      await metadata.linkManifest(APP, first);
+      await metadata.linkManifest(APP, second);
+      assert.deepEqual({ ...(await metadata.findManifest(APP, first.digest)) }, second);
+      await metadata.linkBlob([APP, APP], second);
+      assert.equal(await metadata.totalBytes(), 11);
+    });
+
+    suite('a tag points to the manifest it was linked with last, confirmed then', async (metadata, clock) => {
+      const [one, two] = [manifestRow('one'), manifestRow('two')];
+      await metadata.linkManifest(APP, one, 'latest');
+      const firstMs = clock.now();
+      clock.advance(1000);
+      assert.deepEqual(
+        { ...(await metadata.findTag(APP, 'latest')) },
+        { digest: one.digest, checkedAtMs: firstMs },
+      );
+      await metadata.linkManifest(APP, two, 'latest');
+      assert.deepEqual(
+        { ...(await metadata.findTag(APP, 'latest')) },
+        { digest: two.digest, checkedAtMs: firstMs + 1000 },
+      );
+      // Both stay: a tag that moves takes nothing away.
+      assert.notEqual(await metadata.findManifest(APP, one.digest), undefined);
+      await metadata.linkManifest(APP, one);
+      assert.equal((await metadata.findTag(APP, 'latest'))?.digest, two.digest, 'no tag named, none moved');
+    });
+
+    suite('confirming changes the time of one tag and nothing else', async (metadata, clock) => {
+      const manifest = manifestRow('tagged');
+      await metadata.linkManifest(APP, manifest, 'a');
+      await metadata.linkManifest(APP, manifest, 'b');
+      await metadata.linkManifest(OTHER, manifest, 'a');
+      const linkedMs = clock.now();
+      clock.advance(5000);
+      await metadata.confirmTag(APP, 'a');
+      assert.deepEqual(
+        { ...(await metadata.findTag(APP, 'a')) },
+        { digest: manifest.digest, checkedAtMs: linkedMs + 5000 },
+      );
+      assert.equal((await metadata.findTag(APP, 'b'))?.checkedAtMs, linkedMs);
+      assert.equal((await metadata.findTag(OTHER, 'a'))?.checkedAtMs, linkedMs);
+    });
+
+    suite('forgetting takes one tag away, and no content', async metadata => {
+      const manifest = manifestRow('tagged');
+      await metadata.linkManifest(APP, manifest, 'a');
+      await metadata.linkManifest(APP, manifest, 'b');
+      await metadata.linkManifest(OTHER, manifest, 'a');
+      await metadata.forgetTag(APP, 'a');
+      assert.equal(await metadata.findTag(APP, 'a'), undefined);
+      assert.equal((await metadata.findTag(APP, 'b'))?.digest, manifest.digest);
+      assert.equal((await metadata.findTag(OTHER, 'a'))?.digest, manifest.digest);
+      assert.notEqual(await metadata.findManifest(APP, manifest.digest), undefined);
+    });
+
+    suite('tags that were pulled come in the order of their bytes, each once', async metadata => {
+      const tags = ['b', 'B', 'a', '_', '10', '9', 'a.b', 'a-b', 'a_b', 'ab', 'Z'];
+      for (const tag of [...tags, ...tags]) await metadata.linkManifest(APP, manifestRow(tag), tag);
+      await metadata.linkManifest(OTHER, manifestRow('x'), 'elsewhere');
+      const expected = tags
+        .map(tag => Buffer.from(tag))
+        .sort(Buffer.compare)
+        .map(String);
+      assert.deepEqual(await metadata.pulledTags(APP), expected);
+    });
+
+    suite('a list of tags comes back as it was saved last, for its repository alone', async (metadata, clock) => {
+      await metadata.saveTagList(APP, ['a', 'b']);
+      clock.advance(10);
+      const tags = ['', '"', 'a', '\u{1f600}', "'; DROP TABLE tags"];
+      await metadata.saveTagList(APP, tags);
+      assert.deepEqual(await metadata.findTagList(APP), { tags, checkedAtMs: clock.now() });
+      for (const other of OTHERS) assert.equal(await metadata.findTagList(other), undefined);
+      await metadata.saveTagList(APP, []);
+      assert.deepEqual((await metadata.findTagList(APP))?.tags, []);
+      assert.deepEqual(await metadata.pulledTags(APP), [], 'tags that were heard of are not pulled');
+      const many = Array.from({ length: 50_000 }, (_, i) => `tag-${i}`);
+      await metadata.saveTagList(APP, many);
+      assert.deepEqual((await metadata.findTagList(APP))?.tags, many);
+    });
+
+    suite('dropping content takes all links to it away, and nothing else', async metadata => {
+      const manifest = manifestRow('dropped', 3);
+      const kept = row('kept', 4);
+      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkBlob([APP, OTHER], manifest);
+      await metadata.linkBlob([APP], kept);
+      await metadata.drop(manifest.digest);
+      assert.equal(await metadata.findManifest(APP, manifest.digest), undefined);
+      for (const repository of [APP, OTHER])
+        assert.equal(await metadata.findBlob(repository, manifest.digest), undefined);
+      assertIs(await metadata.findBlob(APP, kept.digest), kept);
+      assert.equal(await metadata.totalBytes(), 4);
+      assert.equal(
+        (await metadata.findTag(APP, 'latest'))?.digest,
+        manifest.digest,
+        'the tag is still known',
+      );
+      // What comes again comes without the old links.
+      await metadata.linkBlob([OTHER], manifest);
+      assert.equal(await metadata.findBlob(APP, manifest.digest), undefined);
+    });
+
+    suite('coldest is what was pulled longest ago, oldest first, and no more than asked for', async (metadata, clock) => {
+      const rows = [row('0', 1), row('1', 2), row('2', 3), row('3', 4)] as const;
+      for (const content of rows) {
+        clock.advance(1000);
+        await metadata.linkBlob([APP], content);
+      }
+      assert.deepEqual(plain(await metadata.coldest(10, [])), [...rows]);
+      assert.deepEqual(plain(await metadata.coldest(2, [])), rows.slice(0, 2));
+      assert.deepEqual(await metadata.coldest(0, []), []);
+      clock.advance(1000);
+      metadata.touch(rows[0].digest);
+      assert.deepEqual(plain(await metadata.coldest(10, [])), [rows[1], rows[2], rows[3], rows[0]]);
+      clock.advance(1000);
+      for (const i of [1, 3, 1] as const) metadata.touch(rows[i].digest);
+      clock.advance(1000);
+      metadata.touch(rows[1].digest);
+      assert.deepEqual(plain(await metadata.coldest(10, [])), [rows[2], rows[0], rows[3], rows[1]]);
+      // To be linked once more is not to be pulled.
+      await metadata.linkBlob([OTHER], rows[2]);
+      assert.deepEqual(plain(await metadata.coldest(1, [])), [rows[2]]);
+    });
+
+    suite('coldest leaves out what an excepted repository links, as a blob or as a manifest', async metadata => {
+      const [blob, shared, free] = [row('blob'), row('shared'), row('free')] as const;
+      const manifest = manifestRow('manifest');
+      await metadata.linkBlob([APP], blob);
+      await metadata.linkBlob([APP, OTHER], shared);
+      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkBlob([OTHER], free);
+      await metadata.linkBlob([], row('orphan'));
+      const coldest = async (except: readonly Repository[]) =>
+        (await metadata.coldest(10, except)).map(({ digest }) => digest).sort();
+      const digests = (...rows: ContentRow[]) => rows.map(({ digest }) => digest).sort();
+      assert.deepEqual(await coldest([APP]), digests(free, row('orphan')));
+      assert.deepEqual(await coldest([OTHER]), digests(blob, manifest, row('orphan')));
+      assert.deepEqual(await coldest([APP, OTHER]), digests(row('orphan')));
+      const unknown = { upstream: 'ghcr.io', name: 'no\'body/"knows"' };
+      assert.deepEqual(await coldest([unknown]), digests(blob, shared, manifest, free, row('orphan')));
+    });
+
+    suite('what was touched is known after a close', async (metadata, clock, reopen) => {
+      const [older, newer] = [row('older'), row('newer')];
+      await metadata.linkBlob([APP], older);
+      clock.advance(1);
+      await metadata.linkBlob([APP], newer);
+      clock.advance(1);
+      metadata.touch(older.digest);
+      assert.deepEqual(plain(await (await reopen()).coldest(1, [])), [newer]);
+    });
+
+    suite('content that is dropped right after a pull stays dropped', async (metadata, clock) => {
+      const blob = row('gone');
+      await metadata.linkBlob([APP], blob);
+      clock.advance(1);
+      metadata.touch(blob.digest);
+      await metadata.drop(blob.digest);
+      assert.deepEqual(await metadata.coldest(10, []), []);
+      assert.equal(await metadata.totalBytes(), 0);
+    });
+
+    suite('all of it is there when it is opened again', async (metadata, clock, reopen) => {
+      const manifest = manifestRow('manifest', 2 ** 40);
+      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkBlob([APP, OTHER], row('blob', 1));
+      await metadata.saveTagList(APP, ['latest', 'v1']);
+      const checkedAtMs = clock.now();
+      clock.advance(1000);
+      const later = await reopen();
+      assert.deepEqual({ ...(await later.findManifest(APP, manifest.digest)) }, manifest);
+      assertIs(await later.findBlob(OTHER, row('blob').digest), row('blob', 1));
+      assert.deepEqual({ ...(await later.findTag(APP, 'latest')) }, { digest: manifest.digest, checkedAtMs });
+      assert.deepEqual(await later.findTagList(APP), { tags: ['latest', 'v1'], checkedAtMs });
+      assert.equal(await later.totalBytes(), 2 ** 40 + 1);
+    });
+
+    suite('calls that come at once do not lose one another', async metadata => {
+      const repositories = Array.from({ length: 10 }, (_, i) => ({
+        upstream: 'ghcr.io',
+        name: `owner/app-${i}`,
+      }));
+      await Promise.all(
+        Array.from({ length: 200 }, (_, i) => {
+          const repository = repositories[i % 10] ?? APP;
+          return i % 2
+            ? metadata.linkBlob([repository, APP], row(`${i % 50}`))
+            : metadata.linkManifest(repository, manifestRow(`${i % 50}`), `tag-${i}`);
+        }),
+      );
+      assert.equal(await metadata.totalBytes(), 50 * 100);
+      const tags = await Promise.all(repositories.map(repository => metadata.pulledTags(repository)));
+      assert.equal(tags.flat().length, 100);
+      for (let i = 1; i < 50; i += 2) assertIs(await metadata.findBlob(APP, row(`${i}`).digest), row(`${i}`));
+    });
+
+    suite('names and tags may be any text: none is taken for another, or for a part of a question', async metadata => {
+      const texts = fc.uniqueArray(
+        fc.string({ unit: fc.constantFrom(...'aA%_*?\'"\\;-/ é\u{1f600}'), maxLength: 6 }),
+        {
+          minLength: 2,
+          maxLength: 8,
+        },
+      );
+      await fc.assert(
+        fc.asyncProperty(texts, fc.nat(), async (names, round) => {
+          const upstream = `upstream-${round}`;
+          for (const [i, name] of names.entries()) {
+            await metadata.linkManifest({ upstream, name }, manifestRow(`${i}`), name);
+          }
+          for (const [i, name] of names.entries()) {
+            const repository = { upstream, name };
+            assert.deepEqual(await metadata.pulledTags(repository), [name]);
+            assert.equal((await metadata.findTag(repository, name))?.digest, row(`${i}`).digest);
+            for (const other of names) {
+              const tag = await metadata.findTag(repository, other);
+              assert.equal(tag !== undefined, other === name);
+            }
+            await metadata.forgetTag(repository, name);
+          }
+        }),
+        { numRuns: 50 },
+      );
+    });
+  });
+}
+
+/** A row may have more columns than the contract names. */
+function assertIs(found: ContentRow | undefined, expected: ContentRow): void {
+  assert.equal(found?.digest, expected.digest);
+  assert.equal(found.sizeBytes, expected.sizeBytes);
+}
+
+/** Rows without the prototype, or the lack of it, that a driver gives them. */
+function plain(rows: readonly ContentRow[]): ContentRow[] {
+  return rows.map(({ digest, sizeBytes }) => ({ digest, sizeBytes }));
+}

@@ -97,6 +97,7 @@ for (const when of ['while it runs', 'between runs'] as const) {
         }
         assert((await cache.get(blobPath(layer))).body.equals(bytesOf(layer)));
         assert.equal(ghcr.count({ endpoint: 'blobhost', digest: layer.digest }), 1);
+        await cache.settled();
         assert.equal(digestOf(readFileSync(file)), layer.digest);
       }
     }

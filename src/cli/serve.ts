@@ -48,6 +48,8 @@ export async function serve(args: string[]): Promise<void> {
 
 export interface RunningCache {
   readonly server: RunningServer;
+  /** Resolves when all that is coming in is kept or gone: a client has its answer a moment before that. */
+  settled(): Promise<void>;
   /** Lets running answers finish within `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
 }
@@ -85,10 +87,11 @@ export async function startCache(
   };
   const common = { content, metadata, budget, clock, log, upstream, signal: leaving.signal };
   const { staleIfErrorMs } = config;
+  const blobs = new Blobs(common);
   const manifests = new Manifests(common);
   const app = createApp({
     upstreams: { has: host => clients.has(host), default: config.default },
-    blobs: new Blobs(common),
+    blobs,
     manifests,
     tags: new Tags({
       ...common,
@@ -108,9 +111,11 @@ export async function startCache(
 
   return {
     server,
+    settled: () => blobs.settled(),
     stop: async graceMs => {
       await server.stop(graceMs);
       leaving.abort(new Error('the server is leaving'));
+      await blobs.settled();
       await Promise.all([...clients.values()].map(client => client.close()));
       await metadata.close();
     },

@@ -56,6 +56,11 @@ export class Blobs {
     });
   }
 
+  /** Resolves when no flight is under way: what was complete is then committed and linked. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#flights.values()].map(flight => flight.over));
+  }
+
   async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
     for (;;) {
       let flight = this.#flights.get(digest);

@@ -1,6 +1,6 @@
 // The cache as tests see it: put together by the composition root as `serve` does, on a data directory and
 // a port of its own, with a clock that the test moves and sleeps that take no time.
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -55,7 +55,7 @@ export interface TestCache extends AsyncDisposable {
   log(): string;
   get(path: string, request?: RawRequest): Promise<Reply>;
   head(path: string, request?: RawRequest): Promise<Reply>;
-  /** Resolves when all that came in is committed or gone: a client has its answer a moment before that. */
+  /** Resolves when all that is coming in is kept or gone. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -104,10 +104,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     log: () => lines.join('\n'),
     get: (path, request) => fetchRaw(origin + path, request),
     head: (path, request) => fetchRaw(origin + path, { ...request, method: 'HEAD' }),
-    settled: async () => {
-      while (readdirSync(join(data, 'ingest')).length > 0)
-        await new Promise(resolve => setImmediate(resolve));
-    },
+    settled: () => running.settled(),
     stop,
     [Symbol.asyncDispose]: stop,
   };

@@ -17,7 +17,7 @@ export interface ScriptedAnswer {
   /** Default: 1000. */
   readonly chunkBytes?: number;
   /** What happens after the last byte; default: the body ends. `stall`: nothing ever comes. */
-  readonly then?: Error | 'stall';
+  readonly after?: Error | 'stall';
   /** There is no answer but this. */
   readonly error?: Error;
 }
@@ -92,11 +92,11 @@ export class ScriptedUpstream {
       this.sentBytes += chunk.length;
       yield chunk;
     }
-    if (answer.then === 'stall') {
+    if (answer.after === 'stall') {
       await new Promise((_, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason), { once: true });
       });
     }
-    if (answer.then instanceof Error) throw answer.then;
+    if (answer.after instanceof Error) throw answer.after;
   }
 }

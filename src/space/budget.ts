@@ -47,8 +47,11 @@ export class Budget {
     // Counted at once, so that those who come meanwhile see it.
     this.#reservedBytes += bytes;
     try {
-      if ((await this.#lackingBytes()) > 0) await this.#evict();
-      const lacking = await this.#lackingBytes();
+      let lacking = await this.#lackingBytes();
+      if (lacking > 0) {
+        await this.#evict();
+        lacking = await this.#lackingBytes();
+      }
       if (lacking > 0) throw new StorageFailure(`${bytes} bytes were asked for, and ${lacking} are lacking`);
     } catch (error) {
       this.#reservedBytes -= bytes;

@@ -247,6 +247,14 @@ async function assertRefuses(url: string): Promise<void> {
   }
 }
 
+test('a second process on the same data directory is refused with a sentence', async t => {
+  const { start } = await startOnFolder(t);
+  const first = await start();
+  await assert.rejects(start(), /is in use by another ghcr-cache/);
+  await first.stop();
+  await start();
+});
+
 test('the data directory is an OCI image layout that other tools can read', async t => {
   const { data, start, pullAll } = await startOnFolder(t);
   await pullAll(await start());

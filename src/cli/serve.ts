@@ -21,6 +21,7 @@ import { Budget } from '../space/budget.ts';
 import { UpstreamClient } from '../upstream/client.ts';
 import type { Timeouts } from '../upstream/dial.ts';
 import type { Credential } from '../upstream/tokens.ts';
+import { lockData } from './lock.ts';
 import { parseOptions } from './usage.ts';
 import { version } from './version.ts';
 
@@ -63,6 +64,7 @@ export async function startCache(
   const leaving = new AbortController();
 
   mkdirSync(config.data, { recursive: true });
+  const unlock = lockData(config.data);
   const content = await DiskContent.open(config.data);
   const metadata = await SqliteMetadata.open(join(config.data, 'metadata.db'), {
     clock,
@@ -118,6 +120,7 @@ export async function startCache(
       await blobs.settled();
       await Promise.all([...clients.values()].map(client => client.close()));
       await metadata.close();
+      unlock();
     },
   };
 }

@@ -7,6 +7,8 @@
 // - remove() does not disturb who is reading.
 import type { Algorithm, Digest } from '../oci/digest.ts';
 
+export { StorageFailure } from '../oci/errors.ts';
+
 /** Bytes that can be read from any position. */
 export interface Source {
   readonly sizeBytes: number;
@@ -61,12 +63,4 @@ export interface Content {
   freeBytes(): Promise<number>;
   /** Whether content can be stored now; rejects with the reason when it cannot. */
   check(): Promise<void>;
-}
-
-/** There is no room for these bytes, or no working disk: a pull goes on without storing them. */
-export class StorageFailure extends Error {
-  constructor(message: string, options?: { cause: unknown }) {
-    super(message, options);
-    this.name = 'StorageFailure';
-  }
 }

@@ -5,6 +5,7 @@
 // Every implementation guarantees:
 // - each call is atomic: a reader sees all of it or nothing;
 // - a link exists only for content that is recorded, and goes when that is dropped;
+// - what cannot be read or written is a StorageFailure, except in touch(), which does not matter that much;
 // - all of it can be lost: links and tags come back as upstreams confirm them.
 import type { Digest } from '../oci/digest.ts';
 import type { Repository } from '../oci/reference.ts';

@@ -8,6 +8,7 @@ import { existsSync, renameSync, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { Clock } from '../clock.ts';
 import type { Digest } from '../oci/digest.ts';
+import { StorageFailure } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { ContentRow, ManifestRow, Metadata, TagListRow, TagRow } from './metadata.ts';
 import { migrations } from './migrations.ts';
@@ -149,10 +150,16 @@ export class SqliteMetadata implements Metadata {
     clearTimeout(this.#touchTimer);
     this.#touchTimer = undefined;
     if (this.#touched.size === 0) return;
-    this.#transaction(sql => {
-      for (const [digest, at] of this.#touched) sql.touch.run(at, digest);
-    });
-    this.#touched.clear();
+    try {
+      this.#transaction(sql => {
+        for (const [digest, at] of this.#touched) sql.touch.run(at, digest);
+      });
+      this.#touched.clear();
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      // On a full disk they are kept for the next time, but not without end.
+      if (this.#touched.size >= TOUCH_LIMIT) this.#touched.clear();
+    }
   }
 
   #transaction(work: (sql: Statements) => void): void {
@@ -164,7 +171,7 @@ export class SqliteMetadata implements Metadata {
     try {
       return work(this.#open.sql, this.#open.database);
     } catch (error) {
-      if (!isDamage(error)) throw error;
+      if (!isDamage(error)) throw storageFailure(error);
       this.#open.database.close();
       this.#open = this.#startAnew(error);
       // What it misses of the content until then costs a question upstream, no download.
@@ -290,6 +297,16 @@ function prepare(database: Database.Database) {
 function repositoryId(sql: Statements, repository: Repository): unknown {
   const { upstream, name } = repository;
   return sql.findRepository.get(upstream, name) ?? sql.putRepository.get(upstream, name);
+}
+
+/** Not an error of ours, but of the disk or of who else holds the file. */
+function storageFailure(error: unknown): unknown {
+  const isOurs =
+    !(error instanceof Database.SqliteError) ||
+    !/^SQLITE_(FULL|IOERR|READONLY|CANTOPEN|BUSY|PERM)/.test(error.code);
+  return isOurs
+    ? error
+    : new StorageFailure(`metadata.db cannot be used (${error.message})`, { cause: error });
 }
 
 function isDamage(error: unknown): boolean {

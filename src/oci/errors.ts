@@ -52,6 +52,17 @@ export class RegistryError extends Error {
   }
 }
 
+/**
+ * Something cannot be stored, or read from where it was: no room, no working disk, no database. A pull goes
+ * on without storing as far as it can.
+ */
+export class StorageFailure extends RegistryError {
+  constructor(message: string, options?: { cause: unknown }) {
+    super('UNAVAILABLE', message, options);
+    this.name = 'StorageFailure';
+  }
+}
+
 /** The sentence of anything thrown: causes are followed, since undici and Node put the reason there. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

@@ -8,6 +8,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotThere, isRefused } from '../upstream/upstream.ts';
 import { openBypass } from './bypass.ts';
+import { dropDamaged } from './damaged.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
 import { HOLD_BACK_BYTES } from './incoming.ts';
 import { Missing } from './missing.ts';
@@ -115,27 +116,22 @@ export class Blobs {
 
   /** Find link → open content → touch. Undefined when it is not here, or was here and was not right. */
   async #openLinked(repository: Repository, digest: Digest): Promise<Source | undefined> {
-    const { metadata, content, budget, log } = this.#dependencies;
+    const { metadata, content } = this.#dependencies;
     const row = await metadata.findBlob(repository, digest);
     if (row === undefined) return undefined;
     const opened = await content.open(digest);
-    const drop = async () => {
-      log.error(
-        { digest },
-        `${imageName(repository, { digest })} is damaged on disk; it is dropped and fetched again`,
-      );
-      await budget.drop(digest, row.sizeBytes);
-    };
+    const drop = (isGone: boolean) =>
+      dropDamaged(this.#dependencies, imageName(repository, { digest }), row, isGone);
     if (opened === undefined || opened.sizeBytes !== row.sizeBytes) {
       opened?.close();
-      await drop();
+      await drop(opened === undefined);
       return undefined;
     }
     metadata.touch(digest);
     if (opened.verified === true) return opened;
     // The first reading since the process started, or since the file changed, is verified on the way out.
     const verdict = opened.verified.then(async right => {
-      if (!right) await drop();
+      if (!right) await drop(false);
       return right;
     });
     if (opened.sizeBytes > HOLD_BACK_BYTES) return heldBack(opened, verdict);

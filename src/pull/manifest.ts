@@ -12,6 +12,7 @@ import { MANIFEST_LIMIT_BYTES, manifestType } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import type { Budget } from '../space/budget.ts';
 import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
+import { dropDamaged } from './damaged.ts';
 import { isInvalid, wrongBytes } from './flight.ts';
 import { Missing } from './missing.ts';
 import type { Outcome, Staleness } from './pulled.ts';
@@ -69,16 +70,13 @@ export class Manifests {
 
   /** The manifest if it is here and this repository may serve it. */
   async find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
-    const { metadata, budget, log } = this.#dependencies;
+    const { metadata, content } = this.#dependencies;
     const row = await metadata.findManifest(repository, digest);
     if (row === undefined) return undefined;
     const bytes = await this.#read(digest);
     if (bytes === undefined) {
-      log.error(
-        { digest },
-        `${imageName(repository, { digest })} is damaged on disk; it is dropped and fetched again`,
-      );
-      await budget.drop(digest, row.sizeBytes);
+      const isGone = (await content.sizeOf(digest)) === undefined;
+      await dropDamaged(this.#dependencies, imageName(repository, { digest }), row, isGone);
       return undefined;
     }
     metadata.touch(digest);
@@ -101,7 +99,15 @@ export class Manifests {
       // Without a digest in the answer it is the bytes that tell.
       if (came !== undefined && !came.bytes.equals(manifest.bytes))
         return this.#take(repository, { tag }, came);
-      await metadata.confirmTag(repository, tag);
+      try {
+        await metadata.confirmTag(repository, tag);
+      } catch (error) {
+        if (!(error instanceof StorageFailure)) throw error;
+        this.#dependencies.log.warn(
+          {},
+          `${imageName(repository, { tag })} was confirmed, which cannot be kept: ${error.message}`,
+        );
+      }
       return { manifest, outcome: 'revalidated' };
     });
   }

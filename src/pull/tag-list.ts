@@ -3,7 +3,7 @@
 // it is what was heard last, else the tags that were pulled.
 import type { Clock } from '../clock.ts';
 import type { Metadata } from '../metadata/metadata.ts';
-import { reasonOf } from '../oci/errors.ts';
+import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotThere, type Upstream } from '../upstream/upstream.ts';
 import { Missing } from './missing.ts';
@@ -53,8 +53,14 @@ export class TagLists {
     const { metadata, upstream } = this.#dependencies;
     try {
       const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
-      await metadata.saveTagList(repository, tags);
-      return { tags, outcome: 'miss' };
+      const kept = await metadata.saveTagList(repository, tags).then(
+        () => true,
+        error => {
+          if (!(error instanceof StorageFailure)) throw error;
+          return false;
+        },
+      );
+      return { tags, outcome: kept ? 'miss' : 'bypass' };
     } catch (error) {
       if (isNotThere(error)) throw error;
       return this.#stale(repository, error);

@@ -6,7 +6,7 @@ import { type Ingest, type Source, StorageFailure } from './content.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: what bounds the memory of an ingest. */
-const PENDING_LIMIT_BYTES = 1024 * 1024;
+const PENDING_LIMIT_BYTES = 512 * 1024;
 
 export class DiskIngest implements Ingest {
   readonly #path: string;

@@ -103,11 +103,9 @@ class Outlet {
   constructor(outgoing: ServerResponse, source: Source) {
     this.#outgoing = outgoing;
     this.#source = source;
-    outgoing.once('close', () => {
-      this.gone = true;
-      this.#closeSource();
-      this.#written();
-    });
+    outgoing.once('close', () => this.#leave());
+    // It may have left while the source was waited for; then there is no more close to come.
+    if (outgoing.destroyed) this.#leave();
   }
 
   async pump(span: Span): Promise<void> {
@@ -141,6 +139,12 @@ class Outlet {
         this.#wake = wake;
       });
     }
+  }
+
+  #leave(): void {
+    this.gone = true;
+    this.#closeSource();
+    this.#written();
   }
 
   #written(): void {

@@ -54,8 +54,8 @@ export interface Metadata {
 
   /** Content was pulled. Kept in memory and written from time to time, many at once. */
   touch(digest: Digest): void;
-  /** Forgets the content and all links to it. */
-  drop(digest: Digest): Promise<void>;
+  /** Forgets the content and all links to it; resolves to its size in bytes, 0 when it was not known. */
+  drop(digest: Digest): Promise<number>;
   /** The content that was pulled longest ago and that none of these repositories links, oldest first. */
   coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
   totalBytes(): Promise<number>;

@@ -17,6 +17,8 @@ import { migrations } from './migrations.ts';
 const TOUCH_INTERVAL_MS = 5_000;
 const TOUCH_LIMIT = 10_000;
 const ADOPTED_AT_ONCE = 1_000;
+/** The file's application id once it is complete; 0, which SQLite begins with, while it is being filled. */
+const COMPLETE = 0x67686372;
 /** A file up to this size is checked through when it is opened; it takes a fraction of a second. */
 const CHECKED_AT_OPEN_BYTES = 32 * 1024 * 1024;
 
@@ -49,7 +51,7 @@ export class SqliteMetadata implements Metadata {
   /** Opens the file, making it if need be. Throws when it cannot be used and is not merely damaged. */
   static async open(path: string, options: SqliteOptions): Promise<SqliteMetadata> {
     const metadata = new SqliteMetadata(path, options);
-    if (metadata.#open.isNew) await metadata.#adoptAll();
+    if (!metadata.#open.isComplete) await metadata.#adoptAll();
     return metadata;
   }
 
@@ -121,9 +123,9 @@ export class SqliteMetadata implements Metadata {
     else this.#touchTimer ??= setTimeout(() => this.#writeTouches(), TOUCH_INTERVAL_MS).unref();
   }
 
-  async drop(digest: Digest): Promise<void> {
+  async drop(digest: Digest): Promise<number> {
     this.#touched.delete(digest);
-    this.#run(sql => sql.drop.run(digest));
+    return this.#run(sql => (sql.drop.pluck().get(digest) as number | undefined) ?? 0);
   }
 
   async coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]> {
@@ -190,6 +192,7 @@ export class SqliteMetadata implements Metadata {
       });
     for await (const row of this.#options.content()) if (rows.push(row) === ADOPTED_AT_ONCE) write();
     write();
+    this.#run((_, database) => database.pragma(`application_id = ${COMPLETE}`));
   }
 
   #startAnew(error: unknown): OpenDatabase {
@@ -204,8 +207,8 @@ export class SqliteMetadata implements Metadata {
 }
 
 interface OpenDatabase {
-  /** Whether the file held nothing. */
-  readonly isNew: boolean;
+  /** Whether all content there was when the file was new has been recorded. */
+  readonly isComplete: boolean;
   readonly database: Database.Database;
   readonly sql: Statements;
 }
@@ -222,16 +225,16 @@ function openDatabase(path: string): OpenDatabase {
       const verdict = database.pragma('quick_check(1)', { simple: true });
       if (verdict !== 'ok') throw new Database.SqliteError(String(verdict), 'SQLITE_CORRUPT');
     }
-    const isNew = migrate(database, path);
-    return { isNew, database, sql: prepare(database) };
+    migrate(database, path);
+    const isComplete = database.pragma('application_id', { simple: true }) === COMPLETE;
+    return { isComplete, database, sql: prepare(database) };
   } catch (error) {
     database.close();
     throw error;
   }
 }
 
-/** Brings the schema up to date; tells whether there was none. */
-function migrate(database: Database.Database, path: string): boolean {
+function migrate(database: Database.Database, path: string): void {
   const version = database.pragma('user_version', { simple: true }) as number;
   if (version > migrations.length) {
     throw new Error(
@@ -246,7 +249,6 @@ function migrate(database: Database.Database, path: string): boolean {
       database.pragma(`user_version = ${i + 1}`);
     })();
   }
-  return version === 0;
 }
 
 const OF_REPOSITORY = '(SELECT id FROM repositories WHERE upstream = ? AND name = ?)';
@@ -282,7 +284,7 @@ function prepare(database: Database.Database) {
     ),
     putTagList: sql('INSERT OR REPLACE INTO tag_lists (repository_id, tags, checked_at_ms) VALUES (?, ?, ?)'),
     touch: sql('UPDATE content SET touched_at_ms = ? WHERE digest = ?'),
-    drop: sql('DELETE FROM content WHERE digest = ?'),
+    drop: sql('DELETE FROM content WHERE digest = ? RETURNING size_bytes'),
     coldest: sql(
       `SELECT digest, size_bytes AS sizeBytes FROM content WHERE NOT EXISTS (
          SELECT 1 FROM links JOIN repositories ON id = repository_id

@@ -68,7 +68,6 @@ export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
   const inner = error.cause instanceof Error ? reasonOf(error.cause) : '';
-  return inner && !error.message.includes(inner)
-    ? `${error.message} (${inner})`
-    : error.message || error.name;
+  if (error.message === '') return inner || error.name;
+  return inner === '' || error.message.includes(inner) ? error.message : `${error.message} (${inner})`;
 }

@@ -57,12 +57,14 @@ function parsePosition(text: string): number | undefined {
   return Math.min(Number(text), Number.MAX_SAFE_INTEGER - 1);
 }
 
-/** What a `Content-Range: bytes first-last/size` answer header says; undefined when malformed. */
+/** What a `Content-Range: bytes first-last/size` answer header says; undefined when malformed or impossible. */
 export function parseContentRange(
   header: string | undefined,
 ): { start: number; end: number; size: number | undefined } | undefined {
   const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(header ?? '');
   if (!match) return undefined;
-  const [, first, last, size] = match;
-  return { start: Number(first), end: Number(last) + 1, size: size === '*' ? undefined : Number(size) };
+  const start = Number(match[1]);
+  const end = Number(match[2]) + 1;
+  const size = match[3] === '*' ? undefined : Number(match[3]);
+  return start < end && (size === undefined || end <= size) ? { start, end, size } : undefined;
 }

@@ -121,7 +121,7 @@ export class Blobs {
     if (row === undefined) return undefined;
     const opened = await content.open(digest);
     const drop = (isGone: boolean) =>
-      dropDamaged(this.#dependencies, imageName(repository, { digest }), row, isGone);
+      dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
     if (opened === undefined || opened.sizeBytes !== row.sizeBytes) {
       opened?.close();
       await drop(opened === undefined);
@@ -134,6 +134,8 @@ export class Blobs {
       if (!right) await drop(false);
       return right;
     });
+    // The client may leave before it matters to it.
+    verdict.catch(() => {});
     if (opened.sizeBytes > HOLD_BACK_BYTES) return heldBack(opened, verdict);
     if (await verdict) return opened;
     opened.close();

@@ -111,7 +111,7 @@ class Passage implements Source {
           this.#chunks.push(chunk);
           this.#received += chunk.length;
           this.#wakeReader();
-          if (this.#received - this.#position <= HOLD_BACK_BYTES + BUFFER_BYTES) return undefined;
+          if (this.#isRoomy()) return undefined;
           return new Promise(resolve => {
             this.#wakeReceiver = resolve;
           });
@@ -144,6 +144,10 @@ class Passage implements Source {
     this.#position += count;
     if (count === chunk.length) this.#chunks.shift();
     else this.#chunks[0] = chunk.subarray(count);
-    this.#wakeReceiver();
+    if (this.#isRoomy()) this.#wakeReceiver();
+  }
+
+  #isRoomy(): boolean {
+    return this.#received - this.#position <= HOLD_BACK_BYTES + BUFFER_BYTES;
   }
 }

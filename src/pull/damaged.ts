@@ -1,6 +1,6 @@
 // Content that is on record and cannot be served, because its bytes are gone or are not what they were.
 import type { Log } from '../log.ts';
-import type { ContentRow } from '../metadata/metadata.ts';
+import type { Digest } from '../oci/digest.ts';
 import { StorageFailure } from '../oci/errors.ts';
 import type { Budget } from '../space/budget.ts';
 
@@ -8,14 +8,14 @@ import type { Budget } from '../space/budget.ts';
 export async function dropDamaged(
   { budget, log }: { budget: Budget; log: Log },
   what: string,
-  { digest, sizeBytes }: ContentRow,
+  digest: Digest,
   isGone: boolean,
 ): Promise<void> {
   // Gone is what an eviction leaves to somebody who looked it up just before; anything else is rot.
   if (isGone) log.info({ digest }, `${what} is no longer on disk; it is fetched again`);
   else log.error({ digest }, `${what} is damaged on disk; it is dropped and fetched again`);
   try {
-    await budget.drop(digest, sizeBytes);
+    await budget.drop(digest);
   } catch (error) {
     if (!(error instanceof StorageFailure)) throw error;
     log.error({ digest }, `${what} could not be dropped: ${error.message}`);

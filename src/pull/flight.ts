@@ -147,14 +147,14 @@ export class Flight {
         start: async (sizeBytes, contentType) => {
           type = contentType;
           if (sizeBytes === undefined) return;
-          reservation = await budget.reserve(sizeBytes);
+          reservation = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
           incoming.expect(sizeBytes);
         },
         receive: chunk => ingest.write(chunk),
       });
       const found = await ingest.finish();
       if (found !== this.digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
-      reservation ??= await budget.reserve(ingest.writtenBytes);
+      reservation ??= await budget.reserve(ingest.writtenBytes, () => ingest.writtenBytes);
     } catch (error) {
       reservation?.release();
       await ingest.abort();
@@ -163,13 +163,17 @@ export class Flight {
     // From here on nobody is held back, and nobody waits for the disk.
     this.#isComplete = true;
     incoming.verified();
+    // For those who join until it is over, and the link is there.
+    const reader = ingest.reader();
     try {
       await ingest.commit(this.digest);
+      await this.#link(ingest.writtenBytes).finally(reservation.settle);
     } catch (error) {
       reservation.release();
       throw error;
+    } finally {
+      reader.close();
     }
-    await this.#link(ingest.writtenBytes).finally(() => reservation?.settle());
   }
 
   async #link(sizeBytes: number): Promise<void> {

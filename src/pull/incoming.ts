@@ -25,6 +25,7 @@ export class Incoming {
   /** How large it is going to be. While that is not known nobody gets a byte. */
   expect(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
+    this.#wake();
   }
 
   /** All of it is written, and the digest is right. */

@@ -76,7 +76,7 @@ export class Manifests {
     const bytes = await this.#read(digest);
     if (bytes === undefined) {
       const isGone = (await content.sizeOf(digest)) === undefined;
-      await dropDamaged(this.#dependencies, imageName(repository, { digest }), row, isGone);
+      await dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
       return undefined;
     }
     metadata.touch(digest);
@@ -165,10 +165,7 @@ export class Manifests {
       if ((await content.sizeOf(digest)) === undefined) {
         const reservation = await budget.reserve(bytes.length);
         try {
-          const ingest = await content.ingest(algorithmOf(digest));
-          await ingest.write(bytes);
-          await ingest.finish();
-          await ingest.commit(digest);
+          await this.#write(digest, bytes);
         } catch (error) {
           reservation.release();
           throw error;
@@ -186,6 +183,18 @@ export class Manifests {
       );
       return 'bypass';
     }
+  }
+
+  async #write(digest: Digest, bytes: Buffer): Promise<void> {
+    const ingest = await this.#dependencies.content.ingest(algorithmOf(digest));
+    try {
+      await ingest.write(bytes);
+      await ingest.finish();
+    } catch (error) {
+      await ingest.abort();
+      throw error;
+    }
+    await ingest.commit(digest);
   }
 
   /** The bytes, from memory or disk, and certainly the right ones; undefined when they are not here. */

@@ -27,11 +27,18 @@ export interface Reservation {
 
 const EVICTED_AT_ONCE = 100;
 
+interface Reserved {
+  readonly bytes: number;
+  /** How many of them are on disk already, and so no longer among its free ones. */
+  written(): number;
+}
+
 export class Budget {
   readonly #options: BudgetOptions;
   #usedBytes: number;
-  #reservedBytes = 0;
-  #evicting: Promise<void> = Promise.resolve();
+  readonly #reserved = new Set<Reserved>();
+  /** Reservations are decided one after another, so that each sees what the one before left. Never rejects. */
+  #deciding: Promise<unknown> = Promise.resolve();
 
   private constructor(options: BudgetOptions, usedBytes: number) {
     this.#options = options;
@@ -42,64 +49,64 @@ export class Budget {
     return new Budget(options, await options.metadata.totalBytes());
   }
 
-  /** Throws StorageFailure when there is no room and none can be made. */
-  async reserve(bytes: number): Promise<Reservation> {
-    // Counted at once, so that those who come meanwhile see it.
-    this.#reservedBytes += bytes;
-    try {
-      let lacking = await this.#lackingBytes();
-      if (lacking > 0) {
-        await this.#evict();
-        lacking = await this.#lackingBytes();
-      }
-      if (lacking > 0) throw new StorageFailure(`${bytes} bytes were asked for, and ${lacking} are lacking`);
-    } catch (error) {
-      this.#reservedBytes -= bytes;
-      throw error;
-    }
+  /**
+   * Room for so many bytes, of which `written` tells how many have been written by now. Throws StorageFailure
+   * when there is no room and none can be made.
+   */
+  async reserve(bytes: number, written: () => number = () => 0): Promise<Reservation> {
+    const reserved: Reserved = { bytes, written };
+    const decision = this.#deciding.then(() => this.#makeRoom(reserved));
+    this.#deciding = decision.catch(() => {});
+    await decision;
     return {
       settle: () => {
-        this.#reservedBytes -= bytes;
+        this.#reserved.delete(reserved);
         this.#usedBytes += bytes;
       },
       release: () => {
-        this.#reservedBytes -= bytes;
+        this.#reserved.delete(reserved);
       },
     };
   }
 
   /** Takes content out of the cache. Who is reading it may go on. */
-  async drop(digest: Digest, sizeBytes: number): Promise<void> {
+  async drop(digest: Digest): Promise<void> {
     const { metadata, content } = this.#options;
     // In this order: a row must not promise bytes that are gone, while bytes without a row are merely found again.
-    await metadata.drop(digest);
+    const droppedBytes = await metadata.drop(digest);
     await content.remove(digest);
-    this.#usedBytes = Math.max(0, this.#usedBytes - sizeBytes);
+    this.#usedBytes -= droppedBytes;
   }
 
-  /** How many bytes too many are used or reserved; at most 0 when all is well. */
-  async #lackingBytes(): Promise<number> {
-    const { content, maxSizeBytes, minFreeBytes } = this.#options;
-    const overCap = this.#usedBytes + this.#reservedBytes - maxSizeBytes;
-    const overDisk = this.#reservedBytes + minFreeBytes - (await content.freeBytes());
-    return Math.max(overCap, overDisk);
-  }
-
-  /** One eviction at a time, each for all that lacks by then. */
-  #evict(): Promise<void> {
-    this.#evicting = this.#evicting.then(async () => {
-      const { metadata, pinned, maxSizeBytes } = this.#options;
-      // What can never fit must not empty the cache first.
-      if (this.#reservedBytes > maxSizeBytes) return;
-      while ((await this.#lackingBytes()) > 0) {
-        const coldest = await metadata.coldest(EVICTED_AT_ONCE, pinned);
-        if (coldest.length === 0) return;
-        for (const { digest, sizeBytes } of coldest) {
-          await this.drop(digest, sizeBytes);
-          if ((await this.#lackingBytes()) <= 0) return;
-        }
+  async #makeRoom(wanted: Reserved): Promise<void> {
+    const { metadata, pinned } = this.#options;
+    let lacking = await this.#lackingBytes(wanted.bytes);
+    // What could not fit beside nothing but the other reservations must not empty the cache first.
+    const cannotFit = lacking > this.#usedBytes;
+    while (lacking > 0) {
+      const coldest = cannotFit ? [] : await metadata.coldest(EVICTED_AT_ONCE, pinned);
+      if (coldest.length === 0)
+        throw new StorageFailure(`${wanted.bytes} bytes were asked for, and ${lacking} are lacking`);
+      for (const { digest } of coldest) {
+        await this.drop(digest);
+        lacking = await this.#lackingBytes(wanted.bytes);
+        if (lacking <= 0) break;
       }
-    });
-    return this.#evicting;
+    }
+    this.#reserved.add(wanted);
+  }
+
+  /** How many bytes would be too many with these; at most 0 when all is well. */
+  async #lackingBytes(wantedBytes: number): Promise<number> {
+    const { content, maxSizeBytes, minFreeBytes } = this.#options;
+    let reservedBytes = wantedBytes;
+    let unwrittenBytes = wantedBytes;
+    for (const { bytes, written } of this.#reserved) {
+      reservedBytes += bytes;
+      unwrittenBytes += Math.max(0, bytes - written());
+    }
+    const overCap = this.#usedBytes + reservedBytes - maxSizeBytes;
+    const overDisk = unwrittenBytes + minFreeBytes - (await content.freeBytes());
+    return Math.max(overCap, overDisk);
   }
 }

@@ -5,22 +5,30 @@ export type Challenge =
   | { readonly scheme: 'bearer'; readonly realm: string; readonly service: string | undefined };
 
 const PARAMETER = /([A-Za-z0-9_-]{1,64})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g;
+/** A scheme: a word at the start or behind a comma that is followed by parameters or by nothing, not by `=`. */
+const SCHEME = /(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[A-Za-z]|\s*(?:,|$))/g;
+const HEADER_LIMIT = 8192;
 
 /** The challenge to answer: Bearer before Basic; undefined when the header holds neither, well formed. */
 export function parseChallenge(header: string | undefined): Challenge | undefined {
-  if (header === undefined || header.length > 8192) return undefined;
-  const bearer = /(?:^|,)\s*bearer\s+/i.exec(header);
-  if (bearer) {
-    const parameters = new Map<string, string>();
-    for (const [, name = '', quoted, plain] of header
-      .slice(bearer.index + bearer[0].length)
-      .matchAll(PARAMETER)) {
-      const value = quoted?.replace(/\\(.)/g, '$1') ?? plain ?? '';
-      // The first of a name counts: what follows may belong to the next challenge.
-      if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), value);
-    }
+  if (header === undefined || header.length > HEADER_LIMIT) return undefined;
+  // What is quoted may look like anything; it is blanked out while schemes are looked for.
+  const bare = header.replace(/"(?:[^"\\]|\\.)*"/g, quoted => '"'.repeat(quoted.length));
+  const schemes = [...bare.matchAll(SCHEME)];
+  for (const [i, found] of schemes.entries()) {
+    if (found[1]?.toLowerCase() !== 'bearer') continue;
+    const parameters = parseParameters(header.slice(found.index + found[0].length, schemes[i + 1]?.index));
     const realm = parameters.get('realm');
     if (realm !== undefined) return { scheme: 'bearer', realm, service: parameters.get('service') };
   }
-  return /(?:^|,)\s*basic(?:\s|$)/i.test(header) ? { scheme: 'basic' } : undefined;
+  return schemes.some(found => found[1]?.toLowerCase() === 'basic') ? { scheme: 'basic' } : undefined;
+}
+
+function parseParameters(text: string): Map<string, string> {
+  const parameters = new Map<string, string>();
+  for (const [, name = '', quoted, plain] of text.matchAll(PARAMETER)) {
+    const value = quoted?.replace(/\\(.)/g, '$1') ?? plain ?? '';
+    if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), value);
+  }
+  return parameters;
 }

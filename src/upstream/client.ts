@@ -143,14 +143,19 @@ export class UpstreamClient implements Upstream {
     return this.#persist(async () => {
       const answer = await this.#send(repository, { ...ask, headers, signal });
       const contentType = answer.header('content-type');
-      const chunks = answer.body as AsyncIterable<Buffer>;
-      if (answer.status !== 206) return { sizeBytes: lengthOf(answer), contentType, start: 0, chunks };
+      const { body } = answer;
+      const blob = {
+        contentType,
+        read: (take: Parameters<BlobBody['read']>[0]) => body.read(take),
+        close: () => body.abandon(),
+      };
+      if (answer.status !== 206) return { ...blob, sizeBytes: lengthOf(answer), start: 0 };
       const range = parseContentRange(answer.header('content-range'));
       if (range?.start !== start || (range.size !== undefined && range.end !== range.size)) {
-        answer.body.destroy();
+        body.abandon();
         throw invalid(ask.what, `bytes from ${start} were asked for and others came`);
       }
-      return { sizeBytes: range.size, contentType, start, chunks };
+      return { ...blob, sizeBytes: range.size, start };
     }, signal);
   }
 

@@ -1,5 +1,6 @@
 // One HTTP exchange with an upstream or one of its hosts, and nothing more: connection reuse, time-outs,
 // proxies from the environment, further certificate authorities. Redirects and statuses are for others.
+import type { IncomingHttpHeaders } from 'node:http';
 import { getCACertificates } from 'node:tls';
 import { type Dispatcher, EnvHttpProxyAgent, errors } from 'undici';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
@@ -25,7 +26,19 @@ export interface Answer {
   readonly status: number;
   /** The first value of a header, by its name in lower case. */
   header(name: string): string | undefined;
-  readonly body: Dispatcher.ResponseData['body'];
+  /** To be read or abandoned, or the connection is never free again. */
+  readonly body: Body;
+}
+
+export interface Body {
+  /**
+   * Hands over each chunk the moment it comes; the next one waits for the promise of the one before, if it gave
+   * one. Resolves to what broke the body, or to undefined at its end; rejects with what `take` failed with. No
+   * chunk that came is lost when the body breaks, so who reads knows exactly where to go on.
+   */
+  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
+  /** Ends it, and its connection if there is more to come. */
+  abandon(): void;
 }
 
 /** Connections per host: more than the places for downloads, so that a question never waits for a blob. */
@@ -56,19 +69,14 @@ export class Dialer {
   /** Throws UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when there was no answer. */
   async dial(request: DialRequest): Promise<Answer> {
     const { url, method, headers, signal } = request;
+    signal?.throwIfAborted();
+    const exchange = new Exchange(url, signal);
     try {
-      const answer = await this.#dispatcher.request({
-        origin: url.origin,
-        path: url.pathname + url.search,
-        method,
-        headers,
-        signal: signal ?? null,
-      });
-      const header = (name: string) => {
-        const value = answer.headers[name];
-        return Array.isArray(value) ? value[0] : value;
-      };
-      return { url, status: answer.statusCode, header, body: answer.body };
+      this.#dispatcher.dispatch(
+        { origin: url.origin, path: url.pathname + url.search, method, headers },
+        exchange,
+      );
+      return await exchange.answered;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       throw unanswered(url, error);
@@ -80,25 +88,117 @@ export class Dialer {
   }
 }
 
-/** Lets go of an answer whose body is of no interest. */
+/** The receiving end of one request: chunks go straight from the parser to who reads, with nothing in between. */
+class Exchange implements Dispatcher.DispatchHandler, Body {
+  readonly answered: Promise<Answer>;
+  readonly #url: URL;
+  readonly #signal: AbortSignal | undefined;
+  readonly #answer = Promise.withResolvers<Answer>();
+  readonly #end = Promise.withResolvers<unknown>();
+  #controller: Dispatcher.DispatchController | undefined;
+  #take: ((chunk: Buffer) => Promise<void> | undefined) | undefined;
+  #isOver = false;
+
+  constructor(url: URL, signal: AbortSignal | undefined) {
+    this.#url = url;
+    this.#signal = signal;
+    this.answered = this.#answer.promise;
+    this.#end.promise.catch(() => {});
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown> {
+    this.#take = take;
+    if (!this.#isOver) this.#controller?.resume();
+    return this.#end.promise;
+  }
+
+  abandon(): void {
+    this.#controller?.abort(new Error('the rest of the answer is not wanted'));
+    this.#over();
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#signal?.aborted) this.#onAbort();
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ): void {
+    if (status < 200) return;
+    // Nobody reads yet.
+    controller.pause();
+    const header = (name: string) => {
+      const value = headers[name];
+      return Array.isArray(value) ? value[0] : value;
+    };
+    this.#answer.resolve({ url: this.#url, status, header, body: this });
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    try {
+      const wait = this.#take?.(chunk);
+      if (wait === undefined) return;
+      controller.pause();
+      wait.then(
+        () => this.#isOver || controller.resume(),
+        error => this.#fail(error),
+      );
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#over();
+    this.#end.resolve(undefined);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#over();
+    this.#answer.reject(error);
+    this.#end.resolve(error);
+  }
+
+  readonly #onAbort = () => this.#controller?.abort(new Error('aborted', { cause: this.#signal?.reason }));
+
+  /** Who reads has failed, which is not the network's fault. */
+  #fail(error: unknown): void {
+    this.#end.reject(error);
+    this.abandon();
+  }
+
+  #over(): void {
+    this.#isOver = true;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+  }
+}
+
+/** Reads and forgets a body of no interest, to keep its connection; a long one is not worth that. */
 export async function discard(answer: Answer): Promise<void> {
-  await answer.body.dump({ limit: DISCARDED_BYTES }).catch(() => {});
+  let left = DISCARDED_BYTES;
+  await answer.body.read(chunk => {
+    left -= chunk.length;
+    if (left < 0) answer.body.abandon();
+    return undefined;
+  });
 }
 
 /** The body as a whole; undefined when it is longer than `limitBytes`. Network errors as of dial(). */
 export async function readAll(answer: Answer, limitBytes: number): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
   let length = 0;
-  try {
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      length += chunk.length;
-      // Leaving the loop destroys the connection, which is what so long a body deserves.
-      if (length > limitBytes) return undefined;
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    throw unanswered(answer.url, error);
-  }
+  const trouble = await answer.body.read(chunk => {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > limitBytes) answer.body.abandon();
+    return undefined;
+  });
+  if (length > limitBytes) return undefined;
+  if (trouble !== undefined) throw unanswered(answer.url, trouble);
   return Buffer.concat(chunks, length);
 }
 

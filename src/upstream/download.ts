@@ -43,23 +43,18 @@ export async function download(
   for (let breaks = 0; ; ) {
     const from = received;
     let trouble: unknown;
-    try {
-      const body = await upstream.openBlob(repository, digest, received, signal);
-      if (!started) {
-        sizeBytes = body.sizeBytes;
-        started = true;
-        await receiver.start(sizeBytes, body.contentType);
-      } else if (body.sizeBytes !== undefined && body.sizeBytes !== sizeBytes) {
-        throw new RegistryError(
-          'UPSTREAM_INVALID',
-          `${what} had ${sizeBytes} bytes at first and now has ${body.sizeBytes}`,
-        );
-      }
-      trouble = await pass(body);
-    } catch (error) {
+    const body = await upstream.openBlob(repository, digest, received, signal).catch(error => {
       // A failure of the first request has had its retries; later ones count as one more break.
       if (!started || !isAway(error)) throw error;
       trouble = error;
+    });
+    if (body !== undefined) {
+      try {
+        await agree(body);
+        trouble = await pass(body);
+      } finally {
+        body.close();
+      }
     }
     if (trouble === undefined) return;
     signal.throwIfAborted();
@@ -75,41 +70,39 @@ export async function download(
     await clock.sleep(FIRST_PAUSE_MS * 2 ** (breaks - 1), signal);
   }
 
+  /** Tells the receiver what comes, the first time, and later on holds the upstream to it. */
+  async function agree(body: BlobBody): Promise<void> {
+    const told = body.sizeBytes;
+    if (started && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
+      throw new RegistryError(
+        'UPSTREAM_INVALID',
+        `${what} had ${sizeBytes} bytes at first and now has ${told}`,
+      );
+    }
+    if (started) return;
+    started = true;
+    sizeBytes = told;
+    await receiver.start(told, body.contentType);
+  }
+
   /** Passes the body on; resolves to what broke it, or to undefined when it is complete. */
   async function pass(body: BlobBody): Promise<unknown> {
     // An upstream that does not honour ranges sends again what we have.
     let skip = received - body.start;
-    const chunks = body.chunks[Symbol.asyncIterator]();
-    try {
-      for (;;) {
-        let next: IteratorResult<Buffer>;
-        try {
-          next = await chunks.next();
-        } catch (error) {
-          return error;
-        }
-        if (next.done) break;
-        let chunk = next.value;
-        if (skip > 0) {
-          const skipped = Math.min(skip, chunk.length);
-          skip -= skipped;
-          chunk = chunk.subarray(skipped);
-        }
-        if (chunk.length === 0) continue;
-        received += chunk.length;
-        if (sizeBytes !== undefined && received > sizeBytes) {
-          throw new RegistryError(
-            'UPSTREAM_INVALID',
-            `${what} has more than the ${sizeBytes} bytes that were announced`,
-          );
-        }
-        const wait = receiver.receive(chunk);
-        if (wait !== undefined) await wait;
+    const trouble = await body.read(came => {
+      const chunk = skip > 0 ? came.subarray(skip) : came;
+      skip = Math.max(0, skip - came.length);
+      if (chunk.length === 0) return undefined;
+      received += chunk.length;
+      if (sizeBytes !== undefined && received > sizeBytes) {
+        throw new RegistryError(
+          'UPSTREAM_INVALID',
+          `${what} has more than the ${sizeBytes} bytes that were announced`,
+        );
       }
-    } finally {
-      // Also when the receiver threw: the connection must not be left reading.
-      await chunks.return?.();
-    }
+      return receiver.receive(chunk);
+    });
+    if (trouble !== undefined) return trouble;
     return sizeBytes === undefined || received === sizeBytes
       ? undefined
       : new Error(`the body ended after ${received} of ${sizeBytes} bytes`);

@@ -16,6 +16,7 @@ export class Gate {
   #failures = 0;
   #pauseMs = FIRST_PAUSE_MS;
   #brokenUntilMs = 0;
+  #isTrying = false;
   #lastFailure = '';
 
   constructor(options: { name: string; offline: boolean; clock: Clock }) {
@@ -50,12 +51,14 @@ export class Gate {
       );
     }
     // This one goes out to try; the others wait for its report, or for another pause to pass.
+    this.#isTrying = true;
     this.#brokenUntilMs = now + this.#pauseMs;
   }
 
   /** The upstream answered, be it with a refusal. */
   answered(): void {
     this.#failures = 0;
+    this.#isTrying = false;
     this.#pauseMs = FIRST_PAUSE_MS;
   }
 
@@ -64,9 +67,10 @@ export class Gate {
     this.#failures += error.code === 'UPSTREAM_TIMEOUT' ? FAILURES_LIMIT : 1;
     this.#lastFailure = error.message;
     if (this.#failures < FAILURES_LIMIT) return;
+    // A try that failed makes the pause longer; those that were under way when it broke do not.
+    if (this.#isTrying) this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
+    this.#isTrying = false;
     this.#brokenUntilMs = this.#clock.now() + this.#pauseMs;
-    // Doubled by the failure of a try, not by those that were under way when it broke.
-    if (this.#failures > FAILURES_LIMIT) this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
   }
 
   limited(retryAfterMs: number): void {

@@ -20,7 +20,10 @@ export async function dialFollowing(dialer: Dialer, request: DialRequest): Promi
     const next = location && URL.parse(location, url.href);
     if (!next) throw refused(request.url, 'redirects to no valid address');
     if (next.protocol !== 'https:' && next.protocol !== url.protocol) {
-      throw refused(request.url, `redirects from https to ${next.protocol}//${next.host}, which is not safe`);
+      throw refused(
+        request.url,
+        `redirects from ${url.protocol}// to ${next.protocol}//${next.host}, which is not safe`,
+      );
     }
     headers = withoutAuthorization(headers);
     url = next;

@@ -27,7 +27,7 @@ export async function readRefusal(
 ): Promise<Refusal> {
   const text = (await readAll(answer, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
   const message = mask(wordsOf(text, answer.header('content-type'))).slice(0, MESSAGE_LIMIT);
-  const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(message));
+  const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(text));
   return {
     status: answer.status,
     message,
@@ -90,7 +90,8 @@ function waitOf(header: string | undefined, message: string, nowMs: number): num
 export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
   if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1000;
-  const date = Date.parse(header);
+  // Date.parse by itself takes nearly anything for a date.
+  const date = /GMT$/.test(header.trim()) ? Date.parse(header) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 

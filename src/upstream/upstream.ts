@@ -27,9 +27,15 @@ export interface BlobBody {
   /** Size of the whole blob, when the upstream said. */
   readonly sizeBytes: number | undefined;
   readonly contentType: string | undefined;
-  /** The first byte of `chunks` is this byte of the blob: 0 when a range was asked and not honoured. */
+  /** The first byte that comes is this byte of the blob: 0 when a range was asked and not honoured. */
   readonly start: number;
-  readonly chunks: AsyncIterable<Buffer>;
+  /**
+   * Hands over each chunk the moment it comes; the next one waits for the promise of the one before, if it gave
+   * one. Resolves to what broke the body, or to undefined at its end; rejects with what `take` failed with.
+   */
+  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
+  /** Lets go of it, and of its connection if there is more to come. To be called once, in the end. */
+  close(): void;
 }
 
 export interface Upstream {
@@ -45,7 +51,7 @@ export interface Upstream {
   statBlob(repository: Repository, digest: Digest): Promise<number>;
   /** Whether the repository holds the blob, at the least cost; throws BLOB_UNKNOWN when not. */
   confirmBlob(repository: Repository, digest: Digest): Promise<void>;
-  /** The bytes of a blob from `start` on. Errors of `chunks` are the network's. */
+  /** The bytes of a blob from `start` on. */
   openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
   listTags(repository: Repository): Promise<string[]>;

@@ -12,9 +12,10 @@ import type { Timeouts } from '../../src/upstream/dial.ts';
 import { type Ghcr, type GhcrOptions, startGhcr } from './ghcr.ts';
 import { fetchRaw, type RawRequest, type Reply } from './http-client.ts';
 
-/** Time that passes when the test says so. Sleeps end at once, and are recorded. */
+/** Time that passes when the test says so. Sleeps end at once, and take no time. */
 export class TestClock implements Clock {
   #nowMs = Date.parse('2026-01-01T00:00:00Z');
+  /** Every sleep, in the order in which they began. */
   readonly sleptMs: number[] = [];
   readonly now = () => this.#nowMs;
 
@@ -60,8 +61,8 @@ export interface TestCache extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-/** Short, since loopback is quick and tests wait for them. */
-const TIMEOUTS: Timeouts = { connectMs: 500, headersMs: 250, stallMs: 150 };
+/** Short, since tests wait for them; long enough for a busy machine. */
+const TIMEOUTS: Timeouts = { connectMs: 2_000, headersMs: 800, stallMs: 400 };
 
 export async function startTestCache(options: TestCacheOptions = {}): Promise<TestCache> {
   const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-test-'));

@@ -262,14 +262,21 @@ export function metadataSuite(
       assert.deepEqual(plain(await (await reopen()).coldest(1, [])), [newer]);
     });
 
-    suite('content that is dropped right after a pull stays dropped', async (metadata, clock) => {
-      const blob = row('gone');
-      await metadata.linkBlob([APP], blob);
+    suite('content that is dropped right after a pull stays dropped, and comes again as new', async (metadata, clock) => {
+      const [gone, other] = [row('gone'), row('other')];
+      await metadata.linkBlob([APP], gone);
       clock.advance(1);
-      metadata.touch(blob.digest);
-      await metadata.drop(blob.digest);
+      metadata.touch(gone.digest);
+      await metadata.drop(gone.digest);
       assert.deepEqual(await metadata.coldest(10, []), []);
       assert.equal(await metadata.totalBytes(), 0);
+      metadata.touch(gone.digest);
+      await metadata.drop(gone.digest);
+      clock.advance(1);
+      await metadata.linkBlob([APP], other);
+      clock.advance(1);
+      await metadata.linkBlob([APP], gone);
+      assert.deepEqual(plain(await metadata.coldest(1, [])), [other]);
     });
 
     suite('all of it is there when it is opened again', async (metadata, clock, reopen) => {

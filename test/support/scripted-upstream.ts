@@ -65,22 +65,22 @@ export class ScriptedUpstream {
     };
     signal.addEventListener('abort', letGo, { once: true });
     const chunks = this.#chunks(answer, bytes, signal);
-    const iterator: AsyncIterableIterator<Buffer> = {
-      [Symbol.asyncIterator]: () => iterator,
-      next: async () => {
-        const next = await chunks.next().catch(error => {
+    const read: BlobBody['read'] = async take => {
+      for (;;) {
+        let next: IteratorResult<Buffer>;
+        try {
+          next = await chunks.next();
+        } catch (error) {
           letGo();
-          throw error;
-        });
-        if (next.done) letGo();
-        return next;
-      },
-      return: async () => {
-        letGo();
-        return { done: true, value: undefined };
-      },
+          return error;
+        }
+        if (next.done) break;
+        await take(next.value);
+      }
+      letGo();
+      return undefined;
     };
-    return { sizeBytes, contentType: answer.contentType, start, chunks: iterator };
+    return { sizeBytes, contentType: answer.contentType, start, read, close: letGo };
   }
 
   async *#chunks(answer: ScriptedAnswer, bytes: Uint8Array, signal: AbortSignal): AsyncGenerator<Buffer> {

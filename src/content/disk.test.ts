@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { contentSuite, put, read } from '../../test/support/content-suite.ts';
+import { bytesOf, randomContent } from '../../test/support/images.ts';
+import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts';
+import { StorageFailure } from './content.ts';
+import { DiskContent } from './disk.ts';
+
+contentSuite('DiskContent', async t => {
+  const root = await folder(t);
+  return {
+    content: await DiskContent.open(root),
+    reopen: () => DiskContent.open(root),
+    overwrite: async (digest, bytes) => {
+      const path = pathOf(root, digest);
+      const before = (await stat(path)).ctimeMs;
+      // The clock of files may stand still for some milliseconds.
+      do await writeFile(path, bytes);
+      while ((await stat(path)).ctimeMs === before);
+    },
+  };
+});
+
+describe('the folder of DiskContent', () => {
+  test('is an OCI image layout, whose blobs lie under their digests', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const layout = JSON.parse(await readFile(join(root, 'content/oci-layout'), 'utf8'));
+    assert.deepEqual(layout, { imageLayoutVersion: '1.0.0' });
+    const index = JSON.parse(await readFile(join(root, 'content/index.json'), 'utf8'));
+    assert.deepEqual(index, { schemaVersion: 2, manifests: [] });
+    for (const algorithm of ['sha256', 'sha512'] as const) {
+      const digest = await put(content, Buffer.from('bytes'), algorithm);
+      const path = join(root, 'content/blobs', algorithm, digest.slice(algorithm.length + 1));
+      assert.equal(await readFile(path, 'utf8'), 'bytes');
+    }
+  });
+
+  test('keeps an index.json that somebody else has filled', async t => {
+    const root = await folder(t);
+    await DiskContent.open(root);
+    await writeFile(join(root, 'content/index.json'), 'theirs');
+    await DiskContent.open(root);
+    assert.equal(await readFile(join(root, 'content/index.json'), 'utf8'), 'theirs');
+  });
+
+  test('loses at the start what was on its way in', async t => {
+    const root = await folder(t);
+    const digest = await put(await DiskContent.open(root), Buffer.from('kept'));
+    await writeFile(join(root, 'ingest/123-4'), 'left by a crash');
+    await mkdir(join(root, 'ingest/folder'));
+    const content = await DiskContent.open(root);
+    assert.deepEqual(await readdir(join(root, 'ingest')), []);
+    assert.equal((await read(content, digest)).toString(), 'kept');
+  });
+
+  test('has nothing in ingest/ after a commit, an abort and a failed commit', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    await put(content, Buffer.from('committed'));
+    const aborted = await content.ingest('sha256');
+    aborted.write(Buffer.alloc(3_000_000));
+    await aborted.abort();
+    const failing = await content.ingest('sha256');
+    const digest = await failing.finish();
+    await rm(join(root, 'content/blobs'), { recursive: true });
+    await assert.rejects(failing.commit(digest), StorageFailure);
+    assert.deepEqual(await readdir(join(root, 'ingest')), []);
+  });
+
+  test('may hold files that are no content: they are not listed', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const digest = await put(content, Buffer.from('content'));
+    for (const name of ['.DS_Store', hexOf(digest).slice(1), hexOf(digest).toUpperCase()]) {
+      await writeFile(join(root, 'content/blobs/sha256', name), 'x');
+    }
+    const found: Digest[] = [];
+    for await (const row of content.list()) found.push(row.digest);
+    assert.deepEqual(found, [digest]);
+  });
+});
+
+describe('a disk that fails', () => {
+  test('makes ingest throw StorageFailure when nothing can be created', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    await rm(join(root, 'ingest'), { recursive: true });
+    await assert.rejects(content.ingest('sha256'), StorageFailure);
+    await assert.rejects(content.check(), { code: 'ENOENT' });
+  });
+
+  test('makes commit throw StorageFailure when the content cannot be moved to its place, and leaves readers alone', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const bytes = bytesOf(randomContent(100_000));
+    const ingest = await content.ingest('sha256');
+    await ingest.write(bytes);
+    const digest = await ingest.finish();
+    const reader = ingest.reader();
+    await rm(join(root, 'content/blobs/sha256'), { recursive: true });
+    await assert.rejects(ingest.commit(digest), StorageFailure);
+    const into = Buffer.alloc(bytes.length);
+    assert.equal(await reader.read(into, 0), bytes.length);
+    assert.deepEqual(into, bytes);
+    reader.close();
+    assert.equal(await content.open(digest), undefined);
+  });
+
+  for (const [code, said] of [
+    ['ENOSPC', /^the disk is full/],
+    ['EDQUOT', /^the disk is full/],
+    ['EIO', /^the disk cannot be written/],
+  ] as const) {
+    test(`makes an ingest throw StorageFailure on ${code}, at the next write or at finish`, async t => {
+      const root = await folder(t);
+      const content = await DiskContent.open(root);
+      const isExpected = (error: unknown) => {
+        assert.ok(error instanceof StorageFailure);
+        assert.match(error.message, said);
+        assert.equal((error.cause as NodeJS.ErrnoException).code, code);
+        return true;
+      };
+      const first = await content.ingest('sha256');
+      const second = await content.ingest('sha256');
+      await second.write(Buffer.from('stored'));
+      const reader = second.reader();
+      while (second.writtenBytes === 0) await new Promise(resolve => setImmediate(resolve));
+      replaceWritev(t, (_fd, _chunks, _position, done) =>
+        process.nextTick(done, Object.assign(new Error(code), { code })),
+      );
+      first.write(Buffer.alloc(10));
+      await assert.rejects(first.finish(), isExpected);
+      await first.abort();
+
+      // A writer that is told to wait is let go, to learn the reason at its next write.
+      const wait = second.write(Buffer.alloc(2_000_000)) ?? second.write(Buffer.alloc(2_000_000));
+      await assert.doesNotReject(async () => wait);
+      assert.throws(() => second.write(Buffer.alloc(1)), isExpected);
+      const into = Buffer.alloc(6);
+      assert.equal(await reader.read(into, 0), 6);
+      reader.close();
+      await second.abort();
+      assert.deepEqual(await readdir(join(root, 'ingest')), []);
+      await assertNothingOpen(root);
+    });
+  }
+
+  test('may take less than it is given at a time, and all comes to be written', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const real = fs.writev;
+    let turn = 0;
+    replaceWritev(t, (fd, chunks, position, done) => {
+      // Cuts fall inside chunks, between them, and at nothing at all.
+      let limit = [1, 0, 7, 100, 12_345][turn++ % 5] ?? 0;
+      const part: Uint8Array[] = [];
+      for (const chunk of chunks) {
+        part.push(chunk.subarray(0, limit));
+        limit -= Math.min(limit, chunk.length);
+      }
+      real(fd, part, position, done);
+    });
+    const bytes = bytesOf(randomContent(500_000, 'pieces'));
+    const ingest = await content.ingest('sha256');
+    for (let at = 0; at < bytes.length; at += 100) ingest.write(bytes.subarray(at, at + 100));
+    const digest = await ingest.finish();
+    await ingest.commit(digest);
+    assert.deepEqual(await read(content, digest), bytes);
+  });
+});
+
+test('no descriptor stays open, whatever way an ingest or a reading ends', {
+  skip: !fs.existsSync('/proc/self/fd'),
+}, async t => {
+  const root = await folder(t);
+  const content = await DiskContent.open(root);
+  const bytes = bytesOf(randomContent(700_000, 'descriptors'));
+  const missing = parseDigest(`sha256:${'0'.repeat(64)}`) ?? assert.fail();
+  for (let times = 0; times < 20; times++) {
+    const aborted = await content.ingest('sha256');
+    const reader = aborted.reader();
+    aborted.write(bytes);
+    // A reading that is under way when its reader is closed and the ingest aborted.
+    const reading = reader.read(Buffer.alloc(10), 0);
+    reader.close();
+    await aborted.abort();
+    await reading;
+
+    const digest = await put(content, bytes);
+    const fresh = await DiskContent.open(root);
+    const source = (await fresh.open(digest)) ?? assert.fail();
+    source.close();
+    await source.verified;
+    assert.equal(await fresh.open(missing), undefined);
+  }
+  const failing = await content.ingest('sha256');
+  const digest = await failing.finish();
+  await rm(join(root, 'content/blobs'), { recursive: true });
+  await assert.rejects(failing.commit(digest), StorageFailure);
+  await assertNothingOpen(root);
+});
+
+async function folder(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'ghcr-cache-content-'));
+  t.after(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+function pathOf(root: string, digest: Digest): string {
+  return join(root, 'content/blobs', algorithmOf(digest), hexOf(digest));
+}
+
+type Writev = (
+  fd: number,
+  chunks: Uint8Array[],
+  position: number,
+  done: (error: Error | null, count: number) => void,
+) => void;
+
+/** Puts another function in the place of fs.writev until the test is over. */
+function replaceWritev(t: TestContext, writev: Writev): void {
+  const real = fs.writev;
+  t.after(() => {
+    fs.writev = real;
+    syncBuiltinESMExports();
+  });
+  fs.writev = writev as typeof fs.writev;
+  syncBuiltinESMExports();
+}
+
+/** Descriptors are given back in the background: waits until none is of a file under `root`. */
+async function assertNothingOpen(root: string): Promise<void> {
+  if (!fs.existsSync('/proc/self/fd')) return;
+  let open: string[] = [];
+  for (let tries = 0; tries < 1000; tries++) {
+    const targets = await Promise.all(
+      (await readdir('/proc/self/fd')).map(fd => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+    );
+    open = targets.filter(target => target.startsWith(root));
+    if (open.length === 0) return;
+  }
+  assert.fail(`still open: ${open.join(', ')}`);
+}

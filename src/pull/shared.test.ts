@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Shared } from './shared.ts';
+
+test('who asks while the work is done joins it, and all get the same', async () => {
+  const shared = new Shared<object>();
+  const { promise, resolve } = Promise.withResolvers<object>();
+  let works = 0;
+  const ask = () =>
+    shared.run('key', () => {
+      works++;
+      return promise;
+    });
+  const [first, second, third] = [ask(), ask(), ask()];
+  assert.deepEqual([first.joined, second.joined, third.joined], [false, true, true]);
+  const value = {};
+  resolve(value);
+  for (const { result } of [first, second, third]) assert.equal(await result, value);
+  assert.equal(works, 1);
+  assert.equal(ask().joined, false, 'what is done is not remembered');
+  assert.equal(works, 2);
+});
+
+test('work under another key is other work', () => {
+  const shared = new Shared<string>();
+  const forever = () => new Promise<string>(() => {});
+  assert.equal(shared.run('a', forever).joined, false);
+  assert.equal(shared.run('b', forever).joined, false);
+  assert.equal(shared.run('a', forever).joined, true);
+});
+
+test('a failure goes to all who joined, and the next one starts anew', async () => {
+  const shared = new Shared<string>();
+  const failure = new Error('failed');
+  const fail = () => shared.run('key', () => Promise.reject(failure));
+  const [first, second] = [fail(), fail()];
+  assert.equal(second.joined, true);
+  await Promise.all([first, second].map(({ result }) => assert.rejects(result, failure)));
+  const next = shared.run('key', async () => 'done');
+  assert.equal(next.joined, false);
+  assert.equal(await next.result, 'done');
+});
+
+test('who learns of the end and asks again at once does not join what has ended', async () => {
+  const shared = new Shared<string>();
+  await shared.run('key', async () => 'first').result;
+  const { result, joined } = shared.run('key', async () => 'second');
+  assert.deepEqual([await result, joined], ['second', false]);
+});

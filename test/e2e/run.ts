@@ -1,0 +1,125 @@
+// Runs the end-to-end tests: real clients against the cache in front of a real registry, all on loopback.
+// `npm run test:e2e` runs all of them; names after `--` pick files (`npm run test:e2e -- crash outage`).
+// Needs root, as the engines do. Whatever happens, nothing that was started stays, and the one folder
+// that all of it lives in is removed.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CACHE_FOLDER, CACHE_LOG } from './support/cache.ts';
+import { makeImages } from './support/images.ts';
+import { ensurePrograms, staticBusybox } from './support/prerequisites.ts';
+import { until } from './support/until.ts';
+import { WORKSPACE_VARIABLE } from './support/workspace.ts';
+
+const STOP_LIMIT_MS = 20_000;
+const LOG_LINES = 15;
+const TEST_LIMIT_MS = 10 * 60_000;
+
+const workspace = mkdtempSync(join(tmpdir(), 'ghcr-e2e-'));
+process.env[WORKSPACE_VARIABLE] = workspace;
+let tests: ChildProcess | undefined;
+let interrupted = false;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    interrupted = true;
+    if (tests?.pid) signalGroup(tests.pid, 'SIGTERM');
+  });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+} finally {
+  await endLeftovers();
+  unmountLeftovers();
+  rmSync(workspace, { recursive: true, force: true });
+}
+
+async function main(picked: readonly string[]): Promise<number> {
+  if (process.getuid?.() !== 0) throw new Error('these tests start container engines, which takes root');
+  const files = testFiles(picked);
+  ensurePrograms();
+  const started = performance.now();
+  await makeImages(staticBusybox());
+  console.log(`images made in ${Math.round(performance.now() - started)} ms`);
+  if (interrupted) return 1;
+  const code = await runTests(files);
+  if (code !== 0 && !interrupted) printCacheLogs();
+  return code;
+}
+
+function testFiles(picked: readonly string[]): string[] {
+  const names = readdirSync(import.meta.dirname).filter(name => name.endsWith('.e2e.ts'));
+  const files = names.filter(name => picked.length === 0 || picked.some(part => name.startsWith(part)));
+  if (files.length === 0) throw new Error(`no file is named so; there are ${names.join(', ')}`);
+  return files.sort().map(name => join(import.meta.dirname, name));
+}
+
+/** The exit code of Node's test runner. It leads a process group, so that one signal ends it and its own. */
+function runTests(files: readonly string[]): Promise<number> {
+  const options = ['--test', '--test-concurrency=1', `--test-timeout=${TEST_LIMIT_MS}`];
+  const child = spawn(process.execPath, [...options, ...files], { stdio: 'inherit', detached: true });
+  tests = child;
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', code => resolve(code ?? 1));
+  });
+}
+
+/** What the caches of the run complained of last, for whoever has to find out why a test failed. */
+function printCacheLogs(): void {
+  for (const folder of readdirSync(workspace).filter(name => name.startsWith(`${CACHE_FOLDER}-`))) {
+    const path = join(workspace, folder, CACHE_LOG);
+    const lines = existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : [];
+    const telling = lines.filter(line => !line.includes('"level":"info"')).slice(-LOG_LINES);
+    if (telling.length > 0) console.log(`\n${folder} said:\n${telling.join('\n')}`);
+  }
+}
+
+function signalGroup(leader: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-leader, signal);
+  } catch {
+    // The group is gone, which is what was wanted.
+  }
+}
+
+/** Ends every process that names our folder in its command line: the folder's name is ours alone. */
+async function endLeftovers(): Promise<void> {
+  if (tests?.pid) signalGroup(tests.pid, 'SIGTERM');
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    for (const pid of leftovers()) {
+      try {
+        process.kill(pid, signal);
+      } catch {
+        // It ended by itself in the meantime.
+      }
+    }
+    await until('all processes have ended', STOP_LIMIT_MS, () => leftovers().length === 0).catch(() => {});
+  }
+}
+
+function leftovers(): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter(pid => pid > 0 && pid !== process.pid && commandLine(pid).includes(workspace));
+}
+
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** Engines that had to be killed leave mounts, and what is mounted cannot be removed. Innermost first. */
+function unmountLeftovers(): void {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  for (const path of mounts.map(line => line.split(' ')[1] ?? '').reverse()) {
+    if (path.startsWith(workspace)) execFileSync('umount', ['--lazy', path]);
+  }
+}

@@ -1,0 +1,151 @@
+// A reverse proxy between the cache and the registry behind it, through which a test sees and disturbs
+// what the cache asks upstream: every exchange is recorded, the proxy can be switched off (connections
+// are refused) and on again on the same port, and it can cut the body of an answer short.
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+
+/** One request that came through, and what was answered. */
+export interface Exchange {
+  readonly method: string;
+  /** With the query, if there is one. */
+  readonly path: string;
+  readonly range: string | undefined;
+  readonly ifNoneMatch: string | undefined;
+  status: number;
+  /** Bytes of body that were sent to the cache. */
+  bodyBytes: number;
+}
+
+interface Cut {
+  readonly pathEnd: string;
+  readonly atByte: number;
+}
+
+export class CountingProxy implements AsyncDisposable {
+  /** All exchanges since the last `clear`, in the order in which they began. */
+  exchanges: Exchange[] = [];
+  readonly #target: URL;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+  #cut: Cut | undefined;
+
+  private constructor(target: string) {
+    this.#target = new URL(target);
+  }
+
+  static async start(target: string): Promise<CountingProxy> {
+    const proxy = new CountingProxy(target);
+    await proxy.switchOn();
+    return proxy;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  clear(): void {
+    this.exchanges = [];
+  }
+
+  /** The exchanges whose path contains `part`. */
+  of(part: string): Exchange[] {
+    return this.exchanges.filter(exchange => exchange.path.includes(part));
+  }
+
+  /** From now on connections are refused, and those that exist are gone. */
+  async switchOff(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    for (const socket of this.#sockets) socket.destroy();
+    if (server) await new Promise(resolve => server.close(resolve));
+  }
+
+  /** Listens, on the port that it always had. */
+  async switchOn(): Promise<void> {
+    const server = createServer((request, response) => this.#forward(request, response));
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(this.#port, '127.0.0.1', resolve);
+    });
+    this.#port = (server.address() as AddressInfo).port;
+    this.#server = server;
+  }
+
+  /** The next answer for a path that ends so is cut after `atByte` bytes of its body. Once only. */
+  cutNext(pathEnd: string, atByte: number): void {
+    this.#cut = { pathEnd, atByte };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.switchOff();
+  }
+
+  #forward(request: IncomingMessage, response: ServerResponse): void {
+    const exchange: Exchange = {
+      method: request.method ?? '',
+      path: request.url ?? '',
+      range: request.headers.range,
+      ifNoneMatch: request.headers['if-none-match'],
+      status: 0,
+      bodyBytes: 0,
+    };
+    this.exchanges.push(exchange);
+
+    const onward = httpRequest(
+      {
+        host: this.#target.hostname,
+        port: this.#target.port,
+        method: request.method,
+        path: request.url,
+        headers: request.headers,
+      },
+      answer => {
+        exchange.status = answer.statusCode ?? 0;
+        response.writeHead(exchange.status, answer.headers);
+        this.#sendBody(exchange, answer, response);
+      },
+    );
+    onward.once('error', () => response.destroy());
+    response.once('close', () => {
+      if (!response.writableFinished) onward.destroy();
+    });
+    request.pipe(onward);
+  }
+
+  #sendBody(exchange: Exchange, answer: IncomingMessage, response: ServerResponse): void {
+    const cutAt = this.#takeCut(exchange);
+    answer.on('data', (chunk: Buffer) => {
+      const bytes = chunk.subarray(0, cutAt - exchange.bodyBytes);
+      exchange.bodyBytes += bytes.length;
+      if (exchange.bodyBytes === cutAt) {
+        answer.removeAllListeners('data').removeAllListeners('end').resume();
+        // Closed only once it is flushed, so that what was counted does arrive.
+        response.write(bytes, () => response.socket?.destroySoon());
+      } else if (!response.write(bytes)) {
+        answer.pause();
+        response.once('drain', () => answer.resume());
+      }
+    });
+    answer.once('end', () => response.end());
+    answer.once('error', () => response.destroy());
+  }
+
+  #takeCut(exchange: Exchange): number {
+    const cut = this.#cut;
+    if (!cut || exchange.method !== 'GET' || !exchange.path.endsWith(cut.pathEnd))
+      return Number.POSITIVE_INFINITY;
+    this.#cut = undefined;
+    return cut.atByte;
+  }
+}

@@ -1,0 +1,102 @@
+// Answers to pulls: a manifest, a blob, a list of tags.
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { accepts } from '../oci/manifest.ts';
+import { parseRange } from '../oci/range.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import type { Blobs } from '../pull/blob.ts';
+import type { Manifests } from '../pull/manifest.ts';
+import type { Tags } from '../pull/tag.ts';
+import type { TagLists } from '../pull/tag-list.ts';
+import { entityTag, isKnownToClient, rangeFor } from './conditional.ts';
+import type { Exchange } from './exchange.ts';
+import { type Headers, send, sendSource } from './send.ts';
+import { pageOf } from './tag-page.ts';
+
+export interface Pulls {
+  readonly blobs: Blobs;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly tagLists: TagLists;
+}
+
+export async function answerManifest(
+  pulls: Pulls,
+  exchange: Exchange,
+  repository: Repository,
+  reference: Reference,
+): Promise<void> {
+  exchange.outcome = 'miss';
+  const { manifest, outcome, stale } =
+    reference.tag === undefined
+      ? await pulls.manifests.pull(repository, reference.digest)
+      : await pulls.tags.pull(repository, reference.tag);
+  exchange.outcome = outcome;
+  const { digest, mediaType, bytes } = manifest;
+  if (!accepts(exchange.header('accept'), mediaType)) {
+    const what = imageName(repository, reference);
+    throw new RegistryError(
+      'MANIFEST_UNKNOWN',
+      `${what} is of type ${mediaType}, which the Accept header does not allow`,
+    );
+  }
+  const headers = { ...exchange.headers(stale), ...contentHeaders(digest, mediaType) };
+  if (isKnownToClient(exchange.header('if-none-match'), digest)) send(exchange.outgoing, 304, headers);
+  else send(exchange.outgoing, 200, headers, bytes);
+}
+
+export async function answerBlob(
+  pulls: Pulls,
+  exchange: Exchange,
+  repository: Repository,
+  digest: Digest,
+): Promise<void> {
+  exchange.outcome = 'miss';
+  const content = { ...contentHeaders(digest, 'application/octet-stream'), 'accept-ranges': 'bytes' };
+  const known = isKnownToClient(exchange.header('if-none-match'), digest);
+  if (exchange.isHead || known) {
+    const { sizeBytes, outcome } = await pulls.blobs.stat(repository, digest);
+    exchange.outcome = outcome;
+    const headers = { ...exchange.headers(), ...content };
+    if (known) send(exchange.outgoing, 304, headers);
+    else send(exchange.outgoing, 200, { ...headers, 'content-length': sizeBytes });
+    return;
+  }
+  const { source, outcome } = await pulls.blobs.pull(repository, digest);
+  exchange.outcome = outcome;
+  const range = rangeFor(exchange.header('range'), exchange.header('if-range'), digest);
+  const spans = parseRange(range, source.sizeBytes);
+  if (spans?.length === 0) {
+    source.close();
+    exchange.outgoing.setHeader('content-range', `bytes */${source.sizeBytes}`);
+    const message = `no byte of the range ${range} is in the ${source.sizeBytes} bytes of ${digest}`;
+    throw new RegistryError('RANGE_INVALID', message);
+  }
+  await sendSource(exchange.outgoing, { ...exchange.headers(), ...content }, source, spans);
+}
+
+export async function answerTags(
+  pulls: Pulls,
+  exchange: Exchange,
+  repository: Repository,
+  query: URLSearchParams,
+): Promise<void> {
+  // Checked first: a bad page number needs no upstream.
+  const page = pageOf(query);
+  exchange.outcome = 'miss';
+  const { tags, outcome, stale } = await pulls.tagLists.pull(repository);
+  exchange.outcome = outcome;
+  const { found, next } = page(tags);
+  const headers: Headers = { ...exchange.headers(stale), 'content-type': 'application/json' };
+  if (next !== undefined) {
+    const path = exchange.incoming.url?.split('?', 1)[0];
+    const namespace = query.get('ns');
+    if (namespace !== null) next.set('ns', namespace);
+    headers.link = `<${path}?${next}>; rel="next"`;
+  }
+  send(exchange.outgoing, 200, headers, `${JSON.stringify({ name: repository.name, tags: found })}\n`);
+}
+
+function contentHeaders(digest: Digest, type: string): Headers {
+  return { 'content-type': type, 'docker-content-digest': digest, etag: entityTag(digest) };
+}

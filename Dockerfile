@@ -25,8 +25,8 @@ COPY package.json LICENSE ./
 COPY bin ./bin
 
 # Inside a container, loopback is the container alone. So this config listens on every address, which in
-# open mode has to be said: whoever reaches the port may pull with the stored credential. Publish it on
-# 127.0.0.1 as above, or set access.mode in a config of your own.
+# open mode has to be said: whoever reaches the port may pull with the stored credential. So publish it on
+# 127.0.0.1, as above.
 RUN mkdir -p /etc/ghcr-cache /data \
  && printf '%s\n' \
       'listen: { host: 0.0.0.0, port: 5000 }' \
@@ -39,5 +39,5 @@ USER node
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:5000/healthz').then(answer => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "/app/bin/ghcr-cache.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=2", "/app/bin/ghcr-cache.js"]
 CMD ["serve", "--config", "/etc/ghcr-cache/config.yaml"]

@@ -261,6 +261,21 @@ test('a blob whose size is not told comes whole and right', async t => {
   assert.equal(reply.headers['content-length'], String(blob.sizeBytes));
 });
 
+test('a blob whose size is not told takes its room as it comes, and no more than there is', async t => {
+  const limits = {
+    config: { cache: { maxSize: '65MiB', minFree: '0' } },
+    stand: { switches: { omitContentLength: true } },
+  };
+  const { cache, blob, path } = await startWithBlob(t, 66 * MIB, limits);
+  const reply = await cache.get(path);
+  assert.equal(reply.status, 502);
+  assert.match(errorOf(reply).message, /cannot be stored.*size is not told/);
+  await assertDiskIsRight(cache);
+  const small = await startWithBlob(t, MIB, limits);
+  await assertPulls(small.cache, small.path, small.blob);
+  assert.equal(blob.sizeBytes, 66 * MIB);
+});
+
 test('without room a blob is passed through, verified just the same, and what is here stays', async t => {
   const { ghcr, cache, blob, path, downloads } = await startWithBlob(t, 2 * MIB, {
     config: { cache: { maxSize: '1MiB', minFree: '0' } },

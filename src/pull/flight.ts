@@ -25,6 +25,8 @@ export interface FlightDependencies {
 
 /** Wrong bytes are fetched again once, while nobody has seen any of them. */
 const ATTEMPTS = 2;
+/** Room for a blob whose size is not told is taken in steps. */
+const STEP_BYTES = 64 * 1024 * 1024;
 
 export class Flight {
   readonly repository: Repository;
@@ -141,20 +143,25 @@ export class Flight {
     const upstream = this.#dependencies.upstream(this.repository);
     const onBreak = (why: string, at: number) => this.#reportBreak(why, at);
     let reservation: Reservation | undefined;
+    let roomBytes = 0;
     let type: string | undefined;
     try {
       await download({ upstream, clock, signal, onBreak }, this.repository, this.digest, {
         start: async (sizeBytes, contentType) => {
           type = contentType;
-          if (sizeBytes === undefined) return;
-          reservation = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
-          incoming.expect(sizeBytes);
+          roomBytes = sizeBytes ?? STEP_BYTES;
+          reservation = await budget.reserve(roomBytes, () => ingest.writtenBytes);
+          if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         },
-        receive: chunk => ingest.write(chunk),
+        receive: chunk => {
+          roomBytes -= chunk.length;
+          if (roomBytes >= 0) return ingest.write(chunk);
+          roomBytes += STEP_BYTES;
+          return reservation?.grow(STEP_BYTES).then(() => ingest.write(chunk));
+        },
       });
       const found = await ingest.finish();
       if (found !== this.digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
-      reservation ??= await budget.reserve(ingest.writtenBytes, () => ingest.writtenBytes);
     } catch (error) {
       reservation?.release();
       await ingest.abort();
@@ -167,9 +174,9 @@ export class Flight {
     const reader = ingest.reader();
     try {
       await ingest.commit(this.digest);
-      await this.#link(ingest.writtenBytes).finally(reservation.settle);
+      await this.#link(ingest.writtenBytes).finally(() => reservation?.settle(ingest.writtenBytes));
     } catch (error) {
-      reservation.release();
+      reservation?.release();
       throw error;
     } finally {
       reader.close();

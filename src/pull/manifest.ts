@@ -170,7 +170,7 @@ export class Manifests {
           reservation.release();
           throw error;
         }
-        reservation.settle();
+        reservation.settle(bytes.length);
       }
       await metadata.linkManifest(repository, row, tag);
       this.#memory.set(digest, bytes);

@@ -92,7 +92,7 @@ describe('the disk budget', () => {
     first.release();
     const second = await budget.reserve(60);
     store.add('kept', 60, true);
-    second.settle();
+    second.settle(60);
     await assert.rejects(budget.reserve(41), StorageFailure);
     (await budget.reserve(40)).release();
   });
@@ -277,7 +277,8 @@ describe('reservations that come at once', () => {
           if (end === 'wait') return;
           reservedBytes -= bytes;
           if (end === 'settle') store.add(`${i}`, bytes);
-          reservation[end]();
+          if (end === 'settle') reservation.settle(bytes);
+          else reservation.release();
         };
         if (atOnce) await Promise.all(all.map(run));
         else for (const [i, step] of all.entries()) await run(step, i);

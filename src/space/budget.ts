@@ -19,8 +19,10 @@ export interface BudgetOptions {
 
 /** Exactly one of settle and release ends it. */
 export interface Reservation {
-  /** The content is there. */
-  settle(): void;
+  /** Room for so many more, as of reserve(). */
+  grow(bytes: number): Promise<void>;
+  /** The content is there, and of this size. */
+  settle(bytes: number): void;
   /** The content is not going to come. */
   release(): void;
 }
@@ -28,7 +30,7 @@ export interface Reservation {
 const EVICTED_AT_ONCE = 100;
 
 interface Reserved {
-  readonly bytes: number;
+  bytes: number;
   /** How many of them are on disk already, and so no longer among its free ones. */
   written(): number;
 }
@@ -54,14 +56,13 @@ export class Budget {
    * when there is no room and none can be made.
    */
   async reserve(bytes: number, written: () => number = () => 0): Promise<Reservation> {
-    const reserved: Reserved = { bytes, written };
-    const decision = this.#deciding.then(() => this.#makeRoom(reserved));
-    this.#deciding = decision.catch(() => {});
-    await decision;
+    const reserved: Reserved = { bytes: 0, written };
+    await this.#grow(reserved, bytes);
     return {
-      settle: () => {
+      grow: more => this.#grow(reserved, more),
+      settle: sizeBytes => {
         this.#reserved.delete(reserved);
-        this.#usedBytes += bytes;
+        this.#usedBytes += sizeBytes;
       },
       release: () => {
         this.#reserved.delete(reserved);
@@ -78,22 +79,31 @@ export class Budget {
     this.#usedBytes -= droppedBytes;
   }
 
-  async #makeRoom(wanted: Reserved): Promise<void> {
+  #grow(reserved: Reserved, bytes: number): Promise<void> {
+    const decision = this.#deciding.then(async () => {
+      await this.#makeRoom(bytes);
+      reserved.bytes += bytes;
+      this.#reserved.add(reserved);
+    });
+    this.#deciding = decision.catch(() => {});
+    return decision;
+  }
+
+  async #makeRoom(wantedBytes: number): Promise<void> {
     const { metadata, pinned } = this.#options;
-    let lacking = await this.#lackingBytes(wanted.bytes);
+    let lacking = await this.#lackingBytes(wantedBytes);
     // What could not fit beside nothing but the other reservations must not empty the cache first.
     const cannotFit = lacking > this.#usedBytes;
     while (lacking > 0) {
       const coldest = cannotFit ? [] : await metadata.coldest(EVICTED_AT_ONCE, pinned);
       if (coldest.length === 0)
-        throw new StorageFailure(`${wanted.bytes} bytes were asked for, and ${lacking} are lacking`);
+        throw new StorageFailure(`${wantedBytes} bytes were asked for, and ${lacking} are lacking`);
       for (const { digest } of coldest) {
         await this.drop(digest);
-        lacking = await this.#lackingBytes(wanted.bytes);
+        lacking = await this.#lackingBytes(wantedBytes);
         if (lacking <= 0) break;
       }
     }
-    this.#reserved.add(wanted);
   }
 
   /** How many bytes would be too many with these; at most 0 when all is well. */

@@ -114,6 +114,7 @@ class Exchange implements Dispatcher.DispatchHandler, Body {
   }
 
   abandon(): void {
+    if (this.#isOver) return;
     this.#controller?.abort(new Error('the rest of the answer is not wanted'));
     this.#over();
   }

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import type { RegistryError } from '../oci/errors.ts';
+import { Dialer, discard, readAll } from './dial.ts';
+
+const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200 };
+
+async function dialTo(t: TestContext, listener: RequestListener) {
+  const server = createServer(listener);
+  let connections = 0;
+  server.on('connection', () => connections++);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const dialer = new Dialer({ timeouts: TIMEOUTS });
+  t.after(async () => {
+    await dialer.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const dial = (signal?: AbortSignal) => dialer.dial({ method: 'GET', url, headers: {}, signal });
+  return { dial, connections: () => connections };
+}
+
+test('connections are used again for all that is asked in turn, whichever way the body is done with', async t => {
+  const { dial, connections } = await dialTo(t, (_, response) => response.end('x'.repeat(10_000)));
+  for (let i = 0; i < 5; i++) {
+    const whole = await dial();
+    assert.equal((await readAll(whole, 10_000))?.length, 10_000);
+    // As everybody does in the end, to be sure.
+    whole.body.abandon();
+    await discard(await dial());
+  }
+  // The next request may come a moment before the connection of the last is known to be free.
+  assert(connections() <= 2, `${connections()} connections`);
+});
+
+test('a body longer than is wanted ends its connection', async t => {
+  const { dial, connections } = await dialTo(t, (_, response) => response.end('x'.repeat(1_000_000)));
+  assert.equal(await readAll(await dial(), 100_000), undefined);
+  await discard(await dial());
+  (await dial()).body.abandon();
+  await readAll(await dial(), 1_000_000);
+  assert.equal(connections(), 4);
+});
+
+test('every chunk that came is handed over, also when the body then breaks, and also to a slow reader', async t => {
+  const { dial } = await dialTo(t, (_, response) => {
+    response.writeHead(200, { 'content-length': 1_000_000 });
+    response.write('x'.repeat(300_000), () => response.destroy());
+  });
+  for (const isSlow of [false, true]) {
+    let length = 0;
+    const trouble = await (await dial()).body.read(chunk => {
+      length += chunk.length;
+      return isSlow ? new Promise(resolve => setImmediate(resolve)) : undefined;
+    });
+    assert(trouble instanceof Error);
+    assert.equal(length, 300_000);
+  }
+});
+
+test('what the reader throws, at once or later, comes back as it is, and the body is let go', async t => {
+  const { dial } = await dialTo(t, (_, response) => response.end('x'.repeat(1_000_000)));
+  const mine = new Error('mine');
+  const takes = [
+    () => {
+      throw mine;
+    },
+    () => Promise.reject(mine),
+  ];
+  for (const take of takes) await assert.rejects((await dial()).body.read(take), mine);
+});
+
+test('no answer, no head in time, and a body that stalls are told apart', async t => {
+  const refused = await dialTo(t, (_, response) => response.destroy());
+  await assert.rejects(refused.dial(), (error: RegistryError) => error.code === 'UPSTREAM_UNAVAILABLE');
+  const silent = await dialTo(t, () => {});
+  await assert.rejects(silent.dial(), (error: RegistryError) => error.code === 'UPSTREAM_TIMEOUT');
+  const stalling = await dialTo(t, (_, response) => {
+    response.writeHead(200, { 'content-length': 10 });
+    response.write('x');
+  });
+  await assert.rejects(
+    readAll(await stalling.dial(), 10),
+    (error: RegistryError) => error.code === 'UPSTREAM_TIMEOUT',
+  );
+});
+
+test('an abort ends it at any stage, with its reason', async t => {
+  const { dial } = await dialTo(t, (_, response) => {
+    response.writeHead(200, { 'content-length': 10 });
+    response.write('x');
+  });
+  const reason = new Error('leaving');
+  await assert.rejects(dial(AbortSignal.abort(reason)), reason);
+  const early = new AbortController();
+  const dialing = dial(early.signal);
+  early.abort(reason);
+  await assert.rejects(dialing, reason);
+  const late = new AbortController();
+  const { body } = await dial(late.signal);
+  const trouble = body.read(() => {
+    late.abort(reason);
+    return undefined;
+  });
+  assert((await trouble) instanceof Error);
+});

@@ -213,7 +213,7 @@ test('a manifest that is not what it should be is fetched again once, then refus
     for (const path of [V1, `/v2/owner/app/manifests/${image.manifest.digest}`]) {
       const { ghcr, cache } = await startBoth(t);
       ghcr.push('owner/app', image, 'v1');
-      const fault = ghcr.fault({ endpoint: 'manifest', skip: 1, ...(answer && { answer }) });
+      const fault = ghcr.fault({ endpoint: 'manifest', ...(answer && { answer }) });
       const refused = await cache.get(path);
       assert.equal(refused.status, 502, name);
       assert.match(errorOf(refused).message, says, name);

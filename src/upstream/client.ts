@@ -244,7 +244,7 @@ export class UpstreamClient implements Upstream {
     ask: Ask,
     grant: Grant,
   ): Promise<{ answer: Answer } | { refusal: Refusal }> {
-    const headers: Record<string, string> = { ...ask.headers, 'user-agent': 'ghcr-cache' };
+    const headers: Record<string, string> = { ...ask.headers };
     if (grant.authorization !== undefined) headers.authorization = grant.authorization;
     const url = new URL(`/v2/${repository.name}/${ask.path}`, this.#url);
     const request = { method: ask.method, url, headers, signal: ask.signal };

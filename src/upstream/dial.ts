@@ -73,7 +73,12 @@ export class Dialer {
     const exchange = new Exchange(url, signal);
     try {
       this.#dispatcher.dispatch(
-        { origin: url.origin, path: url.pathname + url.search, method, headers },
+        {
+          origin: url.origin,
+          path: url.pathname + url.search,
+          method,
+          headers: { ...headers, 'user-agent': 'ghcr-cache' },
+        },
         exchange,
       );
       return await exchange.answered;

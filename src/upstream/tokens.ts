@@ -9,7 +9,7 @@ import type { Clock } from '../clock.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, ownerOf, type Repository } from '../oci/reference.ts';
 import { type Challenge, parseChallenge } from './challenge.ts';
-import { type Answer, type Dialer, readAll } from './dial.ts';
+import { type Answer, type Dialer, discard, readAll } from './dial.ts';
 import { type Refusal, readRefusal, refusalError } from './refusal.ts';
 
 /** A user name and a secret for some owners. */
@@ -62,6 +62,9 @@ const NOTHING: Grant = {
 export class Tokens {
   readonly #options: TokensOptions;
   #challenge: Challenge | undefined;
+  /** Whether the upstream has been asked for its challenge; it may have none. */
+  #isMet = false;
+  #meeting: Promise<void> | undefined;
   readonly #kept = new Map<string, { grant: Grant; usableUntilMs: number }>();
   readonly #asking = new Map<string, Promise<Grant>>();
   /** What no answer may make us repeat, in every form in which it was sent. */
@@ -80,7 +83,7 @@ export class Tokens {
     return true;
   }
 
-  /** The grant for pulling from this repository; nothing until a challenge was learnt. */
+  /** The grant for pulling from this repository; nothing where no challenge was met. */
   async grant(repository: Repository): Promise<Grant> {
     return this.#shared(repository.name, async () => {
       const credential = this.#options.credentials.find(({ matches }) => matches(ownerOf(repository)));
@@ -134,6 +137,7 @@ export class Tokens {
   }
 
   async #shared(key: string, make: () => Promise<{ grant: Grant; lifeMs: number }>): Promise<Grant> {
+    await this.#meet();
     if (this.#challenge === undefined) return NOTHING;
     const known = this.#kept.get(key);
     if (known !== undefined && this.#options.clock.now() < known.usableUntilMs) return known.grant;
@@ -148,6 +152,22 @@ export class Tokens {
       this.#asking.set(key, asking);
     }
     return asking;
+  }
+
+  /** Asks for the challenge where every registry has to give it, so that no question for content is spent on it. */
+  #meet(): Promise<void> | undefined {
+    if (this.#challenge !== undefined || this.#isMet) return undefined;
+    this.#meeting ??= this.#options.dialer
+      .dial({ method: 'GET', url: new URL('/v2/', this.#options.url), headers: {} })
+      .then(async answer => {
+        await discard(answer);
+        this.#isMet = true;
+        this.learn(answer.header('www-authenticate'));
+      })
+      .finally(() => {
+        this.#meeting = undefined;
+      });
+    return this.#meeting;
   }
 
   #keep(key: string, grant: Grant, lifeMs: number): void {

@@ -7,7 +7,16 @@ import { join, posix } from 'node:path';
 import { describe, test } from 'node:test';
 
 /** From the top down: a room may import from itself and from those in lower rows. */
-const ROWS = [['cli'], ['http'], ['pull'], ['space'], ['upstream'], ['content', 'metadata'], ['oci']];
+const ROWS = [
+  ['cli'],
+  ['http'],
+  ['push'],
+  ['pull'],
+  ['space'],
+  ['upstream'],
+  ['content', 'metadata'],
+  ['oci'],
+];
 /** Beside the rows: imported by cli alone, and importing from oci at most. */
 const CONFIG = 'config';
 /** Imported by all, importing nothing. */

@@ -58,7 +58,7 @@ test('50 clients on one cold blob cost one download; five that hang up midway ch
 
 test('the first bytes leave as they arrive, and who comes late gets what is there', async t => {
   const { ghcr, cache, blob, path, downloads } = await startWithBlob(t, MIB, {
-    timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000 },
+    timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000, uploadMs: 2_000 },
   });
   const stall = ghcr.fault({ endpoint: 'blobhost', stallAfter: 512 * 1024 });
   const got = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
@@ -235,7 +235,7 @@ test('wrong bytes once are fetched again unseen by a client that has no byte yet
 
 test('nobody gets the final stretch before the digest is known', async t => {
   const { ghcr, cache, blob, path } = await startWithBlob(t, MIB, {
-    timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000 },
+    timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000, uploadMs: 2_000 },
   });
   const stall = ghcr.fault({ endpoint: 'blobhost', stallAfter: MIB - 1 });
   const held = MIB - HOLD_BACK_BYTES;

@@ -158,7 +158,7 @@ test('ranges: first-last, open, suffix, several, beyond the end, on hot and on c
   const beyond = await cache.get(blobPath(hot.digest), { headers: { range: 'bytes=300000-' } });
   assert.equal(beyond.status, 416);
   assert.equal(beyond.headers['content-range'], 'bytes */300000');
-  for (const range of ['lines=0-5', 'bytes=5-2', 'bytes=a-b', 'bytes']) {
+  for (const range of ['lines=0-5', 'bytes=a-b', 'bytes']) {
     assert.equal((await cache.get(blobPath(hot.digest), { headers: { range } })).status, 200, range);
   }
 });
@@ -420,24 +420,22 @@ test('Accept: all types are asked for upstream, and a client gets none that it d
   assert.equal(asked?.headers.accept?.split(',').length, 4);
 });
 
-test('what is not served yet is answered UNSUPPORTED, and referrers send clients to the fallback tag', async t => {
+test('what is in no endpoint of the distribution API is answered UNSUPPORTED', async t => {
   const cache = await startTestCache();
   t.after(() => cache.stop());
   const digest = digestOf(Buffer.from('x'));
-  for (const [method, path] of [
-    ['POST', '/v2/owner/app/blobs/uploads/'],
-    ['PATCH', '/v2/owner/app/blobs/uploads/some-id'],
-    ['PUT', '/v2/owner/app/manifests/v1'],
-    ['DELETE', `/v2/owner/app/manifests/${digest}`],
-    ['DELETE', `/v2/owner/app/blobs/${digest}`],
-    ['GET', '/v2/_catalog'],
+  for (const [method, path, allow] of [
+    ['POST', '/v2/owner/app/manifests/v1', 'GET, HEAD, PUT, DELETE'],
+    ['PUT', `/v2/owner/app/blobs/${digest}`, 'GET, HEAD, DELETE'],
+    ['DELETE', '/v2/owner/app/tags/list', 'GET, HEAD'],
+    ['POST', '/v2/', 'GET, HEAD'],
+    ['PATCH', '/v2/owner/app/blobs/uploads/', 'GET, POST, PATCH, PUT, DELETE'],
   ] as const) {
-    const reply = await cache.get(path, { method, ...(method === 'PUT' ? { body: '{}' } : {}) });
+    const reply = await cache.get(path, { method });
     assert.equal(reply.status, 405, `${method} ${path}`);
     assert.equal(errorOf(reply).code, 'UNSUPPORTED');
-    assert.equal(reply.headers.allow, 'GET, HEAD');
+    assert.equal(reply.headers.allow, allow);
   }
-  assert.equal((await cache.get(`/v2/owner/app/referrers/${digest}`)).status, 404);
 });
 
 test('health and readiness', async t => {

@@ -21,6 +21,7 @@ import {
   type Switches,
   startGhcr,
 } from './support/ghcr.ts';
+import { type Asking, ask, basic, bearer, errorOf, type Got } from './support/ghcr-ask.ts';
 import { bytesOf, contentOf, makeImage, makeIndex, randomContent } from './support/images.ts';
 import { LOOPBACK_TLS } from './support/tls.ts';
 
@@ -34,66 +35,6 @@ const MANIFEST = `/v2/${NAME}/manifests/latest`;
 
 const ALICE = { username: 'alice', token: 'ghp_alice', packages: [NAME] };
 const BOB = { username: 'bob', token: 'ghp_bob' };
-const basic = (username: string, token: string) => ({
-  authorization: `Basic ${Buffer.from(`${username}:${token}`).toString('base64')}`,
-});
-const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
-
-interface Got {
-  status: number | undefined;
-  headers: http.IncomingHttpHeaders;
-  body: Buffer;
-  /** Whether the body came to its end; `code` says what happened otherwise. */
-  complete: boolean;
-  code: string | undefined;
-}
-
-interface Asking {
-  method?: string;
-  headers?: http.OutgoingHttpHeaders;
-  onHeaders?: (response: http.IncomingMessage) => void;
-}
-
-/** One request on a connection of its own, whatever comes of it. */
-function ask(url: string, { method = 'GET', headers = {}, onHeaders }: Asking = {}): Promise<Got> {
-  return new Promise(resolve => {
-    const got: Got = {
-      status: undefined,
-      headers: {},
-      body: Buffer.alloc(0),
-      complete: false,
-      code: undefined,
-    };
-    const chunks: Buffer[] = [];
-    const fail = (error: NodeJS.ErrnoException) => {
-      got.code ??= error.code ?? error.message;
-    };
-    const end = () => resolve({ ...got, body: Buffer.concat(chunks) });
-    const client = url.startsWith('https:') ? https : http;
-    const request = client.request(
-      url,
-      { method, headers, agent: false, ca: LOOPBACK_TLS.cert },
-      response => {
-        Object.assign(got, { status: response.statusCode, headers: response.headers });
-        onHeaders?.(response);
-        response
-          .on('data', chunk => chunks.push(chunk))
-          .on('end', () => {
-            got.complete = response.complete;
-          })
-          .on('error', fail)
-          .on('close', end);
-      },
-    );
-    request.on('error', error => {
-      fail(error);
-      end();
-    });
-    request.end();
-  });
-}
-
-const errorOf = ({ body }: Got) => JSON.parse(body.toString()).errors[0];
 
 async function tokenFor(ghcr: Ghcr, name = NAME, headers = {}): Promise<string> {
   const url = `${ghcr.url}/token?service=ghcr.io&scope=repository:${name}:pull`;
@@ -522,6 +463,8 @@ describe('discovery', () => {
     assert.equal(everything.headers.link, undefined);
     assert.equal(JSON.parse(everything.body.toString()).tags.length, 250);
     assert.match(String((await ask(`${url}?n=2`)).headers.link), /\?last=v250&n=2>/);
+    ghcr.switches.tagsOrder = 'lexical';
+    assert.deepEqual(JSON.parse((await ask(`${url}?n=2&last=v0`)).body.toString()).tags, ['v10', 'v100']);
   });
 
   test('referrers are not there', async () => {

@@ -15,18 +15,29 @@ import { SqliteMetadata } from '../metadata/sqlite.ts';
 import type { Repository } from '../oci/reference.ts';
 import { Blobs } from '../pull/blob.ts';
 import { Manifests } from '../pull/manifest.ts';
+import { Referrers } from '../pull/referrers.ts';
 import { Tags } from '../pull/tag.ts';
 import { TagLists } from '../pull/tag-list.ts';
+import { Turns } from '../pull/turns.ts';
+import { Deletes } from '../push/delete.ts';
+import { ManifestPushes } from '../push/manifest.ts';
+import { Subjects } from '../push/subject.ts';
+import { Uploads } from '../push/upload.ts';
 import { Budget } from '../space/budget.ts';
 import { UpstreamClient } from '../upstream/client.ts';
 import type { Timeouts } from '../upstream/dial.ts';
+import { Packages } from '../upstream/packages.ts';
+import { Requests, type UpstreamOptions } from '../upstream/requests.ts';
 import type { Credential } from '../upstream/tokens.ts';
+import { WriteClient } from '../upstream/writes.ts';
 import { lockData } from './lock.ts';
 import { parseOptions } from './usage.ts';
 import { version } from './version.ts';
 
 /** How long running answers may take to finish when the process is asked to leave; docker kills after 10 s. */
 const GRACE_MS = 8_000;
+/** How often uploads that were abandoned are looked for. */
+const SWEEP_MS = 60_000;
 
 export async function serve(args: string[]): Promise<void> {
   const options = parseOptions(args);
@@ -78,30 +89,44 @@ export async function startCache(
   const pinned = config.pins.map(pin => repositoryOf(pin, config));
   const budget = await Budget.open({ content, metadata, pinned, ...config.cache });
 
-  const clients = new Map<string, UpstreamClient>();
+  const clients = new Map<string, ReturnType<typeof connect>>();
   for (const [name, upstream] of config.upstreams) {
-    clients.set(name, new UpstreamClient({ ...upstreamOptions(name, upstream, log), ...environment }));
+    clients.set(name, connect({ ...upstreamOptions(name, upstream, log), ...environment }, upstream.api));
   }
-  const upstream = (repository: Repository) => {
-    const client = clients.get(repository.upstream);
-    if (client === undefined) throw new Error(`no upstream ${repository.upstream}`);
-    return client;
+  const client = (repository: Repository) => {
+    const found = clients.get(repository.upstream);
+    if (found === undefined) throw new Error(`no upstream ${repository.upstream}`);
+    return found;
   };
-  const common = { content, metadata, budget, clock, log, upstream, signal: leaving.signal };
+  const upstream = (repository: Repository) => client(repository).reads;
+  const writes = (repository: Repository) => client(repository).writes;
   const { staleIfErrorMs } = config;
+  const common = {
+    ...{ content, metadata, budget, clock, log, upstream, writes, staleIfErrorMs },
+    turns: new Turns(),
+    signal: leaving.signal,
+  };
+
   const blobs = new Blobs(common);
   const manifests = new Manifests(common);
+  const rule = (repository: Repository, tag: string) => tagRule(config, repository, tag);
+  const tags = new Tags({ ...common, manifests, rule });
+  const tagLists = new TagLists(common);
+  const referrers = new Referrers({ ...common, tags });
+
+  const uploads = await Uploads.open(common);
+  const subjects = new Subjects({ ...common, manifests, referrers });
+  const pushing = { ...common, manifests, tags, tagLists, subjects };
+  const sweeping = setInterval(() => void uploads.sweep().catch(() => {}), SWEEP_MS).unref();
+
   const app = createApp({
     upstreams: { has: host => clients.has(host), default: config.default },
-    blobs,
-    manifests,
-    tags: new Tags({
-      ...common,
-      manifests,
-      staleIfErrorMs,
-      rule: (repository, tag) => tagRule(config, repository, tag),
-    }),
-    tagLists: new TagLists({ ...common, staleIfErrorMs }),
+    ...{ blobs, manifests, tags, tagLists, referrers },
+    repositories: () => metadata.repositories(),
+    pushesOff: config.push === 'off',
+    uploads,
+    manifestPushes: new ManifestPushes(pushing),
+    deletes: new Deletes(pushing),
     clock,
     log,
     ready: async () => {
@@ -113,15 +138,31 @@ export async function startCache(
 
   return {
     server,
-    settled: () => blobs.settled(),
+    settled: async () => {
+      await Promise.all([blobs.settled(), uploads.settled()]);
+    },
     stop: async graceMs => {
+      clearInterval(sweeping);
       await server.stop(graceMs);
       leaving.abort(new Error('the server is leaving'));
-      await blobs.settled();
-      await Promise.all([...clients.values()].map(client => client.close()));
+      await Promise.all([blobs.settled(), uploads.settled()]);
+      await Promise.all([...clients.values()].map(({ close }) => close()));
       await metadata.close();
       unlock();
     },
+  };
+}
+
+/** One upstream, to be read from and written to over the same connections. */
+function connect(options: UpstreamOptions, api: URL | undefined) {
+  const requests = new Requests(options);
+  const { dialer } = requests;
+  const packages = api && new Packages({ api, credentials: options.credentials, dialer });
+  const reads = new UpstreamClient(requests);
+  return {
+    reads,
+    writes: new WriteClient(requests, reads, packages),
+    close: () => requests.close(),
   };
 }
 

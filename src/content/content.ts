@@ -40,12 +40,20 @@ export interface Ingest {
    * must wait before it hands in more. Throws StorageFailure (then or later) when they cannot be stored.
    */
   write(bytes: Uint8Array): Promise<void> | undefined;
-  /** Waits for all that was handed in, and says what it hashes to. No write after it. */
-  finish(): Promise<Digest>;
+  /** Waits until all that was handed in can be read back. */
+  flush(): Promise<void>;
+  /**
+   * Waits for all that was handed in, and says what it hashes to. No write after it. Asked for another
+   * algorithm than the ingest was begun with, it takes one more reading.
+   */
+  finish(algorithm?: Algorithm): Promise<Digest>;
   /** A reader of what was written so far and will be. Its reads must stay below `writtenBytes`. */
   reader(): Pick<Source, 'read' | 'close'>;
-  /** Makes it content, for good, under `digest`, which finish() has given. */
-  commit(digest: Digest): Promise<void>;
+  /**
+   * Makes it content, for good, under `digest`, which finish() has given. False when that content was here
+   * already, and this is one copy too many.
+   */
+  commit(digest: Digest): Promise<boolean>;
   /** Forgets it; readers may go on. Never throws. */
   abort(): Promise<void>;
 }
@@ -55,7 +63,12 @@ export interface Content {
   open(digest: Digest): Promise<OpenContent | undefined>;
   /** Its size in bytes, or undefined when it is not here. */
   sizeOf(digest: Digest): Promise<number | undefined>;
-  ingest(algorithm: Algorithm): Promise<Ingest>;
+  /** Begins one. An ingest with a name outlives this process, and can then be gone on with by that name. */
+  ingest(algorithm: Algorithm, name?: string): Promise<Ingest>;
+  /** Goes on with an ingest of an earlier process; undefined when there is none of that name. */
+  resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined>;
+  /** Forgets all ingests of earlier processes but those of these names. To be called before any other begins. */
+  keepIngests(names: ReadonlySet<string>): Promise<void>;
   remove(digest: Digest): Promise<void>;
   /** All that is here; what comes or goes meanwhile may or may not be named. */
   list(): AsyncIterable<{ digest: Digest; sizeBytes: number }>;

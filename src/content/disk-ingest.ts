@@ -1,36 +1,51 @@
 // An ingest as a file under ingest/. Bytes are hashed as they are handed in and written in the background,
 // everything that has come meanwhile in one call; whoever hands them in waits only when too much is pending.
 import { rm } from 'node:fs/promises';
-import { type Algorithm, type Digest, DigestHasher } from '../oci/digest.ts';
+import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
 import { type Ingest, type Source, StorageFailure } from './content.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: what bounds the memory of an ingest. */
 const PENDING_LIMIT_BYTES = 512 * 1024;
+/** An ingest that outlives the process is made durable in steps of this, so that little is left for its commit. */
+const SYNC_STEP_BYTES = 32 * 1024 * 1024;
+/** How much is read at a time when content is hashed. */
+const HASH_READ_BYTES = 512 * 1024;
 
 export class DiskIngest implements Ingest {
   readonly #path: string;
   readonly #file: SharedFile;
   readonly #hasher: DigestHasher;
-  readonly #store: (digest: Digest) => Promise<void>;
+  readonly #store: (digest: Digest) => Promise<boolean>;
+  readonly #outlives: boolean;
+  #syncedBytes: number;
+  #isSyncing = false;
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
   /** The writing in the background, while there is one. It never rejects: what went wrong is in #failure. */
   #flushing: Promise<void> | undefined;
   #failure: Error | undefined;
-  writtenBytes = 0;
+  #found: Digest | undefined;
+  writtenBytes: number;
   onWritten: () => void = () => {};
 
-  /** `store` makes the file content under its digest. */
+  /**
+   * `hasher` has seen the bytes that are written already. `store` makes the file content under its digest, or
+   * says that there is such content.
+   */
   constructor(
     path: string,
     file: SharedFile,
-    algorithm: Algorithm,
-    store: (digest: Digest) => Promise<void>,
+    hasher: DigestHasher,
+    state: { writtenBytes: number; outlives: boolean },
+    store: (digest: Digest) => Promise<boolean>,
   ) {
     this.#path = path;
     this.#file = file;
-    this.#hasher = new DigestHasher(algorithm);
+    this.#hasher = hasher;
+    this.#outlives = state.outlives;
+    this.writtenBytes = state.writtenBytes;
+    this.#syncedBytes = state.writtenBytes;
     this.#store = store;
   }
 
@@ -43,10 +58,18 @@ export class DiskIngest implements Ingest {
     return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#flushing : undefined;
   }
 
-  async finish(): Promise<Digest> {
+  async flush(): Promise<void> {
     await this.#flushing;
     if (this.#failure) throw this.#failure;
-    return this.#hasher.digest();
+  }
+
+  async finish(algorithm?: Algorithm): Promise<Digest> {
+    await this.flush();
+    this.#found ??= this.#hasher.digest();
+    if (algorithm === undefined || algorithm === algorithmOf(this.#found)) return this.#found;
+    const hasher = new DigestHasher(algorithm);
+    await hashInto(hasher, this.#file.retain());
+    return hasher.digest();
   }
 
   reader(): Pick<Source, 'read' | 'close'> {
@@ -54,13 +77,15 @@ export class DiskIngest implements Ingest {
     return { read: (into, position) => file.read(into, position), close: () => file.release() };
   }
 
-  async commit(digest: Digest): Promise<void> {
+  async commit(digest: Digest): Promise<boolean> {
+    let isStored = false;
     try {
-      await this.#store(digest);
+      isStored = await this.#store(digest);
+      return isStored;
     } catch (error) {
-      await rm(this.#path, { force: true }).catch(() => {});
       throw storageFailure(error);
     } finally {
+      if (!isStored) await rm(this.#path, { force: true }).catch(() => {});
       this.#file.release();
     }
   }
@@ -82,12 +107,42 @@ export class DiskIngest implements Ingest {
         await this.#file.write(chunks, this.writtenBytes);
         this.writtenBytes += bytes;
         this.onWritten();
+        if (this.#outlives && !this.#isSyncing) this.#sync();
       }
     } catch (error) {
       this.#failure = storageFailure(error);
     } finally {
       this.#flushing = undefined;
     }
+  }
+
+  /** In the background. What cannot be made durable now fails again, and then for all to see, at commit. */
+  #sync(): void {
+    const upTo = this.writtenBytes;
+    if (upTo - this.#syncedBytes < SYNC_STEP_BYTES) return;
+    this.#isSyncing = true;
+    void this.#file
+      .sync()
+      .catch(() => {})
+      .then(() => {
+        this.#isSyncing = false;
+        this.#syncedBytes = upTo;
+      });
+  }
+}
+
+/** Feeds a file to a hasher, and lets go of it; resolves to its length in bytes. */
+export async function hashInto(hasher: DigestHasher, file: SharedFile): Promise<number> {
+  try {
+    const buffer = Buffer.allocUnsafe(HASH_READ_BYTES);
+    for (let position = 0; ; ) {
+      const count = await file.read(buffer, position);
+      if (count === 0) return position;
+      hasher.update(buffer.subarray(0, count));
+      position += count;
+    }
+  } finally {
+    file.release();
   }
 }
 

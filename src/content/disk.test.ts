@@ -49,13 +49,15 @@ describe('the folder of DiskContent', () => {
     assert.equal(await readFile(join(root, 'content/index.json'), 'utf8'), 'theirs');
   });
 
-  test('loses at the start what was on its way in', async t => {
+  test('loses what was on its way in and is not to be kept', async t => {
     const root = await folder(t);
     const digest = await put(await DiskContent.open(root), Buffer.from('kept'));
     await writeFile(join(root, 'ingest/123-4'), 'left by a crash');
+    await writeFile(join(root, 'ingest/named'), 'to be gone on with');
     await mkdir(join(root, 'ingest/folder'));
     const content = await DiskContent.open(root);
-    assert.deepEqual(await readdir(join(root, 'ingest')), []);
+    await content.keepIngests(new Set(['named', 'unknown']));
+    assert.deepEqual(await readdir(join(root, 'ingest')), ['named']);
     assert.equal((await read(content, digest)).toString(), 'kept');
   });
 

@@ -1,6 +1,8 @@
 // Content as files: content/blobs/<algorithm>/<hex>, which is the blobs/ of an OCI image layout, and
 // ingest/ for what is on its way in.
 //
+// A file under ingest/ is named by its ingest, or by a number when it is not to outlive the process.
+//
 // A file under content/ is whole and durable: commit is fsync, rename, fsync of the directory. Nothing is
 // ever written to it again, so its time of modification tells whether a hash that was computed still speaks for it.
 import { access, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
@@ -16,11 +18,9 @@ import {
   parseDigest,
 } from '../oci/digest.ts';
 import type { Content, Ingest, OpenContent } from './content.ts';
-import { DiskIngest, storageFailure } from './disk-ingest.ts';
+import { DiskIngest, hashInto, storageFailure } from './disk-ingest.ts';
 import { SharedFile } from './shared-file.ts';
 
-/** How much is read at a time when content is hashed. */
-const HASH_READ_BYTES = 512 * 1024;
 /** How many verdicts are kept; one that is forgotten costs a hashing. */
 const VERDICTS_LIMIT = 100_000;
 
@@ -29,16 +29,17 @@ export class DiskContent implements Content {
   /** Time of modification of the file whose bytes were last found to be right. */
   readonly #verified = new LRUCache<Digest, number>({ max: VERDICTS_LIMIT });
   readonly #verifying = new Map<Digest, Promise<boolean>>();
+  /** Commits of one digest are done one after another. */
+  readonly #storing = new Map<Digest, Promise<unknown>>();
   #ingests = 0;
 
   private constructor(root: string) {
     this.#root = root;
   }
 
-  /** Opens the store under the data directory `root`, making it if need be and removing old ingests. */
+  /** Opens the store under the data directory `root`, making it if need be. */
   static async open(root: string): Promise<DiskContent> {
     const layout = join(root, 'content');
-    await rm(join(root, 'ingest'), { recursive: true, force: true });
     await mkdir(join(root, 'ingest'), { recursive: true });
     for (const algorithm of ALGORITHMS) await mkdir(join(layout, 'blobs', algorithm), { recursive: true });
     // With these two files other OCI tools take the folder for what it is.
@@ -63,16 +64,30 @@ export class DiskContent implements Content {
     return (await stat(this.#path(digest)).catch(ifMissing))?.size;
   }
 
-  async ingest(algorithm: Algorithm): Promise<Ingest> {
-    const path = join(this.#root, 'ingest', `${process.pid}-${++this.#ingests}`);
+  async ingest(algorithm: Algorithm, name?: string): Promise<Ingest> {
+    const path = this.#ingestPath(name ?? `${process.pid}-${++this.#ingests}`);
     const file = await SharedFile.open(path, 'wx+').catch(error => {
       throw storageFailure(error);
     });
-    return new DiskIngest(path, file, algorithm, async digest => {
-      const { mtimeMs } = await file.stat();
-      await file.moveTo(this.#path(digest));
-      this.#verified.set(digest, mtimeMs);
+    return this.#ingestOf(path, file, new DigestHasher(algorithm), {
+      writtenBytes: 0,
+      outlives: name !== undefined,
     });
+  }
+
+  async resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined> {
+    const path = this.#ingestPath(name);
+    const file = await SharedFile.open(path, 'r+').catch(ifMissing);
+    if (file === undefined) return undefined;
+    const hasher = new DigestHasher(algorithm);
+    const writtenBytes = await hashInto(hasher, file.retain());
+    return this.#ingestOf(path, file, hasher, { writtenBytes, outlives: true });
+  }
+
+  async keepIngests(names: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(join(this.#root, 'ingest'))) {
+      if (!names.has(name)) await rm(this.#ingestPath(name), { recursive: true, force: true });
+    }
   }
 
   async remove(digest: Digest): Promise<void> {
@@ -99,6 +114,39 @@ export class DiskContent implements Content {
     return access(join(this.#root, 'ingest'), constants.W_OK);
   }
 
+  #ingestOf(
+    path: string,
+    file: SharedFile,
+    hasher: DigestHasher,
+    state: { writtenBytes: number; outlives: boolean },
+  ): DiskIngest {
+    return new DiskIngest(path, file, hasher, state, digest => this.#store(file, digest));
+  }
+
+  /** Moves a complete ingest to its place; false when its content is there already, and right for all we know. */
+  async #store(file: SharedFile, digest: Digest): Promise<boolean> {
+    const before = this.#storing.get(digest);
+    const storing = (before ?? Promise.resolve())
+      .catch(() => {})
+      .then(async () => {
+        if ((await this.sizeOf(digest)) !== undefined) return false;
+        const { mtimeMs } = await file.stat();
+        await file.moveTo(this.#path(digest));
+        this.#verified.set(digest, mtimeMs);
+        return true;
+      });
+    this.#storing.set(digest, storing);
+    try {
+      return await storing;
+    } finally {
+      if (this.#storing.get(digest) === storing) this.#storing.delete(digest);
+    }
+  }
+
+  #ingestPath(name: string): string {
+    return join(this.#root, 'ingest', name);
+  }
+
   #path(digest: Digest): string {
     return join(this.#root, 'content', 'blobs', algorithmOf(digest), hexOf(digest));
   }
@@ -122,18 +170,9 @@ export class DiskContent implements Content {
 }
 
 async function hashOf(file: SharedFile, algorithm: Algorithm): Promise<Digest> {
-  try {
-    const hasher = new DigestHasher(algorithm);
-    const buffer = Buffer.allocUnsafe(HASH_READ_BYTES);
-    for (let position = 0; ; ) {
-      const count = await file.read(buffer, position);
-      if (count === 0) return hasher.digest();
-      hasher.update(buffer.subarray(0, count));
-      position += count;
-    }
-  } finally {
-    file.release();
-  }
+  const hasher = new DigestHasher(algorithm);
+  await hashInto(hasher, file);
+  return hasher.digest();
 }
 
 async function writeOnce(path: string, text: string): Promise<void> {

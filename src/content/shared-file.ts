@@ -1,7 +1,7 @@
 // One open file with several users, each of whom reads at positions of its own. The descriptor is closed
 // when the last user has let go and no call is under way, so that a number is never used after it was
 // given back to the system.
-import { close, fstat, fsync, open, read, rename, type Stats, writev } from 'node:fs';
+import { close, fdatasync, fstat, fsync, open, read, rename, type Stats, writev } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -22,7 +22,7 @@ export class SharedFile {
   }
 
   /** Opens it for a first user. */
-  static async open(path: string, flags: 'r' | 'wx+'): Promise<SharedFile> {
+  static async open(path: string, flags: 'r' | 'r+' | 'wx+'): Promise<SharedFile> {
     return new SharedFile(await openFile(path, flags, 0o644), path);
   }
 
@@ -49,6 +49,11 @@ export class SharedFile {
       position += count;
       chunks = after(chunks, count);
     }
+  }
+
+  /** Makes what was written so far durable. */
+  sync(): Promise<void> {
+    return this.#use(done => fdatasync(this.#fd, error => done(error, undefined)));
   }
 
   stat(): Promise<Stats> {

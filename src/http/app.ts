@@ -6,11 +6,29 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { Exchange } from './exchange.ts';
-import { answerBlob, answerManifest, answerTags, type Pulls } from './pulls.ts';
-import { parseRequest, type Upstreams } from './request.ts';
+import {
+  answerBlob,
+  answerCatalog,
+  answerManifest,
+  answerReferrers,
+  answerTags,
+  type Pulls,
+} from './pulls.ts';
+import {
+  answerUploadStatus,
+  beginUpload,
+  cancelUpload,
+  continueUpload,
+  deleteBlob,
+  deleteManifest,
+  finishUpload,
+  type Pushes,
+  putManifest,
+} from './pushes.ts';
+import { type Asked, type ParsedRequest, parseRequest, type Upstreams } from './request.ts';
 import { send } from './send.ts';
 
-export interface Services extends Pulls {
+export interface Services extends Pulls, Pushes {
   readonly upstreams: Upstreams;
   readonly clock: Clock;
   readonly log: Log;
@@ -47,34 +65,78 @@ export function createApp(services: Services): Hono<{ Bindings: HttpBindings }> 
 
 async function answer(services: Services, exchange: Exchange): Promise<void> {
   const { incoming, outgoing } = exchange;
-  exchange.parsed = parseRequest(incoming.url ?? '', services.upstreams);
+  exchange.parsed = parse(services, exchange);
   const { asked, query } = exchange.parsed;
-  if (incoming.method !== 'GET' && !exchange.isHead) throw unsupported(exchange);
-  switch (asked.kind) {
-    case 'base':
-      exchange.outcome = 'hit';
-      return send(outgoing, 200, { ...exchange.headers(), 'content-type': 'application/json' }, '{}\n');
-    case 'manifest':
-      return answerManifest(services, exchange, asked.repository, asked.reference);
-    case 'blob':
-      return answerBlob(services, exchange, asked.repository, asked.digest);
-    case 'tags':
-      return answerTags(services, exchange, asked.repository, query);
-    case 'referrers':
-      // 404 makes clients look for the fallback tag, which is how referrers are kept on ghcr.io.
-      throw new RegistryError('MANIFEST_UNKNOWN', 'referrers are not served; look under the fallback tag');
-    case 'catalog':
-    case 'upload':
-      throw unsupported(exchange);
+  switch (incoming.method) {
+    case 'GET':
+    case 'HEAD':
+      switch (asked.kind) {
+        case 'base':
+          exchange.outcome = 'hit';
+          return send(outgoing, 200, { ...exchange.headers(), 'content-type': 'application/json' }, '{}\n');
+        case 'manifest':
+          return answerManifest(services, exchange, asked.repository, asked.reference);
+        case 'blob':
+          return answerBlob(services, exchange, asked.repository, asked.digest);
+        case 'tags':
+          return answerTags(services, exchange, asked.repository, query);
+        case 'referrers':
+          return answerReferrers(services, exchange, asked.repository, asked.digest, query);
+        case 'catalog':
+          return answerCatalog(services, exchange, query);
+        case 'upload':
+          if (asked.id !== undefined)
+            return answerUploadStatus(services, exchange, asked.repository, asked.id);
+      }
+      break;
+    case 'POST':
+      if (asked.kind === 'upload' && asked.id === undefined) {
+        return beginUpload(services, exchange, asked.repository, query);
+      }
+      break;
+    case 'PATCH':
+      if (asked.kind === 'upload' && asked.id !== undefined) {
+        return continueUpload(services, exchange, asked.repository, asked.id);
+      }
+      break;
+    case 'PUT':
+      if (asked.kind === 'upload' && asked.id !== undefined) {
+        return finishUpload(services, exchange, asked.repository, asked.id, query);
+      }
+      if (asked.kind === 'manifest') {
+        return putManifest(services, exchange, asked.repository, asked.reference, query);
+      }
+      break;
+    case 'DELETE':
+      if (asked.kind === 'upload' && asked.id !== undefined) {
+        return cancelUpload(services, exchange, asked.repository, asked.id);
+      }
+      if (asked.kind === 'manifest')
+        return deleteManifest(services, exchange, asked.repository, asked.reference);
+      if (asked.kind === 'blob') return deleteBlob(services, exchange, asked.repository, asked.digest);
+      break;
   }
+  outgoing.setHeader('allow', METHODS[asked.kind]);
+  throw new RegistryError('UNSUPPORTED', `${incoming.method} of this is not in the OCI distribution API`);
 }
 
-function unsupported({ incoming, outgoing }: Exchange): RegistryError {
-  outgoing.setHeader('allow', 'GET, HEAD');
-  const isWrite = ['POST', 'PUT', 'PATCH', 'DELETE'].includes(incoming.method ?? '');
-  const advice = isWrite ? '; push to and delete at the upstream itself' : '';
-  return new RegistryError(
-    'UNSUPPORTED',
-    `${incoming.method} of this is not supported: this cache serves pulls only${advice}`,
-  );
+const METHODS: Record<Asked['kind'], string> = {
+  base: 'GET, HEAD',
+  catalog: 'GET, HEAD',
+  manifest: 'GET, HEAD, PUT, DELETE',
+  blob: 'GET, HEAD, DELETE',
+  tags: 'GET, HEAD',
+  referrers: 'GET, HEAD',
+  upload: 'GET, POST, PATCH, PUT, DELETE',
+};
+
+function parse(services: Services, exchange: Exchange): ParsedRequest {
+  try {
+    return parseRequest(exchange.incoming.url ?? '', services.upstreams);
+  } catch (error) {
+    // A tag that cannot be is one that is not there, for who reads.
+    const isRead = exchange.incoming.method === 'GET' || exchange.isHead;
+    if (!isRead || !(error instanceof RegistryError) || error.code !== 'TAG_INVALID') throw error;
+    throw new RegistryError('MANIFEST_UNKNOWN', error.message);
+  }
 }

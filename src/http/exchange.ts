@@ -6,6 +6,7 @@ import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName } from '../oci/reference.ts';
 import type { Outcome, Staleness } from '../pull/pulled.ts';
 import { errorAnswer, printable } from './errors.ts';
+import { ClientLeft } from './receive.ts';
 import type { ParsedRequest } from './request.ts';
 import { type Headers, send } from './send.ts';
 
@@ -45,9 +46,11 @@ export class Exchange {
   /** Answers with the error, if it is not too late for that. */
   fail(error: unknown): void {
     this.#error = error;
-    if (this.outgoing.headersSent) return;
+    if (this.outgoing.headersSent || error instanceof ClientLeft) return;
     const { status, headers, body, phrase } = errorAnswer(error);
     if (phrase !== undefined) this.outgoing.statusMessage = phrase;
+    // What is still to come of the request is of no use to anybody.
+    if (!this.incoming.complete) this.outgoing.setHeader('connection', 'close');
     send(this.outgoing, status, { ...this.headers(), ...headers, 'content-type': 'application/json' }, body);
   }
 
@@ -65,7 +68,8 @@ export class Exchange {
       client: incoming.socket.remoteAddress,
       ...(error === undefined ? {} : { reason: reasonOf(error) }),
     };
-    if (error !== undefined && !(error instanceof RegistryError)) {
+    if (error instanceof ClientLeft) log.info(fields, 'client left');
+    else if (error !== undefined && !(error instanceof RegistryError)) {
       log.error({ ...fields, err: error }, 'request failed by an unexpected error');
     } else if (error !== undefined && outgoing.statusCode < 400) log.warn(fields, 'answer cut short');
     else if (!outgoing.writableFinished) log.info(fields, 'client left');

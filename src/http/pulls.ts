@@ -4,20 +4,28 @@ import { RegistryError } from '../oci/errors.ts';
 import { accepts } from '../oci/manifest.ts';
 import { parseRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import { artifactTypeOf, INDEX_TYPE, indexOf } from '../oci/referrers.ts';
 import type { Blobs } from '../pull/blob.ts';
 import type { Manifests } from '../pull/manifest.ts';
+import type { Staleness } from '../pull/pulled.ts';
+import type { Referrers } from '../pull/referrers.ts';
 import type { Tags } from '../pull/tag.ts';
 import type { TagLists } from '../pull/tag-list.ts';
 import { entityTag, isKnownToClient, rangeFor } from './conditional.ts';
 import type { Exchange } from './exchange.ts';
+import type { Upstreams } from './request.ts';
 import { type Headers, send, sendSource } from './send.ts';
-import { pageOf } from './tag-page.ts';
+import { type Page, pageOf } from './tag-page.ts';
 
 export interface Pulls {
   readonly blobs: Blobs;
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
+  readonly referrers: Referrers;
+  readonly upstreams: Upstreams;
+  /** All repositories of which something is here, in lexical order of upstream and name. */
+  repositories(): Promise<Repository[]>;
 }
 
 export async function answerManifest(
@@ -86,7 +94,49 @@ export async function answerTags(
   exchange.outcome = 'miss';
   const { tags, outcome, stale } = await pulls.tagLists.pull(repository);
   exchange.outcome = outcome;
-  const { found, next } = page(tags);
+  sendPage(exchange, query, page(tags), stale, found => ({ name: repository.name, tags: found }));
+}
+
+/** Distribution spec 1.1, "Listing Referrers": never 404, and all on one page. */
+export async function answerReferrers(
+  pulls: Pulls,
+  exchange: Exchange,
+  repository: Repository,
+  subject: Digest,
+  query: URLSearchParams,
+): Promise<void> {
+  exchange.outcome = 'miss';
+  const { descriptors, outcome, stale } = await pulls.referrers.pull(repository, subject);
+  exchange.outcome = outcome;
+  const type = query.get('artifactType');
+  const wanted = type === null ? descriptors : descriptors.filter(entry => artifactTypeOf(entry) === type);
+  const headers: Headers = { ...exchange.headers(stale), 'content-type': INDEX_TYPE };
+  if (type !== null) headers['oci-filters-applied'] = 'artifactType';
+  send(exchange.outgoing, 200, headers, indexOf(wanted));
+}
+
+/** The repositories that this cache knows, those of other upstreams than the default one by their whole names. */
+export async function answerCatalog(pulls: Pulls, exchange: Exchange, query: URLSearchParams): Promise<void> {
+  const page = pageOf(query);
+  exchange.outcome = 'hit';
+  const namespace = exchange.parsed?.namespace;
+  const repositories = await pulls.repositories();
+  const names = repositories
+    .filter(({ upstream }) => namespace === undefined || upstream === namespace)
+    .map(({ upstream, name }) =>
+      namespace !== undefined || upstream === pulls.upstreams.default ? name : `${upstream}/${name}`,
+    )
+    .sort();
+  sendPage(exchange, query, page(names), undefined, found => ({ repositories: found }));
+}
+
+function sendPage(
+  exchange: Exchange,
+  query: URLSearchParams,
+  { found, next }: Page,
+  stale: Staleness | undefined,
+  body: (found: readonly string[]) => object,
+): void {
   const headers: Headers = { ...exchange.headers(stale), 'content-type': 'application/json' };
   if (next !== undefined) {
     const path = exchange.incoming.url?.split('?', 1)[0];
@@ -94,7 +144,7 @@ export async function answerTags(
     if (namespace !== null) next.set('ns', namespace);
     headers.link = `<${path}?${next}>; rel="next"`;
   }
-  send(exchange.outgoing, 200, headers, `${JSON.stringify({ name: repository.name, tags: found })}\n`);
+  send(exchange.outgoing, 200, headers, `${JSON.stringify(body(found))}\n`);
 }
 
 function contentHeaders(digest: Digest, type: string): Headers {

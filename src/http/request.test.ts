@@ -44,10 +44,10 @@ describe('parseRequest', () => {
     ['/v2/owner/app/tags/list', { kind: 'tags', repository }],
     ['/v2/owner/app/tags/list?n=1&last=v1', { kind: 'tags', repository }],
     [`/v2/owner/app/referrers/${DIGEST}`, { kind: 'referrers', repository, digest: DIGEST }],
-    ['/v2/owner/app/blobs/uploads', { kind: 'upload', repository }],
-    ['/v2/owner/app/blobs/uploads/', { kind: 'upload', repository }],
-    [`/v2/owner/app/blobs/uploads/?mount=${DIGEST}&from=a/b`, { kind: 'upload', repository }],
-    ['/v2/owner/app/blobs/uploads/some-id', { kind: 'upload', repository }],
+    ['/v2/owner/app/blobs/uploads', { kind: 'upload', repository, id: undefined }],
+    ['/v2/owner/app/blobs/uploads/', { kind: 'upload', repository, id: undefined }],
+    [`/v2/owner/app/blobs/uploads/?mount=${DIGEST}&from=a/b`, { kind: 'upload', repository, id: undefined }],
+    ['/v2/owner/app/blobs/uploads/some-id', { kind: 'upload', repository, id: 'some-id' }],
     // A colon may come encoded, as may anything else.
     [`/v2/owner/app/blobs/${encodeURIComponent(DIGEST)}`, { kind: 'blob', repository, digest: DIGEST }],
     [
@@ -69,7 +69,10 @@ describe('parseRequest', () => {
     ['/v2/tags/list/tags/list', { kind: 'tags', repository: named('tags/list') }],
     ['/v2/a/manifests/list', { kind: 'manifest', repository: named('a'), reference: { tag: 'list' } }],
     ['/v2/a/manifests/uploads', { kind: 'manifest', repository: named('a'), reference: { tag: 'uploads' } }],
-    ['/v2/a/blobs/uploads/blobs/uploads/x', { kind: 'upload', repository: named('a/blobs/uploads') }],
+    [
+      '/v2/a/blobs/uploads/blobs/uploads/x',
+      { kind: 'upload', repository: named('a/blobs/uploads'), id: 'x' },
+    ],
     // The upstream: ns, else a configured host in front, else the default.
     ['/v2/owner/app/tags/list?ns=quay.io', { kind: 'tags', repository: quay }],
     ['/v2/owner/app/tags/list?n=1&ns=quay.io', { kind: 'tags', repository: quay }],

@@ -11,7 +11,8 @@ export type Asked =
   | { readonly kind: 'blob'; readonly repository: Repository; readonly digest: Digest }
   | { readonly kind: 'tags'; readonly repository: Repository }
   | { readonly kind: 'referrers'; readonly repository: Repository; readonly digest: Digest }
-  | { readonly kind: 'upload'; readonly repository: Repository };
+  /** Without an id: where uploads are begun. */
+  | { readonly kind: 'upload'; readonly repository: Repository; readonly id: string | undefined };
 
 export interface ParsedRequest {
   readonly asked: Asked;
@@ -73,9 +74,19 @@ function parseParts(parts: string[], namespace: string | undefined, upstreams: U
     return { kind: 'referrers', repository: repository(names), digest: digestIn(last) };
   const uploads = parts.lastIndexOf('uploads');
   if (uploads > 0 && parts[uploads - 1] === 'blobs' && uploads >= parts.length - 2) {
-    return { kind: 'upload', repository: repository(parts.slice(0, uploads - 1)) };
+    const id = uploads === parts.length - 1 || last === '' ? undefined : last;
+    return { kind: 'upload', repository: repository(parts.slice(0, uploads - 1)), id };
   }
   throw new RegistryError('NAME_UNKNOWN', 'this is no endpoint of the OCI distribution API');
+}
+
+/** A repository that is named in a query, as its name would be in a path. */
+export function repositoryNamed(
+  name: string,
+  namespace: string | undefined,
+  upstreams: Upstreams,
+): Repository {
+  return parseRepository(name.split('/'), namespace, upstreams);
 }
 
 /** The repository of the names, of the upstream that `ns`, else the first name, else the default says. */

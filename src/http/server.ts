@@ -32,6 +32,8 @@ export function startServer(
       maxHeaderSize: HEAD_LIMIT_BYTES,
       headersTimeout: HEAD_MS,
       keepAliveTimeout: IDLE_MS,
+      // A large layer over a slow line takes its time; that it moves at all is watched below.
+      requestTimeout: 0,
       noDelay: true,
     },
   }) as Server;

@@ -7,7 +7,7 @@
 // - a link exists only for content that is recorded, and goes when that is dropped;
 // - what cannot be read or written is a StorageFailure, except in touch(), which does not matter that much;
 // - all of it can be lost: links and tags come back as upstreams confirm them.
-import type { Digest } from '../oci/digest.ts';
+import type { Algorithm, Digest } from '../oci/digest.ts';
 import type { Repository } from '../oci/reference.ts';
 
 export interface ContentRow {
@@ -32,6 +32,21 @@ export interface TagListRow {
   readonly checkedAtMs: number;
 }
 
+export interface ReferrersRow {
+  /** As the upstream gave them: JSON values, of which nothing is known. */
+  readonly descriptors: readonly unknown[];
+  readonly checkedAtMs: number;
+}
+
+/** An upload that is open. */
+export interface UploadRow {
+  readonly id: string;
+  readonly repository: Repository;
+  /** Of the hash that its ingest was begun with. */
+  readonly algorithm: Algorithm;
+  readonly startedAtMs: number;
+}
+
 export interface Metadata {
   /** The content if this repository may serve it as a blob. */
   findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined>;
@@ -39,8 +54,16 @@ export interface Metadata {
   findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined>;
   /** Records the content, if it is new, and the right of these repositories to serve it as a blob. */
   linkBlob(repositories: readonly Repository[], content: ContentRow): Promise<void>;
-  /** The same for a manifest; with `tag`, the tag points to it, confirmed now, in the same transaction. */
-  linkManifest(repository: Repository, manifest: ManifestRow, tag?: string): Promise<void>;
+  /** The same for a manifest; the tags point to it, confirmed now, in the same transaction. */
+  linkManifest(repository: Repository, manifest: ManifestRow, tags?: readonly string[]): Promise<void>;
+  /** Takes the right to serve it as a blob from the repository; false when nobody is left who has any right to it. */
+  unlinkBlob(repository: Repository, digest: Digest): Promise<boolean>;
+  /** The same for a manifest, and all tags of the repository that point to it. */
+  unlinkManifest(repository: Repository, digest: Digest): Promise<boolean>;
+  /** A repository of the upstream that may serve this as a blob, if there is one. */
+  findHolder(upstream: string, digest: Digest): Promise<Repository | undefined>;
+  /** All repositories that have a link or a tag, in lexical order of upstream and name. */
+  repositories(): Promise<Repository[]>;
 
   findTag(repository: Repository, tag: string): Promise<TagRow | undefined>;
   /** The upstream has just confirmed that the tag still points where it did. */
@@ -51,6 +74,13 @@ export interface Metadata {
   /** The upstream's whole list of tags, as last heard. */
   findTagList(repository: Repository): Promise<TagListRow | undefined>;
   saveTagList(repository: Repository, tags: readonly string[]): Promise<void>;
+  /** What the upstream last said refers to a digest. */
+  findReferrers(repository: Repository, subject: Digest): Promise<ReferrersRow | undefined>;
+  saveReferrers(repository: Repository, subject: Digest, descriptors: readonly unknown[]): Promise<void>;
+
+  putUpload(upload: UploadRow): Promise<void>;
+  dropUpload(id: string): Promise<void>;
+  uploads(): Promise<UploadRow[]>;
 
   /** Content was pulled. Kept in memory and written from time to time, many at once. */
   touch(digest: Digest): void;
@@ -60,6 +90,8 @@ export interface Metadata {
   coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
   totalBytes(): Promise<number>;
 
+  /** Makes all that was written before durable, against loss of power too. */
+  sync(): Promise<void>;
   /** Whether it can be read and written now; rejects with the reason when it cannot. */
   check(): Promise<void>;
   /** Writes what is pending and lets go. */

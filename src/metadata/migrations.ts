@@ -42,4 +42,22 @@ export const migrations: readonly string[] = [
     checked_at_ms INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE referrers (
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    subject       TEXT NOT NULL,
+    descriptors   TEXT NOT NULL, -- a JSON array
+    checked_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, subject)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE uploads (
+    id            TEXT PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    algorithm     TEXT NOT NULL,
+    started_at_ms INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE INDEX tags_by_digest ON tags (repository_id, digest);
+  `,
 ];

@@ -87,7 +87,7 @@ describe('the file of SqliteMetadata', () => {
     database.pragma(`user_version = ${migrations.length + 1}`);
     database.close();
     await assert.rejects(open(t, path), (error: Error) => {
-      assert.match(error.message, /newer ghcr-cache .*schema 2.*: start that version, or move the file away/);
+      assert.match(error.message, /newer ghcr-cache .*schema 3.*: start that version, or move the file away/);
       assert.ok(error.message.startsWith(path));
       return true;
     });
@@ -280,7 +280,7 @@ test('a disk that is full is a StorageFailure of whatever writes', async t => {
   const full = fillDisk(t);
   const verbs: (() => Promise<unknown>)[] = [
     () => metadata.linkBlob([APP], blob),
-    () => metadata.linkManifest(APP, { ...blob, mediaType: 'x' }, 'latest'),
+    () => metadata.linkManifest(APP, { ...blob, mediaType: 'x' }, ['latest']),
     () => metadata.saveTagList(APP, ['latest']),
     () => metadata.check(),
   ];

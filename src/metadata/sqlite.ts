@@ -5,12 +5,21 @@
 // Durability: synchronous=NORMAL. A power cut can lose the last transactions but never mixes them up; what
 // is lost are links, which the next pull confirms again.
 import { existsSync, renameSync, statSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import Database from 'better-sqlite3';
 import type { Clock } from '../clock.ts';
 import type { Digest } from '../oci/digest.ts';
 import { StorageFailure } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
-import type { ContentRow, ManifestRow, Metadata, TagListRow, TagRow } from './metadata.ts';
+import type {
+  ContentRow,
+  ManifestRow,
+  Metadata,
+  ReferrersRow,
+  TagListRow,
+  TagRow,
+  UploadRow,
+} from './metadata.ts';
 import { migrations } from './migrations.ts';
 
 /** Pulls are written down this often, or when so many have come together. */
@@ -76,14 +85,41 @@ export class SqliteMetadata implements Metadata {
     });
   }
 
-  async linkManifest(repository: Repository, manifest: ManifestRow, tag?: string): Promise<void> {
+  async linkManifest(
+    repository: Repository,
+    manifest: ManifestRow,
+    tags: readonly string[] = [],
+  ): Promise<void> {
     this.#transaction(sql => {
       const now = this.#options.clock.now();
       const id = repositoryId(sql, repository);
       sql.putContent.run(manifest.digest, manifest.sizeBytes, now);
       sql.putLink.run(id, manifest.digest, 'manifest', manifest.mediaType);
-      if (tag !== undefined) sql.putTag.run(id, tag, manifest.digest, now);
+      for (const tag of tags) sql.putTag.run(id, tag, manifest.digest, now);
     });
+  }
+
+  async unlinkBlob(repository: Repository, digest: Digest): Promise<boolean> {
+    return this.#transaction(sql => {
+      sql.dropLink.run(repository.upstream, repository.name, digest, 'blob');
+      return sql.findAnyLink.get(digest) !== undefined;
+    });
+  }
+
+  async unlinkManifest(repository: Repository, digest: Digest): Promise<boolean> {
+    return this.#transaction(sql => {
+      sql.dropLink.run(repository.upstream, repository.name, digest, 'manifest');
+      sql.forgetTagsTo.run(repository.upstream, repository.name, digest);
+      return sql.findAnyLink.get(digest) !== undefined;
+    });
+  }
+
+  async findHolder(upstream: string, digest: Digest): Promise<Repository | undefined> {
+    return this.#run(sql => sql.findHolder.get(digest, upstream) as Repository | undefined);
+  }
+
+  async repositories(): Promise<Repository[]> {
+    return this.#run(sql => sql.repositories.all() as Repository[]);
   }
 
   async findTag(repository: Repository, tag: string): Promise<TagRow | undefined> {
@@ -117,6 +153,39 @@ export class SqliteMetadata implements Metadata {
     });
   }
 
+  async findReferrers(repository: Repository, subject: Digest): Promise<ReferrersRow | undefined> {
+    const row = this.#run(sql => sql.findReferrers.get(repository.upstream, repository.name, subject)) as
+      | { descriptors: string; checkedAtMs: number }
+      | undefined;
+    return row && { descriptors: JSON.parse(row.descriptors), checkedAtMs: row.checkedAtMs };
+  }
+
+  async saveReferrers(
+    repository: Repository,
+    subject: Digest,
+    descriptors: readonly unknown[],
+  ): Promise<void> {
+    const json = JSON.stringify(descriptors);
+    this.#transaction(sql => {
+      sql.putReferrers.run(repositoryId(sql, repository), subject, json, this.#options.clock.now());
+    });
+  }
+
+  async putUpload({ id, repository, algorithm, startedAtMs }: UploadRow): Promise<void> {
+    this.#transaction(sql => {
+      sql.putUpload.run(id, repositoryId(sql, repository), algorithm, startedAtMs);
+    });
+  }
+
+  async dropUpload(id: string): Promise<void> {
+    this.#run(sql => sql.dropUpload.run(id));
+  }
+
+  async uploads(): Promise<UploadRow[]> {
+    const rows = this.#run(sql => sql.uploads.all()) as (Omit<UploadRow, 'repository'> & Repository)[];
+    return rows.map(({ upstream, name, ...upload }) => ({ ...upload, repository: { upstream, name } }));
+  }
+
   touch(digest: Digest): void {
     this.#touched.set(digest, this.#options.clock.now());
     if (this.#touched.size >= TOUCH_LIMIT) this.#writeTouches();
@@ -136,6 +205,18 @@ export class SqliteMetadata implements Metadata {
 
   async totalBytes(): Promise<number> {
     return this.#run(sql => sql.totalBytes.pluck().get() as number);
+  }
+
+  async sync(): Promise<void> {
+    // A commit is in the log; what is not in it any more was made durable with the file it was moved to.
+    const log = await openFile(`${this.#path}-wal`, 'r').catch(error => {
+      throw new StorageFailure(`metadata.db cannot be made durable (${error.message})`, { cause: error });
+    });
+    try {
+      await log.datasync();
+    } finally {
+      await log.close();
+    }
   }
 
   async check(): Promise<void> {
@@ -164,8 +245,8 @@ export class SqliteMetadata implements Metadata {
     }
   }
 
-  #transaction(work: (sql: Statements) => void): void {
-    this.#run((sql, database) => database.transaction(() => work(sql)).immediate());
+  #transaction<T>(work: (sql: Statements) => T): T {
+    return this.#run((sql, database) => database.transaction(() => work(sql)).immediate());
   }
 
   /** Every access goes through here: damage that shows now is mended, and the work done on the new file. */
@@ -283,6 +364,32 @@ function prepare(database: Database.Database) {
       `SELECT tags, checked_at_ms AS checkedAtMs FROM tag_lists WHERE repository_id = ${OF_REPOSITORY}`,
     ),
     putTagList: sql('INSERT OR REPLACE INTO tag_lists (repository_id, tags, checked_at_ms) VALUES (?, ?, ?)'),
+    dropLink: sql(`DELETE FROM links WHERE repository_id = ${OF_REPOSITORY} AND digest = ? AND kind = ?`),
+    findAnyLink: sql('SELECT 1 FROM links WHERE digest = ? LIMIT 1'),
+    forgetTagsTo: sql(`DELETE FROM tags WHERE repository_id = ${OF_REPOSITORY} AND digest = ?`),
+    findHolder: sql(
+      `SELECT upstream, name FROM links JOIN repositories ON id = repository_id
+       WHERE digest = ? AND upstream = ? AND kind = 'blob' LIMIT 1`,
+    ),
+    repositories: sql(
+      `SELECT upstream, name FROM repositories WHERE id IN (SELECT repository_id FROM links)
+       OR id IN (SELECT repository_id FROM tags) ORDER BY upstream, name`,
+    ),
+    findReferrers: sql(
+      `SELECT descriptors, checked_at_ms AS checkedAtMs FROM referrers
+       WHERE repository_id = ${OF_REPOSITORY} AND subject = ?`,
+    ),
+    putReferrers: sql(
+      'INSERT OR REPLACE INTO referrers (repository_id, subject, descriptors, checked_at_ms) VALUES (?, ?, ?, ?)',
+    ),
+    putUpload: sql(
+      'INSERT OR REPLACE INTO uploads (id, repository_id, algorithm, started_at_ms) VALUES (?, ?, ?, ?)',
+    ),
+    dropUpload: sql('DELETE FROM uploads WHERE id = ?'),
+    uploads: sql(
+      `SELECT uploads.id, upstream, name, algorithm, started_at_ms AS startedAtMs
+       FROM uploads JOIN repositories ON repositories.id = repository_id`,
+    ),
     touch: sql('UPDATE content SET touched_at_ms = ? WHERE digest = ?'),
     drop: sql('DELETE FROM content WHERE digest = ? RETURNING size_bytes'),
     coldest: sql(

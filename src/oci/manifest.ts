@@ -1,6 +1,9 @@
 // Manifests and indexes: media types, the little of their contents that a cache reads, and whether a
 // client's Accept header takes them.
 
+import { type Digest, parseDigest } from './digest.ts';
+import { RegistryError } from './errors.ts';
+
 /** What we ask upstreams for. ghcr.io answers 404 for a type that is not named, so all four always go. */
 export const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
@@ -51,4 +54,69 @@ export function accepts(accept: string | undefined, type: string): boolean {
     if (parameters.some(parameter => /^q=0(\.0*)?$/.test(parameter))) return false;
     return range === type || range === '*/*' || (range.endsWith('/*') && type.startsWith(range.slice(0, -1)));
   });
+}
+
+/** What a registry reads of a manifest that is pushed to it. */
+export interface ManifestParts {
+  readonly mediaType: string;
+  readonly subject: Digest | undefined;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+  /** The config of an image, whose labels may say where it comes from. */
+  readonly config:
+    | { readonly mediaType: string | undefined; readonly digest: Digest | undefined }
+    | undefined;
+}
+
+/**
+ * Reads a manifest that a client has pushed under this Content-Type. Throws MANIFEST_INVALID, saying what is
+ * wrong with it. That all that it names is there is for the upstream to tell.
+ */
+export function readManifest(bytes: Uint8Array, contentType: string | undefined): ManifestParts {
+  const mediaType = manifestType(bytes, contentType);
+  if (mediaType === undefined) {
+    throw new RegistryError(
+      'MANIFEST_INVALID',
+      `this is no manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`,
+    );
+  }
+  const named = mediaTypeOf(contentType);
+  if (named !== undefined && named !== mediaType) {
+    throw new RegistryError(
+      'MANIFEST_INVALID',
+      `it says that it is of type ${mediaType}, and the Content-Type ${named}`,
+    );
+  }
+  const json = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+  if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'its schemaVersion is not 2');
+  const subject = json.subject === undefined ? undefined : descriptorDigest(json.subject, 'subject');
+  for (const field of ['layers', 'manifests']) {
+    const entries = json[field];
+    if (entries === undefined || entries === null) continue;
+    if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `its ${field} is not a list`);
+    for (const entry of entries) descriptorDigest(entry, field);
+  }
+  const config = json.config as { mediaType?: unknown; digest?: unknown } | null | undefined;
+  return {
+    mediaType,
+    subject,
+    artifactType: textOf(json.artifactType),
+    annotations: json.annotations as Record<string, string> | undefined,
+    config: config
+      ? { mediaType: textOf(config.mediaType), digest: descriptorDigest(config, 'config') }
+      : undefined,
+  };
+}
+
+function descriptorDigest(descriptor: unknown, field: string): Digest {
+  const digest = parseDigest(textOf((descriptor as { digest?: unknown } | null)?.digest) ?? '');
+  if (digest !== undefined) return digest;
+  throw new RegistryError(
+    'MANIFEST_INVALID',
+    `its ${field} has a descriptor without a sha256 or sha512 digest`,
+  );
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }

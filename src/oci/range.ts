@@ -37,7 +37,8 @@ export function parseRange(header: string | undefined, size: number): Span[] | u
       if (last === undefined) return undefined;
       span = { start: Math.max(0, size - last), end: size };
     } else {
-      if (last !== undefined && last < first) return undefined;
+      // The RFC allows both to ignore this and to refuse it; the conformance suite of the spec wants the latter.
+      if (last !== undefined && last < first) continue;
       span = { start: first, end: last === undefined ? size : Math.min(last + 1, size) };
     }
     if (span.start >= span.end) continue;
@@ -67,4 +68,15 @@ export function parseContentRange(
   const end = Number(match[2]) + 1;
   const size = match[3] === '*' ? undefined : Number(match[3]);
   return start < end && (size === undefined || end <= size) ? { start, end, size } : undefined;
+}
+
+/**
+ * The positions of a chunk of an upload, `<first>-<last>` without a unit (distribution spec 1.1, "Pushing a blob in
+ * chunks"); `bytes first-last/size`, which some clients send, is taken too. Undefined when it is neither.
+ */
+export function parseChunkRange(header: string): Span | undefined {
+  const match = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\d{1,15}|\*))?$/.exec(header.trim());
+  if (!match) return undefined;
+  const span = { start: Number(match[1]), end: Number(match[2]) + 1 };
+  return span.start < span.end ? span : undefined;
 }

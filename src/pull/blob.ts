@@ -33,24 +33,24 @@ export class Blobs {
   }
 
   /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
-  pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
-    return this.#missing.unlessKnown(imageName(repository, { digest }), async () => {
-      const source = await this.#openLinked(repository, digest);
-      return source === undefined ? this.#miss(repository, digest) : { source, outcome: 'hit' };
-    });
+  async pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
+    // Looked up first: what was not there a moment ago may have been pushed since.
+    const source = await this.#openLinked(repository, digest);
+    if (source !== undefined) return { source, outcome: 'hit' };
+    return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest));
   }
 
   /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
-  stat(repository: Repository, digest: Digest): Promise<{ sizeBytes: number; outcome: Outcome }> {
+  async stat(repository: Repository, digest: Digest): Promise<{ sizeBytes: number; outcome: Outcome }> {
     const key = imageName(repository, { digest });
+    const row = await this.#dependencies.metadata.findBlob(repository, digest);
+    if (row !== undefined) return { sizeBytes: row.sizeBytes, outcome: 'hit' };
+    const flight = this.#flights.get(digest);
+    if (flight?.isComplete && flight.carries(repository)) {
+      await flight.over;
+      return this.stat(repository, digest);
+    }
     return this.#missing.unlessKnown(key, async () => {
-      const row = await this.#dependencies.metadata.findBlob(repository, digest);
-      if (row !== undefined) return { sizeBytes: row.sizeBytes, outcome: 'hit' };
-      const flight = this.#flights.get(digest);
-      if (flight?.isComplete && flight.carries(repository)) {
-        await flight.over;
-        return this.stat(repository, digest);
-      }
       const upstream = this.#dependencies.upstream(repository);
       const { result, joined } = this.#sizing.run(key, () => upstream.statBlob(repository, digest));
       return { sizeBytes: await result, outcome: joined ? 'joined' : 'miss' };

@@ -25,8 +25,6 @@ export interface FlightDependencies {
 
 /** Wrong bytes are fetched again once, while nobody has seen any of them. */
 const ATTEMPTS = 2;
-/** Room for a blob whose size is not told is taken in steps. */
-const STEP_BYTES = 64 * 1024 * 1024;
 
 export class Flight {
   readonly repository: Repository;
@@ -143,21 +141,17 @@ export class Flight {
     const upstream = this.#dependencies.upstream(this.repository);
     const onBreak = (why: string, at: number) => this.#reportBreak(why, at);
     let reservation: Reservation | undefined;
-    let roomBytes = 0;
     let type: string | undefined;
     try {
       await download({ upstream, clock, signal, onBreak }, this.repository, this.digest, {
         start: async (sizeBytes, contentType) => {
           type = contentType;
-          roomBytes = sizeBytes ?? STEP_BYTES;
-          reservation = await budget.reserve(roomBytes, () => ingest.writtenBytes);
+          reservation = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
           if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         },
         receive: chunk => {
-          roomBytes -= chunk.length;
-          if (roomBytes >= 0) return ingest.write(chunk);
-          roomBytes += STEP_BYTES;
-          return reservation?.grow(STEP_BYTES).then(() => ingest.write(chunk));
+          const room = reservation?.take(chunk.length);
+          return room === undefined ? ingest.write(chunk) : room.then(() => ingest.write(chunk));
         },
       });
       const found = await ingest.finish();
@@ -173,8 +167,9 @@ export class Flight {
     // For those who join until it is over, and the link is there.
     const reader = ingest.reader();
     try {
-      await ingest.commit(this.digest);
-      await this.#link(ingest.writtenBytes).finally(() => reservation?.settle(ingest.writtenBytes));
+      const isNew = await ingest.commit(this.digest);
+      const settle = () => reservation?.settle(isNew ? ingest.writtenBytes : 0);
+      await this.#link(ingest.writtenBytes).finally(settle);
     } catch (error) {
       reservation?.release();
       throw error;

@@ -58,11 +58,12 @@ export class Manifests {
   }
 
   /** Find link → open content → touch; else one fetch for all who ask now. Throws as the verbs of Upstream do. */
-  pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
+  async pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
     const key = imageName(repository, { digest });
+    // Looked up first: what was not there a moment ago may have been pushed since.
+    const manifest = await this.find(repository, digest);
+    if (manifest !== undefined) return { manifest, outcome: 'hit' };
     return this.#missing.unlessKnown(key, async () => {
-      const manifest = await this.find(repository, digest);
-      if (manifest !== undefined) return { manifest, outcome: 'hit' };
       const { result, joined } = this.#fetching.run(key, () => this.#miss(repository, digest));
       return joined ? { ...(await result), outcome: 'joined' } : result;
     });
@@ -153,11 +154,19 @@ export class Manifests {
       throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${type}`);
     }
     const manifest = { digest, mediaType, bytes };
-    return { manifest, outcome: await this.#store(repository, manifest, reference.tag) };
+    const tags = reference.tag === undefined ? [] : [reference.tag];
+    return { manifest, outcome: await this.store(repository, manifest, tags) };
   }
 
-  /** Reserve → write and hash → commit → link (with its tag) → settle. */
-  async #store(repository: Repository, manifest: Manifest, tag: string | undefined): Promise<Outcome> {
+  /**
+   * Reserve → write and hash → commit → link (with its tags) → settle. For what the upstream is known to hold.
+   * `bypass` when it cannot be kept.
+   */
+  async store(
+    repository: Repository,
+    manifest: Manifest,
+    tags: readonly string[],
+  ): Promise<'miss' | 'bypass'> {
     const { content, metadata, budget, log } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     const row = { digest, mediaType, sizeBytes: bytes.length };
@@ -165,14 +174,13 @@ export class Manifests {
       if ((await content.sizeOf(digest)) === undefined) {
         const reservation = await budget.reserve(bytes.length);
         try {
-          await this.#write(digest, bytes);
+          reservation.settle((await this.#write(digest, bytes)) ? bytes.length : 0);
         } catch (error) {
           reservation.release();
           throw error;
         }
-        reservation.settle(bytes.length);
       }
-      await metadata.linkManifest(repository, row, tag);
+      await metadata.linkManifest(repository, row, tags);
       this.#memory.set(digest, bytes);
       return 'miss';
     } catch (error) {
@@ -185,7 +193,7 @@ export class Manifests {
     }
   }
 
-  async #write(digest: Digest, bytes: Buffer): Promise<void> {
+  async #write(digest: Digest, bytes: Buffer): Promise<boolean> {
     const ingest = await this.#dependencies.content.ingest(algorithmOf(digest));
     try {
       await ingest.write(bytes);
@@ -194,7 +202,7 @@ export class Manifests {
       await ingest.abort();
       throw error;
     }
-    await ingest.commit(digest);
+    return ingest.commit(digest);
   }
 
   /** The bytes, from memory or disk, and certainly the right ones; undefined when they are not here. */

@@ -28,4 +28,9 @@ export class Missing {
       throw error;
     }
   }
+
+  /** It may be there now. */
+  forget(key: string): void {
+    this.#known.delete(key);
+  }
 }

@@ -7,8 +7,15 @@ export class Shared<T> {
   run(key: string, work: () => Promise<T>): { result: Promise<T>; joined: boolean } {
     const running = this.#running.get(key);
     if (running !== undefined) return { result: running, joined: true };
-    const result = work().finally(() => this.#running.delete(key));
+    const result = work().finally(() => {
+      if (this.#running.get(key) === result) this.#running.delete(key);
+    });
     this.#running.set(key, result);
     return { result, joined: false };
+  }
+
+  /** Nobody joins what is being done now: its result may be out of date when it comes. */
+  forget(key: string): void {
+    this.#running.delete(key);
   }
 }

@@ -1,6 +1,7 @@
 // The list of a repository's tags: asked for as a whole, remembered, and handed out in pages from here, in
 // lexical order as the distribution spec wants it (ghcr.io's own order is by age). When the upstream is away
 // it is what was heard last, else the tags that were pulled.
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { reasonOf, StorageFailure } from '../oci/errors.ts';
@@ -25,11 +26,14 @@ export interface TagListDependencies {
 
 /** How long a list is handed out without asking. Short: who lists tags looks for new ones. */
 const FRESH_MS = 10_000;
+const CHANGED_LIMIT = 10_000;
 
 export class TagLists {
   readonly #dependencies: TagListDependencies;
   readonly #asking = new Shared<PulledTagList>();
   readonly #missing: Missing;
+  /** Lists that a push or a delete has changed since they were heard. */
+  readonly #changed = new LRUCache<string, true>({ max: CHANGED_LIMIT });
 
   constructor(dependencies: TagListDependencies) {
     this.#dependencies = dependencies;
@@ -40,17 +44,27 @@ export class TagLists {
   async pull(repository: Repository): Promise<PulledTagList> {
     const { metadata, clock } = this.#dependencies;
     const known = await metadata.findTagList(repository);
-    if (known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS)
-      return { tags: known.tags, outcome: 'hit' };
     const key = imageName(repository);
+    const fresh = known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS;
+    if (fresh && !this.#changed.has(key)) return { tags: known.tags, outcome: 'hit' };
     const { result, joined } = this.#asking.run(key, () =>
       this.#missing.unlessKnown(key, () => this.#ask(repository)),
     );
     return joined ? { ...(await result), outcome: 'joined' } : result;
   }
 
+  /** A tag of the repository has come or gone by our doing. */
+  changed(repository: Repository): void {
+    const key = imageName(repository);
+    this.#missing.forget(key);
+    this.#asking.forget(key);
+    this.#changed.set(key, true);
+  }
+
   async #ask(repository: Repository): Promise<PulledTagList> {
     const { metadata, upstream } = this.#dependencies;
+    // What changes while the question is under way may or may not be in its answer.
+    this.#changed.delete(imageName(repository));
     try {
       const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
       const kept = await metadata.saveTagList(repository, tags).then(
@@ -71,6 +85,7 @@ export class TagLists {
   async #stale(repository: Repository, error: unknown): Promise<PulledTagList> {
     const { metadata, clock, upstream, staleIfErrorMs } = this.#dependencies;
     const why = reasonOf(error);
+    this.#changed.set(imageName(repository), true);
     const list = await metadata.findTagList(repository);
     const ageMs = list === undefined ? 0 : clock.now() - list.checkedAtMs;
     if (list !== undefined && (ageMs <= staleIfErrorMs || upstream(repository).offline)) {

@@ -1,5 +1,6 @@
 // Pulling a manifest by tag. Fresh by its rule: served. Else one conditional question upstream, shared by all
 // who ask now: unchanged → revalidated; changed → fetched. When the upstream fails: stale, within limits.
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Metadata, TagRow } from '../metadata/metadata.ts';
 import { reasonOf } from '../oci/errors.ts';
@@ -8,6 +9,7 @@ import { isNotThere, type Upstream } from '../upstream/upstream.ts';
 import type { Manifest, Manifests, PulledManifest } from './manifest.ts';
 import { Missing } from './missing.ts';
 import { Shared } from './shared.ts';
+import type { Turns } from './turns.ts';
 
 export interface TagRule {
   /** How long a tag is served without asking; Infinity: for ever. */
@@ -20,16 +22,22 @@ export interface TagDependencies {
   readonly manifests: Manifests;
   readonly metadata: Metadata;
   readonly clock: Clock;
+  /** By the names of tagged images: shared with whoever pushes tags. */
+  readonly turns: Turns;
   /** How old an answer may be when the upstream fails. */
   readonly staleIfErrorMs: number;
   upstream(repository: Repository): Upstream;
   rule(repository: Repository, tag: string): TagRule;
 }
 
+const DOUBTED_LIMIT = 10_000;
+
 export class Tags {
   readonly #dependencies: TagDependencies;
   readonly #asking = new Shared<PulledManifest>();
   readonly #missing: Missing;
+  /** Tags of which it is not known whether a push has moved them: they are asked about, fresh or not. */
+  readonly #doubted = new LRUCache<string, true>({ max: DOUBTED_LIMIT });
 
   constructor(dependencies: TagDependencies) {
     this.#dependencies = dependencies;
@@ -46,8 +54,9 @@ export class Tags {
     }
     const { freshMs, keepDeleted } = rule(repository, tag);
     const ageMs = clock.now() - known.checkedAtMs;
+    const doubted = this.#doubted.has(imageName(repository, { tag }));
     // A time of confirmation that is still to come was written by a clock that has been set back since.
-    if (ageMs >= 0 && ageMs < freshMs) return { manifest, outcome: 'hit' };
+    if (ageMs >= 0 && ageMs < freshMs && !doubted) return { manifest, outcome: 'hit' };
     return this.#share(repository, tag, async () => {
       try {
         return await manifests.revalidate(repository, tag, manifest);
@@ -57,14 +66,23 @@ export class Tags {
     });
   }
 
+  /** A push to it may or may not have come through. */
+  doubt(repository: Repository, tag: string): void {
+    this.#doubted.set(imageName(repository, { tag }), true);
+  }
+
   async #share(
     repository: Repository,
     tag: string,
     work: () => Promise<PulledManifest>,
   ): Promise<PulledManifest> {
     const key = imageName(repository, { tag });
-    const { result, joined } = this.#asking.run(key, () => this.#missing.unlessKnown(key, work));
+    const { turns } = this.#dependencies;
+    const { result, joined } = this.#asking.run(key, () =>
+      turns.take(key, () => this.#missing.unlessKnown(key, work)),
+    );
     const pulled = await result;
+    if (pulled.outcome !== 'stale') this.#doubted.delete(key);
     return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
   }
 

@@ -19,15 +19,20 @@ export interface BudgetOptions {
 
 /** Exactly one of settle and release ends it. */
 export interface Reservation {
-  /** Room for so many more, as of reserve(). */
-  grow(bytes: number): Promise<void>;
-  /** The content is there, and of this size. */
+  /**
+   * So many bytes more are going to be written. A promise comes back only when they are beyond what was
+   * reserved: more is then, in large steps, as of reserve().
+   */
+  take(bytes: number): Promise<void> | undefined;
+  /** The content is there, and of this size; 0 if it was there before. */
   settle(bytes: number): void;
   /** The content is not going to come. */
   release(): void;
 }
 
 const EVICTED_AT_ONCE = 100;
+/** What is reserved at a time for content whose size is not known. */
+const STEP_BYTES = 64 * 1024 * 1024;
 
 interface Reserved {
   bytes: number;
@@ -52,14 +57,20 @@ export class Budget {
   }
 
   /**
-   * Room for so many bytes, of which `written` tells how many have been written by now. Throws StorageFailure
-   * when there is no room and none can be made.
+   * Room for so many bytes, or for a first step if that is not known, of which `written` tells how many have
+   * been written by now. Throws StorageFailure when there is no room and none can be made.
    */
-  async reserve(bytes: number, written: () => number = () => 0): Promise<Reservation> {
+  async reserve(bytes: number | undefined, written: () => number = () => 0): Promise<Reservation> {
     const reserved: Reserved = { bytes: 0, written };
-    await this.#grow(reserved, bytes);
+    await this.#grow(reserved, bytes ?? STEP_BYTES);
+    let taken = 0;
     return {
-      grow: more => this.#grow(reserved, more),
+      take: more => {
+        taken += more;
+        return taken <= reserved.bytes
+          ? undefined
+          : this.#grow(reserved, Math.max(STEP_BYTES, taken - reserved.bytes));
+      },
       settle: sizeBytes => {
         this.#reserved.delete(reserved);
         this.#usedBytes += sizeBytes;

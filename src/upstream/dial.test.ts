@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { RegistryError } from '../oci/errors.ts';
 import { Dialer, discard, readAll } from './dial.ts';
 
-const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200 };
+const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200, uploadMs: 2_000 };
 
 async function dialTo(t: TestContext, listener: RequestListener) {
   const server = createServer(listener);

@@ -10,14 +10,25 @@ export interface Timeouts {
   readonly headersMs: number;
   /** How long a body may pause. */
   readonly stallMs: number;
+  /** How long a registry may think about an upload, which it may have to copy before it answers. */
+  readonly uploadMs: number;
 }
 
-export const defaultTimeouts: Timeouts = { connectMs: 3_000, headersMs: 10_000, stallMs: 10_000 };
+export const defaultTimeouts: Timeouts = {
+  connectMs: 3_000,
+  headersMs: 10_000,
+  stallMs: 10_000,
+  uploadMs: 60_000,
+};
 
 export interface DialRequest {
-  readonly method: 'GET' | 'HEAD';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
+  /** An iterable is asked for the next chunk when the one before has left. */
+  readonly body?: Buffer | AsyncIterable<Uint8Array> | undefined;
+  /** How long the answer may take once the body is out, and the upstream not take any of the body. */
+  readonly headersMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -68,7 +79,7 @@ export class Dialer {
 
   /** Throws UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when there was no answer. */
   async dial(request: DialRequest): Promise<Answer> {
-    const { url, method, headers, signal } = request;
+    const { url, method, headers, body, headersMs, signal } = request;
     signal?.throwIfAborted();
     const exchange = new Exchange(url, signal);
     try {
@@ -78,6 +89,9 @@ export class Dialer {
           path: url.pathname + url.search,
           method,
           headers: { ...headers, 'user-agent': 'ghcr-cache' },
+          // undici takes iterables, which its types do not say.
+          body: (body ?? null) as Buffer | null,
+          ...(headersMs !== undefined && { headersTimeout: headersMs }),
         },
         exchange,
       );

@@ -155,7 +155,9 @@ describe('following redirects among servers', () => {
   }
 
   function dialer(t: TestContext): Dialer {
-    const made = new Dialer({ timeouts: { connectMs: 1000, headersMs: 1000, stallMs: 1000 } });
+    const made = new Dialer({
+      timeouts: { connectMs: 1000, headersMs: 1000, stallMs: 1000, uploadMs: 2_000 },
+    });
     t.after(() => made.close());
     return made;
   }

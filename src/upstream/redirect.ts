@@ -35,7 +35,7 @@ export function isRedirect(answer: Answer): boolean {
   return STATUSES.has(answer.status);
 }
 
-function withoutAuthorization(headers: Readonly<Record<string, string>>): Record<string, string> {
+function withoutAuthorization(headers: DialRequest['headers']): Record<string, string> {
   const { authorization: _, ...others } = headers;
   return others;
 }

@@ -241,7 +241,13 @@ describe('the error of a refusal', () => {
   ];
   for (const [status, code, said] of table) {
     test(`of a ${status} is ${code}`, () => {
-      const refusal = { status, message: 'why', challenge: undefined, retryAfterMs: undefined };
+      const refusal = {
+        status,
+        message: 'why',
+        code: undefined,
+        challenge: undefined,
+        retryAfterMs: undefined,
+      };
       const error = refusalError(refusal, IMAGE, 'BLOB_UNKNOWN');
       assert.ok(error instanceof RegistryError);
       assert.equal(error.code, code);
@@ -253,7 +259,7 @@ describe('the error of a refusal', () => {
   test('that limits us says for how long, whatever its status', () => {
     for (const status of [429, 403]) {
       const error = refusalError(
-        { status, message: '', challenge: undefined, retryAfterMs: 1 },
+        { status, message: '', code: undefined, challenge: undefined, retryAfterMs: 1 },
         IMAGE,
         'BLOB_UNKNOWN',
       );

@@ -5,6 +5,8 @@ import { type Answer, readAll } from './dial.ts';
 
 export interface Refusal {
   readonly status: number;
+  /** The code of the first error of an OCI error body. */
+  readonly code: string | undefined;
   /** The upstream's own words, shortened, safe to print. */
   readonly message: string;
   readonly challenge: string | undefined;
@@ -30,20 +32,52 @@ export async function readRefusal(
   const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(text));
   return {
     status: answer.status,
+    code: codeOf(text),
     message,
     challenge: answer.header('www-authenticate'),
     retryAfterMs: limited ? waitOf(answer.header('retry-after'), message, nowMs) : undefined,
   };
 }
 
-/** The error of a status that no caller knows better. `what` is the image, as a person writes it. */
-export function refusalError(refusal: Refusal, what: string, notThere: ErrorCode): RegistryError {
+/** What an upstream may find wrong with something pushed to it; the rest says nothing to our own clients. */
+const MEANT: Record<string, ErrorCode> = {
+  MANIFEST_BLOB_UNKNOWN: 'MANIFEST_BLOB_UNKNOWN',
+  MANIFEST_INVALID: 'MANIFEST_INVALID',
+  MANIFEST_UNVERIFIED: 'MANIFEST_INVALID',
+  BLOB_UPLOAD_INVALID: 'BLOB_UPLOAD_INVALID',
+  BLOB_UPLOAD_UNKNOWN: 'BLOB_UPLOAD_UNKNOWN',
+  DIGEST_INVALID: 'DIGEST_INVALID',
+  SIZE_INVALID: 'SIZE_INVALID',
+  TAG_INVALID: 'TAG_INVALID',
+  NAME_INVALID: 'NAME_INVALID',
+};
+
+/**
+ * The error of a status that no caller knows better. `what` is the image, as a person writes it. What an
+ * upstream finds wrong with something written to it is the writer's to know.
+ */
+export function refusalError(
+  refusal: Refusal,
+  what: string,
+  notThere: ErrorCode,
+  isWrite = false,
+): RegistryError {
   const said = refusal.message === '' ? `${refusal.status}` : `${refusal.status} "${refusal.message}"`;
   const host = what.slice(0, what.indexOf('/'));
   if (refusal.retryAfterMs !== undefined) {
     return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
       retryAfterMs: refusal.retryAfterMs,
     });
+  }
+  if (isWrite) {
+    const meant = MEANT[refusal.code ?? ''];
+    if (meant !== undefined && [400, 404, 416].includes(refusal.status)) {
+      return new RegistryError(meant, `${host} refuses ${what}: ${said}`);
+    }
+    if (refusal.status === 405)
+      return new RegistryError('UNSUPPORTED', `${host} does not do this with ${what}: ${said}`);
+    if (refusal.status === 413)
+      return new RegistryError('TOO_LARGE', `${what} is larger than ${host} takes: ${said}`);
   }
   switch (refusal.status) {
     case 401:
@@ -60,6 +94,16 @@ export function refusalError(refusal: Refusal, what: string, notThere: ErrorCode
       return new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot serve ${what} now: ${said}`);
     default:
       return new RegistryError('UPSTREAM_INVALID', `${host} answers a request for ${what} with ${said}`);
+  }
+}
+
+function codeOf(text: string): string | undefined {
+  try {
+    const { errors } = JSON.parse(text) as { errors: { code?: unknown }[] };
+    const code = errors[0]?.code;
+    return typeof code === 'string' ? code : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -21,6 +21,25 @@ export interface Credential {
   read(): Promise<{ username: string; secret: string }>;
 }
 
+/** What we want to be allowed, in the words of the token specification. */
+export interface Access {
+  readonly actions: 'pull' | 'pull,push' | '*';
+  /** The name of another repository to be read from, for a mount. */
+  readonly from?: string | undefined;
+}
+
+export const PULL: Access = { actions: 'pull' };
+export const PUSH: Access = { actions: 'pull,push' };
+/** Registries differ in what they call it; the star is what they agree on. */
+export const DELETE: Access = { actions: '*' };
+
+/** The right of a personal access token that ghcr.io wants for it. */
+const RIGHTS: Record<Access['actions'], string> = {
+  pull: 'read:packages',
+  'pull,push': 'write:packages',
+  '*': 'delete:packages',
+};
+
 /** What to send with the requests for one repository. */
 export interface Grant {
   readonly authorization: string | undefined;
@@ -83,11 +102,11 @@ export class Tokens {
     return true;
   }
 
-  /** The grant for pulling from this repository; nothing where no challenge was met. */
-  async grant(repository: Repository): Promise<Grant> {
-    return this.#shared(repository.name, async () => {
+  /** The grant for this repository; nothing where no challenge was met. */
+  async grant(repository: Repository, access: Access = PULL): Promise<Grant> {
+    return this.#shared(keyOf(repository, access), async () => {
       const credential = this.#options.credentials.find(({ matches }) => matches(ownerOf(repository)));
-      if (credential === undefined) return this.#anonymous(repository, undefined);
+      if (credential === undefined) return this.#anonymous(repository, access, undefined);
       const { username, secret } = await credential.read().catch(error => {
         throw new RegistryError(
           'DENIED',
@@ -102,7 +121,7 @@ export class Tokens {
         const grant = { authorization, credential: credential.name, refused: undefined, proven: false };
         return { grant, lifeMs: DEFAULT_LIFE_MS };
       }
-      const answer = await this.#exchange(repository, authorization);
+      const answer = await this.#exchange(repository, access, authorization);
       if ('token' in answer) return kept(answer, credential.name, undefined);
       if (!isRightsProblem(answer.refusal))
         throw refusalError(answer.refusal, imageName(repository), 'NAME_UNKNOWN');
@@ -110,23 +129,25 @@ export class Tokens {
         credential.name,
         refusalError(answer.refusal, imageName(repository), 'NAME_UNKNOWN').message,
       );
-      return this.#anonymous(repository, credential.name);
+      if (access !== PULL) throw refusedError(answer.refusal, repository, credential.name, access);
+      return this.#anonymous(repository, access, credential.name);
     });
   }
 
   /** The grant of somebody without a credential, after the one with ours was refused by the registry. */
   async withoutCredential(repository: Repository, refused: string): Promise<Grant> {
-    return this.#shared(`${repository.name} anonymous`, () => this.#anonymous(repository, refused));
+    return this.#shared(`${repository.name} anonymous`, () => this.#anonymous(repository, PULL, refused));
   }
 
   /** The registry no longer takes this grant. */
-  drop(repository: Repository, grant: Grant): void {
-    if (this.#kept.get(repository.name)?.grant === grant) this.#kept.delete(repository.name);
+  drop(repository: Repository, access: Access, grant: Grant): void {
+    const key = keyOf(repository, access);
+    if (this.#kept.get(key)?.grant === grant) this.#kept.delete(key);
   }
 
   /** From now on, for a while, this repository is asked as nobody: it works, and our credential does not. */
   prefer(repository: Repository, grant: Grant): void {
-    this.#keep(repository.name, grant, REFUSED_MS);
+    this.#keep(keyOf(repository, PULL), grant, REFUSED_MS);
   }
 
   /** The text without our secrets: the credentials of this upstream, and the token of the grant. */
@@ -179,22 +200,24 @@ export class Tokens {
 
   async #anonymous(
     repository: Repository,
+    access: Access,
     refused: string | undefined,
   ): Promise<{ grant: Grant; lifeMs: number }> {
     if (this.#challenge?.scheme === 'basic')
       return { grant: { ...NOTHING, refused }, lifeMs: DEFAULT_LIFE_MS };
-    const answer = await this.#exchange(repository, undefined);
+    const answer = await this.#exchange(repository, access, undefined);
     if ('token' in answer) return kept(answer, undefined, refused);
-    throw refusedError(answer.refusal, repository, refused);
+    throw refusedError(answer.refusal, repository, refused, access);
   }
 
-  async #exchange(repository: Repository, authorization: string | undefined) {
+  async #exchange(repository: Repository, access: Access, authorization: string | undefined) {
     if (this.#challenge?.scheme !== 'bearer') throw new Error('a token is wanted where none is given out');
     const url = this.#trustedRealm(this.#challenge.realm);
     if (this.#challenge.service !== undefined) url.searchParams.set('service', this.#challenge.service);
-    // Not the scope of the challenge: ghcr.io puts a placeholder there. Pull alone, because ghcr.io refuses
-    // an anonymous request for more even where pulling is free.
-    url.searchParams.set('scope', `repository:${repository.name}:pull`);
+    // Not the scope of the challenge: ghcr.io puts a placeholder there. Pull alone for pulls, because ghcr.io
+    // refuses an anonymous request for more even where pulling is free.
+    url.searchParams.append('scope', `repository:${repository.name}:${access.actions}`);
+    if (access.from !== undefined) url.searchParams.append('scope', `repository:${access.from}:pull`);
     const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
     // Redirects are not followed: a realm has no reason to send our credential elsewhere.
     const answer = await this.#options.dialer.dial({ method: 'GET', url, headers });
@@ -222,6 +245,10 @@ export class Tokens {
     }
     return url;
   }
+}
+
+function keyOf({ name }: Repository, { actions, from = '' }: Access): string {
+  return `${name} ${actions} ${from}`;
 }
 
 function kept(
@@ -265,14 +292,21 @@ export function refusedError(
   refusal: Refusal,
   repository: Repository,
   credential: string | undefined,
+  { actions }: Access,
 ): RegistryError {
   const error = refusalError(refusal, imageName(repository), 'NAME_UNKNOWN');
   if (!isRightsProblem(refusal)) return error;
+  const noneFor = `no credential of the config is for owner "${ownerOf(repository)}": add one`;
+  const without =
+    actions === 'pull'
+      ? `It is private or does not exist, and ${noneFor}`
+      : `This takes a credential, and ${noneFor}`;
+  const pulls = actions === 'pull' ? ', and nobody may pull it without one' : '';
   const advice =
     credential === undefined
-      ? `It is private or does not exist, and no credential of the config is for owner "${ownerOf(repository)}": add one`
-      : `Credential "${credential}" was refused, and nobody may pull it without one: ` +
-        `check that it has not expired and that it may read this package (read:packages)`;
+      ? without
+      : `Credential "${credential}" was refused${pulls}: check that it has not expired and that it has the ` +
+        `right to this package (${RIGHTS[actions]})`;
   return new RegistryError(error.code, `${error.message}. ${advice}`, {
     detail: { credential: credential ?? null },
   });

@@ -55,8 +55,63 @@ export interface Upstream {
   openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
   listTags(repository: Repository): Promise<string[]>;
+  /**
+   * The descriptors of all manifests whose subject is this digest; undefined when the upstream does not have
+   * the referrers API of the distribution spec 1.1.
+   */
+  listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined>;
   /** Waits for one of the places for downloads, which are shared out fairly among repositories. */
   reservePlace(repository: Repository, signal: AbortSignal): Promise<() => void>;
+}
+
+/** The bytes of content to be sent, from the first on, as often as they are asked for. */
+export type Bytes = () => AsyncIterable<Uint8Array>;
+
+/** What pushing and deleting need beside reading. Throws as Upstream does, and what the upstream finds wrong. */
+export interface UpstreamWrites {
+  /** Images there are packages of GitHub, which connects them to repositories. */
+  readonly isGitHub: boolean;
+  /** Whether the repository holds the blob, as far as who may write to it is told. */
+  holdsBlob(repository: Repository, digest: Digest): Promise<boolean>;
+  /** Opens an upload; resolves to where its bytes go. */
+  startUpload(repository: Repository): Promise<URL>;
+  /** Sends what may still be growing as one stream; resolves to where the upload is to be finished. */
+  streamUpload(repository: Repository, location: URL, bytes: Bytes, signal: AbortSignal): Promise<URL>;
+  /** Closes an upload, with `whole` after sending all of it in the same request. */
+  finishUpload(
+    repository: Repository,
+    location: URL,
+    digest: Digest,
+    whole?: { readonly sizeBytes: number; readonly bytes: Bytes; readonly signal: AbortSignal },
+  ): Promise<void>;
+  /** Lets go of an upload, as far as that can be done. Never throws. */
+  cancelUpload(repository: Repository, location: URL): Promise<void>;
+  /** Asks for a blob of another repository; false when that is not granted. */
+  mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean>;
+  /** Stores a manifest under its reference. */
+  putManifest(
+    repository: Repository,
+    reference: Reference,
+    manifest: PushedManifest,
+  ): Promise<ManifestAnswer>;
+  /**
+   * Deletes a manifest with all its tags, or a tag; resolves to what has gone. Throws UNSUPPORTED, saying why,
+   * when the upstream cannot do that, or not without deleting what was not named.
+   */
+  deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'>;
+  deleteBlob(repository: Repository, digest: Digest): Promise<void>;
+  /** Waits for one of the places for uploads, which are shared out fairly among repositories. */
+  reserveUpload(repository: Repository, signal: AbortSignal): Promise<() => void>;
+}
+
+export interface PushedManifest {
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+export interface ManifestAnswer {
+  /** Whether the upstream has taken note of the manifest's subject, and lists it among its referrers. */
+  readonly notedSubject: boolean;
 }
 
 const NOT_THERE: ReadonlySet<ErrorCode> = new Set(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN']);

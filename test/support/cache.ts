@@ -62,7 +62,7 @@ export interface TestCache extends AsyncDisposable {
 }
 
 /** Short, since tests wait for them; long enough for a busy machine. */
-const TIMEOUTS: Timeouts = { connectMs: 2_000, headersMs: 800, stallMs: 400 };
+const TIMEOUTS: Timeouts = { connectMs: 2_000, headersMs: 800, stallMs: 400, uploadMs: 2_000 };
 
 export async function startTestCache(options: TestCacheOptions = {}): Promise<TestCache> {
   const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-test-'));

@@ -145,7 +145,9 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
     });
 
     const endings: Record<string, (store: Content, ingest: Ingest, digest: Digest) => Promise<void>> = {
-      commit: (_, ingest, digest) => ingest.commit(digest),
+      commit: async (_, ingest, digest) => {
+        await ingest.commit(digest);
+      },
       'commit and remove': async (store, ingest, digest) => {
         await ingest.commit(digest);
         await store.remove(digest);

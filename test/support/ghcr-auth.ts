@@ -1,25 +1,35 @@
 // Who may do what at the stand-in: the challenge, the /token realm and the check of every /v2/ request.
 // The odd answers here are ghcr.io's own; which of its variants is given is up to the switches.
 import type { IncomingMessage } from 'node:http';
-import { type Answer, errorAnswer } from './ghcr-faults.ts';
-import { mayRead, type Packages, type User } from './ghcr-packages.ts';
+import { type Answer, answers, errorAnswer } from './ghcr-faults.ts';
+import type { RequestRecord } from './ghcr-log.ts';
+import { mayRead, mayWrite, type Packages, scopesOf, type User } from './ghcr-packages.ts';
 import type { Switches } from './ghcr-switches.ts';
+
+/** What a request does to a repository, in the words of token scopes. */
+export type Action = 'pull' | 'push' | 'delete';
 
 interface Grant {
   readonly user: User | undefined;
-  /** Undefined: every repository, as a personal access token that is used directly. */
-  readonly repositories: readonly string[] | undefined;
+  /** Undefined: all of every repository, as a personal access token that is used directly. */
+  readonly scopes: readonly Scope[] | undefined;
   /** On the stand-in's clock. */
   readonly issuedAtMs: number;
   revoked: boolean;
 }
 
-const DENIED = errorAnswer(403, 'DENIED', 'requested access to the resource is denied');
+const { denied: DENIED } = answers;
 const INVALID_TOKEN = errorAnswer(403, 'DENIED', 'invalid token');
 const WRONG_SCOPES = errorAnswer(
   403,
   'DENIED',
   'permission_denied: The token provided does not match expected scopes.',
+);
+const NO_WRITING = errorAnswer(403, 'DENIED', 'permission_denied: write_package');
+const UNAUTHENTICATED = errorAnswer(
+  401,
+  'UNAUTHORIZED',
+  'unauthenticated: User cannot be authenticated with the token provided.',
 );
 
 export class Auth {
@@ -42,20 +52,17 @@ export class Auth {
 
   /** GET /token. */
   token(request: IncomingMessage, url: URL): Answer {
-    if (request.method !== 'GET') return errorAnswer(405, 'UNSUPPORTED', 'The operation is unsupported.');
+    if (request.method !== 'GET') return answers.unsupported;
     const credentials = basicCredentials(request.headers.authorization);
     const user = credentials && this.#packages.userByPassword(credentials.username, credentials.password);
     // Bad credentials are refused though an anonymous client might be served.
     if (request.headers.authorization !== undefined && !user) return DENIED;
 
     const scopes = requestedScopes(url);
-    const refusal = user ? undefined : this.#refuseAnonymous(scopes);
+    const refusal = user ? this.#refuseWriter(user, scopes) : this.#refuseAnonymous(scopes);
     if (refusal) return refusal;
     const { tokenField, expiresIn } = this.#switches;
-    const token = this.#issue(
-      user,
-      scopes.map(scope => scope.repository),
-    );
+    const token = this.#issue(user, scopes);
     return {
       status: 200,
       headers: { 'content-type': 'application/json' },
@@ -76,13 +83,27 @@ export class Auth {
     return undefined;
   }
 
-  #issue(user: User | undefined, repositories: readonly string[]): string {
+  /** Why /token refuses a user at once; left to /v2/ when the switch says so. */
+  #refuseWriter(user: User, scopes: readonly Scope[]): Answer | undefined {
+    if (this.#switches.pushDenied !== 'token-403') return undefined;
+    for (const { repository, actions } of scopes) {
+      const pushing = actions.includes('push') || actions.includes('*');
+      const refusal =
+        (pushing ? this.#refuseWriting(user, repository, 'push') : undefined) ??
+        (actions.includes('delete') ? this.#refuseWriting(user, repository, 'delete') : undefined);
+      if (refusal) return refusal;
+    }
+    return undefined;
+  }
+
+  #issue(user: User | undefined, scopes: readonly Scope[]): string {
     const issuedAtMs = this.#now();
     // Anonymous tokens have been seen to be this; a count in place of nanoseconds makes them unique.
     const nanoseconds = BigInt(Math.trunc(issuedAtMs)) * 1_000_000n + BigInt(this.#issued++);
-    const name = user ? `${user.username}:${repositories.join(' ')}` : repositories.join(' ');
+    const repositories = scopes.map(({ repository }) => repository).join(' ');
+    const name = user ? `${user.username}:${repositories}` : repositories;
     const token = Buffer.from(`v1:${name}:${nanoseconds}`).toString('base64');
-    this.#grants.set(token, { user, repositories, issuedAtMs, revoked: false });
+    this.#grants.set(token, { user, scopes, issuedAtMs, revoked: false });
     return token;
   }
 
@@ -90,23 +111,75 @@ export class Auth {
    * Why a /v2/ request is refused, or undefined when it may go on. Without a repository it only has to
    * authenticate. `origin` is the stand-in's own, for the realm.
    */
-  refuse(request: IncomingMessage, origin: string, repository: string | undefined): Answer | undefined {
+  refuse(request: IncomingMessage, origin: string, record: RequestRecord): Answer | undefined {
     if (this.#switches.auth === 'none') return undefined;
-    const header = request.headers.authorization;
-    const grant = this.#switches.auth === 'basic' ? this.#basicGrant(header) : this.#bearerGrant(header);
-    if (grant === 'challenge') return this.#challenge(origin, repository);
+    const { repository } = record;
+    const action = this.#actionOf(record);
+    const grant = this.#grantOf(request);
+    if (grant === 'challenge') return this.#challenge(origin, repository, action);
     if (grant === 'denied') return INVALID_TOKEN;
     if (repository === undefined) return undefined;
 
-    const { user } = grant;
-    if (grant.repositories && !grant.repositories.includes(repository)) return WRONG_SCOPES;
-    const found = this.#packages.get(repository);
-    if (user && !(user.scopes ?? ['read:packages']).some(scope => READING_SCOPES.includes(scope))) {
-      return WRONG_SCOPES;
+    const { user, scopes } = grant;
+    if (!allows(scopes, repository, action)) {
+      return this.#switches.pushDenied === 'later-unauthenticated' && action !== 'pull'
+        ? UNAUTHENTICATED
+        : WRONG_SCOPES;
     }
+    if (action !== 'pull') return this.#refuseWriting(user, repository, action);
+    // Whoever is about to push asks for blobs first, and is refused there already.
+    const pushing = record.endpoint === 'blob' && record.method === 'HEAD' && scopes !== undefined;
+    const refusal =
+      pushing && allows(scopes, repository, 'push')
+        ? this.#refuseWriting(user, repository, 'push')
+        : undefined;
+    return refusal ?? this.#refuseReading(user, repository);
+  }
+
+  #refuseReading(user: User | undefined, repository: string): Answer | undefined {
+    if (user && !scopesOf(user).some(scope => READING_SCOPES.includes(scope))) return WRONG_SCOPES;
+    const found = this.#packages.get(repository);
     if (!found) return !user && this.#switches.missing === 'later-403' ? DENIED : undefined;
     if (mayRead(user, found)) return undefined;
     return user ? errorAnswer(403, 'DENIED', this.#switches.deniedMessage) : DENIED;
+  }
+
+  #refuseWriting(
+    user: User | undefined,
+    repository: string,
+    action: Exclude<Action, 'pull'>,
+  ): Answer | undefined {
+    if (!user) return DENIED;
+    const scoped = scopesOf(user).includes(action === 'push' ? 'write:packages' : 'delete:packages');
+    if (scoped && mayWrite(user, repository)) return undefined;
+    if (this.#switches.pushDenied === 'later-unauthenticated') return UNAUTHENTICATED;
+    return scoped ? NO_WRITING : WRONG_SCOPES;
+  }
+
+  /** What the request needs the right to. A DELETE that is answered 405 anyway needs none but to read. */
+  #actionOf({ endpoint, method }: RequestRecord): Action {
+    if (endpoint === 'upload-start' || endpoint === 'upload') return 'push';
+    if (method === 'DELETE' && this.#switches.allowDelete) return 'delete';
+    return endpoint === 'manifest' && method === 'PUT' ? 'push' : 'pull';
+  }
+
+  /** Who makes a request that was not refused; undefined for an anonymous one. */
+  userOf(request: IncomingMessage): User | undefined {
+    const grant = this.#grantOf(request);
+    return typeof grant === 'string' ? undefined : grant.user;
+  }
+
+  /** Whether a request for one repository may also read another, whose blobs it is to mount. */
+  mayPull(request: IncomingMessage, repository: string): boolean {
+    if (this.#switches.auth === 'none') return true;
+    const grant = this.#grantOf(request);
+    if (typeof grant === 'string' || !allows(grant.scopes, repository, 'pull')) return false;
+    return this.#refuseReading(grant.user, repository) === undefined;
+  }
+
+  #grantOf(request: IncomingMessage): Grant | 'challenge' | 'denied' {
+    const header = request.headers.authorization;
+    return this.#switches.auth === 'basic' ? this.#basicGrant(header) : this.#bearerGrant(header);
   }
 
   #basicGrant(header: string | undefined): Grant | 'challenge' {
@@ -128,9 +201,10 @@ export class Auth {
     return user ? unbounded(user) : 'denied';
   }
 
-  #challenge(origin: string, repository: string | undefined): Answer {
-    const { auth, realm, service, scope, pingScope } = this.#switches;
-    const wanted = scope ?? (repository === undefined ? pingScope : `repository:${repository}:pull`);
+  #challenge(origin: string, repository: string | undefined, action: Action): Answer {
+    const { auth, realm, service, scope, pingScope, pushActions } = this.#switches;
+    const actions = { pull: 'pull', push: pushActions, delete: 'delete' }[action];
+    const wanted = scope ?? (repository === undefined ? pingScope : `repository:${repository}:${actions}`);
     const challenge =
       auth === 'basic'
         ? `Basic realm="${realm ?? 'Registry Realm'}"`
@@ -143,12 +217,21 @@ export class Auth {
 const READING_SCOPES: readonly string[] = ['read:packages', 'write:packages'];
 
 function unbounded(user: User): Grant {
-  return { user, repositories: undefined, issuedAtMs: 0, revoked: false };
+  return { user, scopes: undefined, issuedAtMs: 0, revoked: false };
 }
 
 interface Scope {
   readonly repository: string;
   readonly actions: readonly string[];
+}
+
+/** Whether the scopes of a token, if it is bounded by any, have the action on the repository. */
+function allows(scopes: readonly Scope[] | undefined, repository: string, action: Action): boolean {
+  if (scopes === undefined) return true;
+  return scopes.some(
+    scope =>
+      scope.repository === repository && (scope.actions.includes(action) || scope.actions.includes('*')),
+  );
 }
 
 /** The repositories that /token is asked for: several `scope` parameters, or several in one. */

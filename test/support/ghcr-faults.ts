@@ -1,6 +1,6 @@
 // Faults: what a test makes go wrong, on which requests and how often. A fault replaces, holds up or spoils
-// the answer of each request that it matches; sending it that way is ghcr-send.ts's part. Also here: the
-// ready-made answers that ghcr.io gives in trouble.
+// the answer of each request that it matches, or the reading of its body; doing that is ghcr-send.ts's and
+// ghcr-receive.ts's part. Also here: the ready-made answers that ghcr.io gives in trouble.
 import type { Span } from '../../src/oci/range.ts';
 import type { Endpoint, RequestRecord } from './ghcr-log.ts';
 
@@ -31,9 +31,15 @@ export interface FaultMatch {
 
 /**
  * What goes wrong: usually one of these. A `gate`, `throttle` or `chunked` goes with any other. Counts of
- * bytes are of the body of one answer, which for a range is the part that is sent.
+ * bytes are of the body of one answer, which for a range is the part that is sent, unless they name the request.
  */
 export interface FaultAction {
+  /**
+   * When `answer`, `refuse`, `hang` and `gate` act: once the headers of the request are here, once its body is
+   * too, or once it was carried out, so that only its answer is lost. With an `answer` the request is carried
+   * out only in the last case. Default: `headers`.
+   */
+  at?: 'headers' | 'body' | 'done';
   /** Answered in place of the true answer. */
   answer?: Answer;
   /** The connection is destroyed before any header; `reset` by a TCP reset in place of an end. */
@@ -42,6 +48,16 @@ export interface FaultAction {
   hang?: true;
   /** No header is sent before this resolves. */
   gate?: Promise<unknown>;
+  /**
+   * The connection is destroyed once so many bytes of the request's body were taken, with `reset` by a TCP
+   * reset. What was taken before has reached the upload.
+   */
+  cutRequestAfter?: number;
+  /**
+   * Nothing is taken from the request's body after so many bytes until the fault is removed. A client that
+   * goes away meanwhile is noticed only then.
+   */
+  stallRequestAfter?: number;
   /** The connection is destroyed after so many bytes; with `reset` by a TCP reset, which may outrun them. */
   cutAfter?: number;
   reset?: true;
@@ -118,8 +134,9 @@ export class ActiveFault implements Fault {
       return false;
     }
     this.#hits++;
-    const { cutAfter, stallAfter } = this.action;
-    if (cutAfter === undefined && stallAfter === undefined) this.tookEffect();
+    const { at = 'headers', cutAfter, stallAfter, cutRequestAfter, stallRequestAfter } = this.action;
+    const later = cutAfter ?? stallAfter ?? cutRequestAfter ?? stallRequestAfter;
+    if (later === undefined && at === 'headers') this.tookEffect();
     return true;
   }
 
@@ -160,8 +177,8 @@ export function errorBody(code: string, message: string, detail?: unknown): stri
 }
 
 /** An error of the OCI API as an answer. */
-export function errorAnswer(status: number, code: string, message: string): Answer {
-  return { status, headers: { 'content-type': 'application/json' }, body: errorBody(code, message) };
+export function errorAnswer(status: number, code: string, message: string, detail?: unknown): Answer {
+  return { status, headers: { 'content-type': 'application/json' }, body: errorBody(code, message, detail) };
 }
 
 /** An error of the blob host, which is Azure's. */
@@ -175,9 +192,9 @@ export function xmlAnswer(status: number, code: string, message: string): Answer
 
 /** Ready-made answers for `fault({ …, answer })`. */
 export const answers = {
-  /** ghcr's 429: the time to wait is in the message, as a Go duration. */
-  tooManyRequests: (retryAfter = '880.092µs') =>
-    errorAnswer(429, 'TOOMANYREQUESTS', `retry-after: ${retryAfter}, allowed: 44000/minute`),
+  /** ghcr's 429: the time to wait is in the message, as a Go duration. To pushes it says 2000 a minute. */
+  tooManyRequests: (retryAfter = '880.092µs', allowed = 44_000) =>
+    errorAnswer(429, 'TOOMANYREQUESTS', `retry-after: ${retryAfter}, allowed: ${allowed}/minute`),
   /** The 429 of the distribution spec, with the header: seconds or an HTTP date. */
   retryAfter: (value: string) => {
     const answer = errorAnswer(429, 'TOOMANYREQUESTS', 'too many requests');
@@ -189,6 +206,9 @@ export const answers = {
     'You have exceeded a secondary rate limit. Please wait a few minutes before you try again.',
   ),
   denied: errorAnswer(403, 'DENIED', 'requested access to the resource is denied'),
+  unsupported: errorAnswer(405, 'UNSUPPORTED', 'The operation is unsupported.'),
+  digestInvalid: errorAnswer(400, 'DIGEST_INVALID', 'invalid digest'),
+  blobUnknown: errorAnswer(404, 'BLOB_UNKNOWN', 'blob unknown to registry'),
   manifestUnknown: errorAnswer(404, 'MANIFEST_UNKNOWN', 'manifest unknown'),
   serverError: (status = 500) => errorAnswer(status, 'UNKNOWN', 'unknown error'),
   /** The blob host when it is overloaded. */

@@ -3,8 +3,10 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 
 /**
- * What was asked for. `blobhost` is a signed URL; `hop` a redirect on the way to one; `page` the web page
- * that ghcr sends askers of referrers to; `other` all the rest.
+ * What was asked for. `upload-start` begins an upload or mounts a blob, `upload` is all that goes to an upload's
+ * own URL. `blobhost` is a signed URL; `hop` a redirect on the way to one; `page` the web page that ghcr sends
+ * askers of referrers to. `api` is the package interface of api.github.com, `api-user` what it says of users;
+ * `other` all the rest.
  */
 export type Endpoint =
   | 'ping'
@@ -12,21 +14,33 @@ export type Endpoint =
   | 'token'
   | 'manifest'
   | 'blob'
+  | 'upload-start'
+  | 'upload'
   | 'tags'
   | 'referrers'
   | 'blobhost'
   | 'hop'
   | 'page'
+  | 'api'
+  | 'api-user'
   | 'other';
 
-/** A request's place in the API. For `token` the repository is the first one in the scopes. */
+/**
+ * A request's place in the API. For `token` the repository is the first one in the scopes; for `api` it is
+ * the owner with the package, and unknown where the path says only `/user/`.
+ */
 export interface Route {
   readonly endpoint: Endpoint;
   readonly repository?: string | undefined;
-  /** The tag or digest of a manifest. */
+  /** The tag or digest of a manifest, or the number of a version at `api`. */
   readonly reference?: string | undefined;
-  /** Of a blob, of the subject of referrers, or of a manifest that is asked for by digest. */
+  /**
+   * Of a blob, of the subject of referrers, or of a manifest that is asked for by digest. For an upload, what
+   * is to be mounted or what the end of the upload names.
+   */
   readonly digest?: string | undefined;
+  /** The uuid of an upload. */
+  readonly upload?: string | undefined;
 }
 
 /** The path without escapes, as routes know it; as it came when its escapes are malformed. */
@@ -50,6 +64,8 @@ export interface RequestRecord extends Route {
   status: number | undefined;
   /** Bytes of the body handed to the socket so far; exact unless the client went away meanwhile. */
   bytesSent: number;
+  /** Bytes of the request's body taken from it so far. */
+  bytesReceived: number;
   /** `aborted`: the connection ended, by whichever side, before the answer did. */
   state: 'open' | 'finished' | 'aborted';
 }
@@ -57,7 +73,15 @@ export interface RequestRecord extends Route {
 export type RequestFilter = Partial<
   Pick<
     RequestRecord,
-    'endpoint' | 'method' | 'repository' | 'reference' | 'digest' | 'authorization' | 'status' | 'state'
+    | 'endpoint'
+    | 'method'
+    | 'repository'
+    | 'reference'
+    | 'digest'
+    | 'upload'
+    | 'authorization'
+    | 'status'
+    | 'state'
   >
 >;
 
@@ -77,6 +101,7 @@ export class RequestLog {
       rawHeaders,
       status: undefined,
       bytesSent: 0,
+      bytesReceived: 0,
       state: 'open',
     };
     this.requests.push(record);
@@ -91,6 +116,10 @@ export class RequestLog {
 
   bytes(filter: RequestFilter): number {
     return this.find(filter).reduce((sum, record) => sum + record.bytesSent, 0);
+  }
+
+  received(filter: RequestFilter): number {
+    return this.find(filter).reduce((sum, record) => sum + record.bytesReceived, 0);
   }
 
   reset(): void {

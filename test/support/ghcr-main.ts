@@ -1,8 +1,12 @@
 // The stand-in as a program, for demonstrations, benchmarks and tests that need it in another process:
-//   node test/support/ghcr-main.ts [--port 0] [--blob-port 0] [--private] [--user NAME:TOKEN]
-//     [--image owner/app:tag=100KiB,2MiB]… [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
-// It prints one JSON line with its URLs and what it holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints
-// a JSON line that counts requests and bytes by endpoint.
+//   node test/support/ghcr-main.ts [--port 0] [--blob-port 0] [--api-port 0] [--private] [--user NAME:TOKEN]…
+//     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--image owner/app:tag=100KiB,2MiB]…
+//     [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
+// A user may read, write and delete everything; `--open` lets everybody. The next options make it less like
+// ghcr.io and more like an ordinary registry, `--spec` all that the distribution spec's suites look at: these
+// three, no redirects, the spec's statuses, and what the spec will have after 1.1. It prints one JSON line with its URLs
+// and what it holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints a JSON line that counts requests and the
+// bytes sent and received by endpoint.
 import { parseArgs } from 'node:util';
 import { type Ghcr, startGhcr } from './ghcr.ts';
 import { type Image, type Index, makeImage, makeIndex } from './images.ts';
@@ -13,6 +17,12 @@ const { values } = parseArgs({
   options: {
     port: { type: 'string', default: '0' },
     'blob-port': { type: 'string', default: '0' },
+    'api-port': { type: 'string', default: '0' },
+    open: { type: 'boolean', default: false },
+    'allow-delete': { type: 'boolean', default: false },
+    referrers: { type: 'boolean', default: false },
+    sha512: { type: 'boolean', default: false },
+    spec: { type: 'boolean', default: false },
     private: { type: 'boolean', default: false },
     user: { type: 'string', multiple: true, default: [] },
     image: { type: 'string', multiple: true, default: [] },
@@ -21,11 +31,23 @@ const { values } = parseArgs({
   },
 });
 
-const ghcr = await startGhcr({ port: Number(values.port), blobPort: Number(values['blob-port']) });
+const ghcr = await startGhcr({
+  port: Number(values.port),
+  blobPort: Number(values['blob-port']),
+  apiPort: Number(values['api-port']),
+  switches: {
+    auth: values.open ? 'none' : 'bearer',
+    allowDelete: values['allow-delete'] || values.spec,
+    referrers: values.referrers || values.spec ? 'supported' : 'redirect',
+    digests: values.sha512 || values.spec ? ['sha256', 'sha512'] : ['sha256'],
+    ...(values.spec ? { redirects: false, badFinish: 400, nextSpec: true, tagsOrder: 'lexical' } : {}),
+  },
+});
 
 for (const user of values.user) {
   const [username = '', token = ''] = user.split(':');
-  ghcr.addUser({ username, token, packages: packagesOf(values).map(({ name }) => name) });
+  const scopes = ['read:packages', 'write:packages', 'delete:packages'];
+  ghcr.addUser({ username, token, scopes, packages: ['*'] });
 }
 const images = packagesOf(values).map(({ name, tag, sizes, multi }) => {
   const seed = `${name}:${tag}`;
@@ -39,7 +61,7 @@ const images = packagesOf(values).map(({ name, tag, sizes, multi }) => {
     blobs: blobsOf(image).map(blob => ({ digest: blob.digest, size: blob.sizeBytes })),
   };
 });
-printLine({ url: ghcr.url, blobUrl: ghcr.blobUrl, images });
+printLine({ url: ghcr.url, blobUrl: ghcr.blobUrl, apiUrl: ghcr.apiUrl, images });
 
 process.on('SIGUSR2', () => printLine(countersOf(ghcr)));
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void ghcr.close());
@@ -82,12 +104,20 @@ function blobsOf(image: Image | Index): Image['layers'] {
   return 'images' in image ? image.images.flatMap(blobsOf) : [image.config, ...image.layers];
 }
 
-function countersOf({ requests }: Ghcr): Record<string, { requests: number; bytes: number }> {
-  const counters: Record<string, { requests: number; bytes: number }> = {};
-  for (const { endpoint, bytesSent } of requests) {
-    counters[endpoint] ??= { requests: 0, bytes: 0 };
+interface Counters {
+  requests: number;
+  /** Sent. */
+  bytes: number;
+  received: number;
+}
+
+function countersOf({ requests }: Ghcr): Record<string, Counters> {
+  const counters: Record<string, Counters> = {};
+  for (const { endpoint, bytesSent, bytesReceived } of requests) {
+    counters[endpoint] ??= { requests: 0, bytes: 0, received: 0 };
     counters[endpoint].requests++;
     counters[endpoint].bytes += bytesSent;
+    counters[endpoint].received += bytesReceived;
   }
   return counters;
 }

@@ -1,5 +1,5 @@
-// The registry itself, ghcr.io: /token and the reading half of /v2/. Each request is routed first, so that
-// faults and the log know what it is; then authorized; then answered from the packages.
+// The registry itself, ghcr.io: /token and /v2/. Each request is routed first, so that faults and the log
+// know what it is; then authorized; then answered from the packages, what writes by the parts for that.
 import { randomUUID } from 'node:crypto';
 import { parseDigest } from '../../src/oci/digest.ts';
 import { isName } from '../../src/oci/reference.ts';
@@ -7,16 +7,20 @@ import { type Auth, requestedScopes } from './ghcr-auth.ts';
 import type { BlobHost } from './ghcr-blobhost.ts';
 import { type Answer, answers, errorAnswer } from './ghcr-faults.ts';
 import { decodedPath, type Route } from './ghcr-log.ts';
-import type { Package, Packages } from './ghcr-packages.ts';
+import { type ManifestWrites, referrersReply } from './ghcr-manifests.ts';
+import type { Package, Packages, Version } from './ghcr-packages.ts';
 import { contentReply, type Exchange, type Reply, replyOf } from './ghcr-send.ts';
 import type { Switches } from './ghcr-switches.ts';
-import { type Content, type Manifest, sourceOf } from './images.ts';
+import type { Uploads } from './ghcr-uploads.ts';
+import { type Content, sourceOf } from './images.ts';
 
 export interface RegistryParts {
   readonly packages: Packages;
   readonly switches: Switches;
   readonly auth: Auth;
   readonly blobHost: BlobHost;
+  readonly uploads: Uploads;
+  readonly manifestWrites: ManifestWrites;
   /** The origins as clients see them. */
   readonly origin: () => string;
   readonly blobOrigin: () => string;
@@ -35,6 +39,16 @@ export class Registry {
     if (path === '/v2/_catalog') return { endpoint: 'catalog' };
     if (path === '/token') return { endpoint: 'token', repository: requestedScopes(url)[0]?.repository };
 
+    const [, target, uploads, upload] = /^\/v2\/(.+)\/blobs\/(uploads\/?|upload\/([^/]+))$/.exec(path) ?? [];
+    if (uploads !== undefined) {
+      const named = url.searchParams.get(upload === undefined ? 'mount' : 'digest') ?? undefined;
+      return {
+        endpoint: upload === undefined ? 'upload-start' : 'upload',
+        repository: target,
+        upload,
+        digest: named,
+      };
+    }
     const [, repository, noun, last = ''] =
       /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$/.exec(path) ?? [];
     const digest = parseDigest(last);
@@ -46,17 +60,17 @@ export class Registry {
     return this.#parts.blobHost.route(url);
   }
 
-  answer(exchange: Exchange): Reply {
-    const reply = this.#answer(exchange);
+  async answer(exchange: Exchange): Promise<Reply> {
+    const reply = await this.#answer(exchange);
     const headers: Record<string, string> = { 'x-github-request-id': randomUUID().toUpperCase() };
     if (exchange.record.path.startsWith('/v2')) headers['docker-distribution-api-version'] = 'registry/2.0';
     return { ...reply, headers: { ...headers, ...reply.headers } };
   }
 
-  #answer(exchange: Exchange): Reply {
-    const { auth, packages, blobHost } = this.#parts;
+  #answer(exchange: Exchange): Reply | Promise<Reply> {
+    const { auth, packages, blobHost, uploads, manifestWrites, switches } = this.#parts;
     const { request, url, record } = exchange;
-    const { endpoint, repository } = record;
+    const { endpoint, repository, method } = record;
     if (endpoint === 'token') return replyOf(auth.token(request, url));
     if (endpoint === 'blobhost' || endpoint === 'hop') return blobHost.answer(exchange);
     if (endpoint === 'other' || endpoint === 'page') {
@@ -65,19 +79,24 @@ export class Registry {
     if (repository !== undefined && !isName(repository)) {
       return replyOf(errorAnswer(404, 'NAME_INVALID', 'invalid repository name'));
     }
-    const refusal = auth.refuse(request, this.#parts.origin(), repository);
+    const refusal = auth.refuse(request, this.#parts.origin(), record);
     if (refusal) return replyOf(refusal);
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      return replyOf(errorAnswer(405, 'UNSUPPORTED', 'The operation is unsupported.'));
+    if (endpoint === 'upload-start') return uploads.start(exchange);
+    if (endpoint === 'upload') return uploads.answer(exchange);
+    if (endpoint === 'manifest' && method === 'PUT') return manifestWrites.put(exchange);
+    const found = packages.get(repository ?? '');
+    if (method === 'DELETE' && switches.allowDelete) {
+      if (endpoint === 'manifest') return manifestWrites.delete(exchange, found);
+      if (endpoint === 'blob') return deleteBlob(exchange, found);
     }
+    if (method !== 'GET' && method !== 'HEAD') return replyOf(answers.unsupported);
 
     if (endpoint === 'ping') return replyOf({ status: 200, body: {} });
     if (repository === undefined) return replyOf(answers.denied);
-    const found = packages.get(repository);
     if (endpoint === 'manifest') return this.#manifest(exchange, found);
     if (endpoint === 'blob') return this.#blob(exchange, found);
     if (endpoint === 'tags') return this.#tags(exchange, found);
-    return this.#referrers(exchange);
+    return this.#referrers(exchange, found);
   }
 
   #manifest(exchange: Exchange, found: Package | undefined): Reply {
@@ -99,9 +118,9 @@ export class Registry {
   #blob(exchange: Exchange, found: Package | undefined): Reply {
     const { blobHead, redirects, redirectStatus, redirectTo } = this.#parts.switches;
     const { repository = '', digest: wanted = '' } = exchange.record;
-    if (!parseDigest(wanted)) return replyOf(errorAnswer(400, 'DIGEST_INVALID', 'invalid digest'));
+    if (!parseDigest(wanted)) return replyOf(answers.digestInvalid);
     const blob = found?.blobs.get(wanted);
-    if (!blob) return replyOf(errorAnswer(404, 'BLOB_UNKNOWN', 'blob unknown to registry'));
+    if (!blob) return replyOf(answers.blobUnknown);
 
     if (!redirects) return contentReply(exchange, blob, this.#blobHeaders(blob));
     if (exchange.request.method === 'HEAD' && blobHead === 'ok') {
@@ -128,13 +147,16 @@ export class Registry {
     };
   }
 
-  /** Pages in the order in which tags were made. `n=0` means the default size, and ghcr's own Link says so. */
+  /** Pages of tags. `n=0` means the default size, and ghcr's own Link says so. */
   #tags({ url, record }: Exchange, found: Package | undefined): Reply {
     if (!found) return replyOf(errorAnswer(404, 'NAME_UNKNOWN', 'repository name not known to registry'));
     const asked = Number(url.searchParams.get('n') ?? 0);
-    const size = asked > 0 ? asked : this.#parts.switches.tagsPageSize;
-    const tags = [...found.tags.keys()];
-    const start = tags.indexOf(url.searchParams.get('last') ?? '') + 1;
+    const { tagsPageSize, tagsOrder } = this.#parts.switches;
+    const size = asked > 0 ? asked : tagsPageSize;
+    const last = url.searchParams.get('last') ?? '';
+    const made = [...found.tags.keys()];
+    const tags = tagsOrder === 'made' ? made : made.toSorted();
+    const start = tagsOrder === 'made' ? tags.indexOf(last) + 1 : tags.filter(tag => tag <= last).length;
     const page = tags.slice(start, start + size);
 
     const query = new URLSearchParams({ last: page.at(-1) ?? '', n: String(asked) });
@@ -146,15 +168,21 @@ export class Registry {
     });
   }
 
-  #referrers({ record }: Exchange): Reply {
-    if (this.#parts.switches.referrers === 'not-found') return replyOf(answers.manifestUnknown);
-    const page = `${this.#parts.blobOrigin()}/page/${record.repository}`;
+  #referrers(exchange: Exchange, found: Package | undefined): Reply {
+    const { referrers } = this.#parts.switches;
+    if (referrers === 'supported') return referrersReply(exchange, found);
+    if (referrers === 'not-found') return replyOf(answers.manifestUnknown);
+    const page = `${this.#parts.blobOrigin()}/page/${exchange.record.repository}`;
     return { status: 303, headers: { location: page } };
   }
 }
 
+function deleteBlob({ record }: Exchange, found: Package | undefined): Reply {
+  return found?.blobs.delete(record.digest ?? '') ? { status: 202 } : replyOf(answers.blobUnknown);
+}
+
 /** ghcr.io's words for a manifest whose type Accept does not name; for Docker's types they are a guess. */
-function notAccepted({ mediaType }: Manifest): Answer {
+function notAccepted({ mediaType }: Version): Answer {
   const kind = mediaType.includes('.oci.') ? 'OCI' : 'Docker';
   const noun = mediaType.includes('.index.') || mediaType.includes('.list.') ? 'index' : 'manifest';
   const plural = noun === 'index' ? 'indexes' : 'manifests';

@@ -5,6 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { parseRange, type Span } from '../../src/oci/range.ts';
 import type { ActiveFault, Answer } from './ghcr-faults.ts';
 import type { RequestLog, RequestRecord } from './ghcr-log.ts';
+import type { RequestBody } from './ghcr-receive.ts';
 import { type Source, sourceOf } from './images.ts';
 
 /** How many bytes may wait in a socket: two pieces, so that the next is at hand when one has left. */
@@ -25,6 +26,7 @@ export interface Exchange {
   readonly url: URL;
   readonly record: RequestRecord;
   readonly fault: ActiveFault | undefined;
+  readonly body: RequestBody;
   /** Resolves when the connection has ended. */
   readonly gone: Promise<void>;
 }
@@ -64,16 +66,6 @@ export function contentReply(
   return { status: 206, headers: { ...headers, 'content-range': contentRange }, body, span };
 }
 
-/** Holds the request up as its fault asks; false when there is nothing left to answer. */
-export async function hold({ response, fault, gone }: Exchange): Promise<boolean> {
-  const { refuse, hang, gate } = fault?.action ?? {};
-  if (gate) await Promise.race([gate, gone]);
-  if (hang) await Promise.race([fault?.removed, gone]);
-  if (refuse === 'reset') response.socket?.resetAndDestroy();
-  else if (refuse) response.destroy();
-  return !refuse && !response.destroyed;
-}
-
 export async function send(
   exchange: Exchange,
   log: RequestLog,
@@ -96,6 +88,12 @@ export async function send(
 
   if (request.method !== 'HEAD' && !bodyless) {
     if (!(await sendBody(exchange, body, span))) return;
+  }
+  // To end the answer can be to end the connection, and then a client that is still sending would lose it.
+  if (!exchange.body.drained) {
+    response.flushHeaders();
+    await exchange.body.drain();
+    if (response.destroyed) return;
   }
   record.state = 'finished';
   log.changed();
@@ -143,7 +141,7 @@ async function sendBody(
       return false;
     }
     await Promise.race([fault?.removed, gone]);
-    await sendUpTo(middle, span.end);
+    if (!response.destroyed) await sendUpTo(middle, span.end);
   }
 
   if (tooLong !== undefined && !response.destroyed) {

@@ -1,6 +1,7 @@
-// A stand-in for ghcr.io on loopback: a registry with its token realm, and a second origin for blobs. It
-// answers as ghcr.io has been seen to, odd answers included; tests fill it with packages and users, turn
-// its switches, add faults, stop it, and ask its log what reached it. Nothing here knows the cache.
+// A stand-in for ghcr.io on loopback: a registry with its token realm, a second origin for blobs, and a third
+// for GitHub's package interface. It answers as they have been seen to, odd answers included; tests fill it
+// with packages and users, turn its switches, add faults, stop it, and ask its log what reached it. Nothing
+// here knows the cache.
 import {
   createServer,
   type Server as HttpServer,
@@ -10,14 +11,19 @@ import {
 import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Digest } from '../../src/oci/digest.ts';
+import { PackageApi } from './ghcr-api.ts';
 import { Auth } from './ghcr-auth.ts';
 import { BlobHost } from './ghcr-blobhost.ts';
 import { type Fault, type FaultAction, type FaultMatch, Faults } from './ghcr-faults.ts';
 import { type RequestFilter, RequestLog, type RequestRecord, type Route } from './ghcr-log.ts';
+import { ManifestWrites } from './ghcr-manifests.ts';
 import { type Package, Packages, type User, type Visibility } from './ghcr-packages.ts';
+import { hold, RequestBody, RequestGone } from './ghcr-receive.ts';
 import { Registry } from './ghcr-registry.ts';
-import { type Exchange, hold, type Reply, replyOf, SEND_BUFFER_BYTES, send } from './ghcr-send.ts';
+import { type Exchange, type Reply, replyOf, SEND_BUFFER_BYTES, send } from './ghcr-send.ts';
+import { Spools } from './ghcr-spool.ts';
 import { defaultSwitches, type Switches } from './ghcr-switches.ts';
+import { Uploads } from './ghcr-uploads.ts';
 import type { Content, Image, Index } from './images.ts';
 
 export { type Answer, answers, type Fault, type FaultAction, type FaultMatch } from './ghcr-faults.ts';
@@ -35,9 +41,11 @@ export interface GhcrOptions {
   /** Default: 0, any free port. */
   port?: number;
   blobPort?: number;
+  apiPort?: number;
   /** Makes that origin https. */
   tls?: TlsIdentity;
   blobTls?: TlsIdentity;
+  apiTls?: TlsIdentity;
   /** The host in the stand-in's own URLs, as a certificate may require. It always listens on 127.0.0.1. */
   hostname?: string;
   /** The clock of tokens and signed URLs, in ms. Default: the real one. */
@@ -49,10 +57,12 @@ export interface Ghcr extends AsyncDisposable {
   /** The registry's origin, without a slash at the end. */
   readonly url: string;
   readonly blobUrl: string;
+  /** What stands in for api.github.com. */
+  readonly apiUrl: string;
   readonly switches: Switches;
   close(): Promise<void>;
-  /** Stops listening and destroys all connections: clients get ECONNREFUSED. Default: both origins. */
-  stop(origin?: 'registry' | 'blobhost'): Promise<void>;
+  /** Stops listening and destroys all connections: clients get ECONNREFUSED. Default: all origins. */
+  stop(origin?: OriginName): Promise<void>;
   /** Listens again, on the same ports, wherever it was stopped. */
   restart(): Promise<void>;
 
@@ -84,10 +94,14 @@ export interface Ghcr extends AsyncDisposable {
   count(filter?: RequestFilter): number;
   /** Bytes of bodies sent in answer to the requests that fit. */
   bytes(filter?: RequestFilter): number;
+  /** Bytes of the bodies of the requests that fit, as far as they were taken. */
+  received(filter?: RequestFilter): number;
   resetCounters(): void;
   /** Resolves once at least `count` requests (default 1) fit. */
   until(filter: RequestFilter, count?: number): Promise<void>;
 }
+
+export type OriginName = 'registry' | 'blobhost' | 'api';
 
 export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
   const now = options.now ?? Date.now;
@@ -97,16 +111,23 @@ export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
   const faults = new Faults();
   const auth = new Auth(packages, switches, now);
   const blobHost = new BlobHost(packages, switches, now);
+  const spools = new Spools();
+  const origin = () => registryOrigin.url;
+  const uploads = new Uploads({ packages, switches, auth, spools, now, origin });
   const registry = new Registry({
     packages,
     switches,
     auth,
     blobHost,
-    origin: () => registryOrigin.url,
+    uploads,
+    manifestWrites: new ManifestWrites(packages, switches, auth),
+    origin,
     blobOrigin: () => blobOrigin.url,
   });
 
-  /** The one way that a request takes, at either origin. */
+  const api = new PackageApi(packages, switches, () => apiOrigin.url);
+
+  /** The one way that a request takes, at any origin. */
   const listener =
     (site: Site) =>
     async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -120,36 +141,47 @@ export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
           resolve();
         });
       });
-      request.resume();
-      const exchange: Exchange = { request, response, url, record, fault, gone };
-      if (!(await hold(exchange))) return;
-      const answer = fault?.action.answer;
-      const reply = answer ? replyOf(answer) : site.answer(exchange);
-      await send(exchange, log, reply, switches.omitContentLength);
+      const arrived = { request, response, url, record, fault, gone };
+      const exchange: Exchange = { ...arrived, body: new RequestBody(arrived) };
+      try {
+        const reply = await replyTo(exchange, site);
+        if (reply) await send(exchange, log, reply, switches.omitContentLength);
+      } catch (error) {
+        if (!(error instanceof RequestGone)) throw error;
+      }
     };
 
   const registryOrigin = new Origin(options.hostname, options.tls, listener(registry));
   const blobOrigin = new Origin(options.hostname, options.blobTls, listener(blobHost));
-  await Promise.all([registryOrigin.listen(options.port), blobOrigin.listen(options.blobPort)]);
+  const apiOrigin = new Origin(options.hostname, options.apiTls, listener(api));
+  const origins = { registry: registryOrigin, blobhost: blobOrigin, api: apiOrigin };
+  await Promise.all([
+    registryOrigin.listen(options.port),
+    blobOrigin.listen(options.blobPort),
+    apiOrigin.listen(options.apiPort),
+  ]);
 
-  const stop = async (origin?: 'registry' | 'blobhost'): Promise<void> => {
-    if (origin !== 'blobhost') await registryOrigin.stop();
-    if (origin !== 'registry') await blobOrigin.stop();
+  const stop = async (origin?: OriginName): Promise<void> => {
+    const stopped = origin === undefined ? Object.values(origins) : [origins[origin]];
+    await Promise.all(stopped.map(each => each.stop()));
   };
   const close = async (): Promise<void> => {
     await stop();
     faults.clear();
+    await uploads.close();
+    await spools.close();
   };
 
   return {
     url: registryOrigin.url,
     blobUrl: blobOrigin.url,
+    apiUrl: apiOrigin.url,
     switches,
     close,
     [Symbol.asyncDispose]: close,
     stop,
     restart: async () => {
-      await Promise.all([registryOrigin.listen(), blobOrigin.listen()]);
+      await Promise.all(Object.values(origins).map(each => each.listen()));
     },
 
     addPackage: (name, { visibility = 'public' } = {}) => void packages.add(name, visibility),
@@ -172,15 +204,27 @@ export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
     requests: log.requests,
     count: (filter = {}) => log.find(filter).length,
     bytes: (filter = {}) => log.bytes(filter),
+    received: (filter = {}) => log.received(filter),
     resetCounters: () => log.reset(),
     until: (filter, count = 1) => log.until(filter, count),
   };
 }
 
-/** What answers at an origin: the registry, or the blob host. */
+/** What answers at an origin: the registry, the blob host, or the package interface. */
 interface Site {
   route(url: URL): Route;
-  answer(exchange: Exchange): Reply;
+  answer(exchange: Exchange): Reply | Promise<Reply>;
+}
+
+/** The site's answer, or the one that a fault puts in its place; undefined when a fault ended the connection. */
+async function replyTo(exchange: Exchange, site: Site): Promise<Reply | undefined> {
+  const { at = 'headers', answer } = exchange.fault?.action ?? {};
+  if (at === 'headers' && !(await hold(exchange))) return undefined;
+  const carriedOut = answer && at !== 'done' ? undefined : await site.answer(exchange);
+  // Where the site had no use for the body, it is still to be here.
+  if (at === 'body') await exchange.body.skip();
+  if (at === 'done' && !(await hold(exchange))) return undefined;
+  return answer ? replyOf(answer) : carriedOut;
 }
 
 /** A listening socket that can be stopped and comes back on the same port. */

@@ -118,14 +118,14 @@ export function metadataSuite(
 
     suite('a tag points to the manifest it was linked with last, confirmed then', async (metadata, clock) => {
       const [one, two] = [manifestRow('one'), manifestRow('two')];
-      await metadata.linkManifest(APP, one, 'latest');
+      await metadata.linkManifest(APP, one, ['latest']);
       const firstMs = clock.now();
       clock.advance(1000);
       assert.deepEqual(
         { ...(await metadata.findTag(APP, 'latest')) },
         { digest: one.digest, checkedAtMs: firstMs },
       );
-      await metadata.linkManifest(APP, two, 'latest');
+      await metadata.linkManifest(APP, two, ['latest']);
       assert.deepEqual(
         { ...(await metadata.findTag(APP, 'latest')) },
         { digest: two.digest, checkedAtMs: firstMs + 1000 },
@@ -138,9 +138,9 @@ export function metadataSuite(
 
     suite('confirming changes the time of one tag and nothing else', async (metadata, clock) => {
       const manifest = manifestRow('tagged');
-      await metadata.linkManifest(APP, manifest, 'a');
-      await metadata.linkManifest(APP, manifest, 'b');
-      await metadata.linkManifest(OTHER, manifest, 'a');
+      await metadata.linkManifest(APP, manifest, ['a']);
+      await metadata.linkManifest(APP, manifest, ['b']);
+      await metadata.linkManifest(OTHER, manifest, ['a']);
       const linkedMs = clock.now();
       clock.advance(5000);
       await metadata.confirmTag(APP, 'a');
@@ -154,9 +154,9 @@ export function metadataSuite(
 
     suite('forgetting takes one tag away, and no content', async metadata => {
       const manifest = manifestRow('tagged');
-      await metadata.linkManifest(APP, manifest, 'a');
-      await metadata.linkManifest(APP, manifest, 'b');
-      await metadata.linkManifest(OTHER, manifest, 'a');
+      await metadata.linkManifest(APP, manifest, ['a']);
+      await metadata.linkManifest(APP, manifest, ['b']);
+      await metadata.linkManifest(OTHER, manifest, ['a']);
       await metadata.forgetTag(APP, 'a');
       assert.equal(await metadata.findTag(APP, 'a'), undefined);
       assert.equal((await metadata.findTag(APP, 'b'))?.digest, manifest.digest);
@@ -166,8 +166,8 @@ export function metadataSuite(
 
     suite('tags that were pulled come in the order of their bytes, each once', async metadata => {
       const tags = ['b', 'B', 'a', '_', '10', '9', 'a.b', 'a-b', 'a_b', 'ab', 'Z'];
-      for (const tag of [...tags, ...tags]) await metadata.linkManifest(APP, manifestRow(tag), tag);
-      await metadata.linkManifest(OTHER, manifestRow('x'), 'elsewhere');
+      for (const tag of [...tags, ...tags]) await metadata.linkManifest(APP, manifestRow(tag), [tag]);
+      await metadata.linkManifest(OTHER, manifestRow('x'), ['elsewhere']);
       const expected = tags
         .map(tag => Buffer.from(tag))
         .sort(Buffer.compare)
@@ -193,7 +193,7 @@ export function metadataSuite(
     suite('dropping content takes all links to it away, and nothing else', async metadata => {
       const manifest = manifestRow('dropped', 3);
       const kept = row('kept', 4);
-      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkManifest(APP, manifest, ['latest']);
       await metadata.linkBlob([APP, OTHER], manifest);
       await metadata.linkBlob([APP], kept);
       await metadata.drop(manifest.digest);
@@ -239,7 +239,7 @@ export function metadataSuite(
       const manifest = manifestRow('manifest');
       await metadata.linkBlob([APP], blob);
       await metadata.linkBlob([APP, OTHER], shared);
-      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkManifest(APP, manifest, ['latest']);
       await metadata.linkBlob([OTHER], free);
       await metadata.linkBlob([], row('orphan'));
       const coldest = async (except: readonly Repository[]) =>
@@ -281,7 +281,7 @@ export function metadataSuite(
 
     suite('all of it is there when it is opened again', async (metadata, clock, reopen) => {
       const manifest = manifestRow('manifest', 2 ** 40);
-      await metadata.linkManifest(APP, manifest, 'latest');
+      await metadata.linkManifest(APP, manifest, ['latest']);
       await metadata.linkBlob([APP, OTHER], row('blob', 1));
       await metadata.saveTagList(APP, ['latest', 'v1']);
       const checkedAtMs = clock.now();
@@ -304,7 +304,7 @@ export function metadataSuite(
           const repository = repositories[i % 10] ?? APP;
           return i % 2
             ? metadata.linkBlob([repository, APP], row(`${i % 50}`))
-            : metadata.linkManifest(repository, manifestRow(`${i % 50}`), `tag-${i}`);
+            : metadata.linkManifest(repository, manifestRow(`${i % 50}`), [`tag-${i}`]);
         }),
       );
       assert.equal(await metadata.totalBytes(), 50 * 100);
@@ -325,7 +325,7 @@ export function metadataSuite(
         fc.asyncProperty(texts, fc.nat(), async (names, round) => {
           const upstream = `upstream-${round}`;
           for (const [i, name] of names.entries()) {
-            await metadata.linkManifest({ upstream, name }, manifestRow(`${i}`), name);
+            await metadata.linkManifest({ upstream, name }, manifestRow(`${i}`), [name]);
           }
           for (const [i, name] of names.entries()) {
             const repository = { upstream, name };

@@ -1,0 +1,112 @@
+// Deleting: done by the upstream first, then forgotten here. Content goes when no repository links it any more.
+import type { Metadata } from '../metadata/metadata.ts';
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { readManifest } from '../oci/manifest.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import type { Manifest, Manifests, PulledManifest } from '../pull/manifest.ts';
+import type { TagLists } from '../pull/tag-list.ts';
+import type { Turns } from '../pull/turns.ts';
+import type { Budget } from '../space/budget.ts';
+import { isNotThere, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Subjects } from './subject.ts';
+
+export interface DeleteDependencies {
+  readonly metadata: Metadata;
+  readonly budget: Budget;
+  readonly manifests: Manifests;
+  readonly tagLists: TagLists;
+  readonly turns: Turns;
+  readonly subjects: Subjects;
+  upstream(repository: Repository): Upstream;
+  writes(repository: Repository): UpstreamWrites;
+}
+
+export class Deletes {
+  readonly #dependencies: DeleteDependencies;
+
+  constructor(dependencies: DeleteDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /** Deletes a manifest with all its tags. Throws as UpstreamWrites.deleteManifest does. */
+  async manifest(repository: Repository, digest: Digest): Promise<void> {
+    const { manifests, metadata, tagLists } = this.#dependencies;
+    // What it says of its subject is not to be had any more once it is gone.
+    const known = await knownOf(manifests.pull(repository, digest));
+    try {
+      await this.#delete(repository, digest, known);
+    } catch (error) {
+      // What is not there is not to be served from here either.
+      if (isNotThere(error)) await this.#forget(digest, metadata.unlinkManifest(repository, digest));
+      throw error;
+    }
+    tagLists.changed(repository);
+    await this.#gone(repository, digest, known);
+  }
+
+  /**
+   * Deletes a tag and leaves the manifest, unless the upstream takes one with the other. Throws as
+   * UpstreamWrites.deleteManifest does.
+   */
+  async tag(repository: Repository, tag: string): Promise<void> {
+    const { metadata, manifests, tagLists, turns } = this.#dependencies;
+    const writes = this.#dependencies.writes(repository);
+    await turns.take(imageName(repository, { tag }), async () => {
+      const known = writes.isGitHub ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
+      const gone = await writes.deleteManifest(repository, { tag }).catch(async error => {
+        if (isNotThere(error)) await metadata.forgetTag(repository, tag);
+        throw error;
+      });
+      await metadata.forgetTag(repository, tag);
+      tagLists.changed(repository);
+      if (gone === 'manifest' && known !== undefined) await this.#gone(repository, known.digest, known);
+    });
+  }
+
+  /** Deletes a blob. Throws as UpstreamWrites.deleteBlob does. */
+  async blob(repository: Repository, digest: Digest): Promise<void> {
+    const { metadata } = this.#dependencies;
+    try {
+      await this.#dependencies.writes(repository).deleteBlob(repository, digest);
+    } catch (error) {
+      if (isNotThere(error)) await this.#forget(digest, metadata.unlinkBlob(repository, digest));
+      throw error;
+    }
+    await this.#forget(digest, metadata.unlinkBlob(repository, digest));
+  }
+
+  async #delete(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
+    const writes = this.#dependencies.writes(repository);
+    const reference: Reference = { digest };
+    try {
+      await writes.deleteManifest(repository, reference);
+    } catch (error) {
+      // An upstream that knows sha256 alone has it under that digest.
+      if (algorithmOf(digest) === 'sha256' || known === undefined || !(error instanceof RegistryError))
+        throw error;
+      await writes.deleteManifest(repository, { digest: digestOf(known.bytes) });
+    }
+  }
+
+  /** A manifest is there no more, and is not to be listed by what it referred to. */
+  async #gone(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
+    const { metadata, subjects } = this.#dependencies;
+    await this.#forget(digest, metadata.unlinkManifest(repository, digest));
+    const subject = known && readManifest(known.bytes, undefined).subject;
+    if (subject !== undefined) await subjects.forget(repository, subject, digest);
+  }
+
+  async #forget(digest: Digest, unlinking: Promise<boolean>): Promise<void> {
+    const isLinked = await unlinking;
+    if (!isLinked) await this.#dependencies.budget.drop(digest);
+  }
+}
+
+/** The manifest, if it is to be had. */
+function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined> {
+  return pulling.then(
+    ({ manifest }) => manifest,
+    () => undefined,
+  );
+}

@@ -1,0 +1,260 @@
+// A forward: content on its way from the uploads that bring it to the upstream, while it is still coming in.
+// It is to pushes what a flight is to pulls: whoever pushes the same content at the same time, it goes up once.
+//
+// Uploads that begin with the same bytes are taken to be the same content, and are its suppliers: it reads on
+// from whichever of them has the next bytes, and is closed by the first that is complete. Should they turn out
+// to differ the upstream finds a wrong digest, and the one that is complete is sent once more, by itself.
+import type { Clock } from '../clock.ts';
+import type { Ingest } from '../content/content.ts';
+import type { Log } from '../log.ts';
+import type { Digest } from '../oci/digest.ts';
+import { type ErrorCode, RegistryError, reasonOf } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isAway, type UpstreamWrites } from '../upstream/upstream.ts';
+
+/** An upload, as far as a forward is concerned. */
+export interface Supplier {
+  readonly ingest: Pick<Ingest, 'writtenBytes' | 'reader'>;
+  /** Set when all bytes are here. */
+  readonly complete: Digest | undefined;
+  /** Its bytes can be read only once, so that it cannot be sent again. */
+  readonly isFleeting: boolean;
+}
+
+export interface ForwardDependencies {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Ends all forwards: the server is leaving. */
+  readonly signal: AbortSignal;
+  writes(repository: Repository): UpstreamWrites;
+  /** Where the upstream takes the bytes of a new upload. */
+  location(repository: Repository): Promise<URL>;
+}
+
+/** What a forward came to: what the upstream has accepted, or why it has not. */
+export type Forwarded = { readonly accepted: Digest } | { readonly failure: Error };
+
+const ATTEMPTS = 4;
+const FIRST_PAUSE_MS = 200;
+const READ_BYTES = 256 * 1024;
+/** How far suppliers may be ahead of what is sent: it is what is left to send when the last byte has come. */
+const LEAD_BYTES = 16 * 1024 * 1024;
+
+/** An upload that broke off, was lost or was mixed up: it can be done again from the beginning. */
+const AGAIN: ReadonlySet<ErrorCode> = new Set([
+  'BLOB_UPLOAD_INVALID',
+  'BLOB_UPLOAD_UNKNOWN',
+  'DIGEST_INVALID',
+  'SIZE_INVALID',
+]);
+
+export class Forward {
+  readonly repository: Repository;
+  /** Never rejects. */
+  readonly over: Promise<Forwarded>;
+  /** Whether all bytes were there when it was last tried, so that trying anew is nothing new. */
+  triedWhole = false;
+  readonly #dependencies: ForwardDependencies;
+  readonly #suppliers = new Set<Supplier>();
+  readonly #abandoned = new AbortController();
+  readonly #signal: AbortSignal;
+  #sentBytes = 0;
+  #isOver = false;
+  #wakeSender = () => {};
+  readonly #waiting = new Set<() => void>();
+
+  /** Starts at once. */
+  constructor(dependencies: ForwardDependencies, repository: Repository, supplier: Supplier) {
+    this.#dependencies = dependencies;
+    this.repository = repository;
+    this.#suppliers.add(supplier);
+    this.#signal = AbortSignal.any([dependencies.signal, this.#abandoned.signal]);
+    this.over = this.#run().then(
+      accepted => this.#end({ accepted }),
+      failure => this.#end({ failure }),
+    );
+  }
+
+  join(supplier: Supplier): void {
+    this.#suppliers.add(supplier);
+    this.moved();
+  }
+
+  /** Gives up when nobody is left. */
+  leave(supplier: Supplier): void {
+    this.#suppliers.delete(supplier);
+    if (this.#suppliers.size === 0) this.#abandoned.abort(new Error('all who pushed it have left'));
+    this.moved();
+  }
+
+  /** A supplier has more bytes, or is complete. */
+  moved(): void {
+    this.#wakeSender();
+  }
+
+  /** Whether it has sent more than this supplier's whole, which is then something else. */
+  hasPassed({ ingest, complete }: Supplier): boolean {
+    return complete !== undefined && this.#sentBytes > ingest.writtenBytes;
+  }
+
+  /** Asks who has so many bytes to wait, while it is too far behind. */
+  keepUp(writtenBytes: number): Promise<void> | undefined {
+    if (this.#isOver || writtenBytes - this.#sentBytes <= LEAD_BYTES) return undefined;
+    return new Promise<void>(wake => this.#waiting.add(wake)).then(() => this.keepUp(writtenBytes));
+  }
+
+  async #run(): Promise<Digest> {
+    const { clock, log } = this.#dependencies;
+    for (let attempt = 1; ; attempt++) {
+      const leavePlace = await this.#writes.reserveUpload(this.repository, this.#signal);
+      try {
+        return await this.#send();
+      } catch (error) {
+        this.#signal.throwIfAborted();
+        const isLasting = [...this.#suppliers].every(({ isFleeting }) => !isFleeting);
+        const again =
+          isLasting && (isAway(error) || (error instanceof RegistryError && AGAIN.has(error.code)));
+        if (!again || attempt === ATTEMPTS) throw error;
+        log.warn(
+          { at: this.#sentBytes },
+          `a push to ${imageName(this.repository)} broke at byte ${this.#sentBytes} and is begun anew: ${reasonOf(error)}`,
+        );
+      } finally {
+        leavePlace();
+      }
+      // An upstream that does not wait for bytes that take their time is asked again when there are some.
+      await this.#until(
+        () => this.#whole() !== undefined || this.#longest().ingest.writtenBytes > this.#sentBytes,
+      );
+      await clock.sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), this.#signal);
+    }
+  }
+
+  /** What is complete goes up in one request unless it is there already, what is coming as one stream. */
+  async #send(): Promise<Digest> {
+    this.#sentBytes = 0;
+    const whole = this.#whole();
+    this.triedWhole = whole !== undefined;
+    if (whole !== undefined && (await this.#writes.holdsBlob(this.repository, whole.digest)))
+      return whole.digest;
+    const location = await this.#dependencies.location(this.repository);
+    const stop = { stopped: false };
+    try {
+      if (whole !== undefined) {
+        const { digest, supplier } = whole;
+        const sizeBytes = supplier.ingest.writtenBytes;
+        const bytes = () => this.#bytes(stop, supplier);
+        await this.#writes.finishUpload(this.repository, location, digest, {
+          sizeBytes,
+          bytes,
+          signal: this.#signal,
+        });
+        return digest;
+      }
+      const bytes = () => this.#bytes(stop, undefined);
+      const last = await this.#writes.streamUpload(this.repository, location, bytes, this.#signal);
+      const closing = this.#whole(this.#sentBytes);
+      if (closing === undefined)
+        throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
+      await this.#writes.finishUpload(this.repository, last, closing.digest);
+      return closing.digest;
+    } catch (error) {
+      void this.#writes.cancelUpload(this.repository, location);
+      throw error;
+    } finally {
+      stop.stopped = true;
+      this.moved();
+    }
+  }
+
+  /** All bytes of one supplier, or of any until one of them is complete. */
+  async *#bytes(stop: { stopped: boolean }, only: Supplier | undefined): AsyncGenerator<Uint8Array> {
+    let position = 0;
+    let supplier: Supplier | undefined;
+    let reader: ReturnType<Ingest['reader']> | undefined;
+    try {
+      for (;;) {
+        this.#wakeWaiting();
+        if (only === undefined && this.#whole(position) !== undefined) return;
+        const next = only ?? this.#next(position);
+        const available = next.ingest.writtenBytes - position;
+        if (available === 0) {
+          if (next === only) return;
+          await this.#until(
+            () =>
+              stop.stopped ||
+              this.#whole(position) !== undefined ||
+              this.#next(position).ingest.writtenBytes > position,
+          );
+          if (stop.stopped) return;
+          continue;
+        }
+        if (next !== supplier) {
+          reader?.close();
+          supplier = next;
+          reader = next.ingest.reader();
+        }
+        // A chunk is the receiver's once it was handed over, so the next one needs memory of its own.
+        const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_BYTES));
+        const count = (await reader?.read(chunk, position)) ?? 0;
+        position += count;
+        this.#sentBytes = position;
+        yield count === chunk.length ? chunk : chunk.subarray(0, count);
+      }
+    } finally {
+      reader?.close();
+    }
+  }
+
+  /** A supplier that is complete, of this size if that is given. */
+  #whole(sizeBytes?: number): { digest: Digest; supplier: Supplier } | undefined {
+    for (const supplier of this.#suppliers) {
+      const { complete: digest, ingest } = supplier;
+      if (digest !== undefined && (sizeBytes ?? ingest.writtenBytes) === ingest.writtenBytes)
+        return { digest, supplier };
+    }
+    return undefined;
+  }
+
+  /** Who is to be read from next: one that is complete and goes on from here, else the one with most. */
+  #next(position: number): Supplier {
+    for (const supplier of this.#suppliers) {
+      if (supplier.complete !== undefined && supplier.ingest.writtenBytes > position) return supplier;
+    }
+    return this.#longest();
+  }
+
+  #longest(): Supplier {
+    let longest: Supplier | undefined;
+    for (const supplier of this.#suppliers) {
+      if (longest === undefined || supplier.ingest.writtenBytes > longest.ingest.writtenBytes)
+        longest = supplier;
+    }
+    if (longest === undefined) throw new Error('all who pushed it have left');
+    return longest;
+  }
+
+  get #writes(): UpstreamWrites {
+    return this.#dependencies.writes(this.repository);
+  }
+
+  async #until(condition: () => boolean): Promise<void> {
+    while (!this.#signal.aborted && !condition()) {
+      await new Promise<void>(resolve => {
+        this.#wakeSender = resolve;
+      });
+    }
+    this.#signal.throwIfAborted();
+  }
+
+  #end(forwarded: Forwarded): Forwarded {
+    this.#isOver = true;
+    this.#wakeWaiting();
+    return forwarded;
+  }
+
+  #wakeWaiting(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,182 @@
+// Pushing a manifest: checked → accepted by the upstream → recorded with its tag → its subject noted. What was
+// pushed is a hit at once.
+import type { Content } from '../content/content.ts';
+import type { Log } from '../log.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
+import { RegistryError, StorageFailure } from '../oci/errors.ts';
+import { type ManifestParts, readManifest } from '../oci/manifest.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import type { Manifest, Manifests } from '../pull/manifest.ts';
+import type { Outcome } from '../pull/pulled.ts';
+import type { Tags } from '../pull/tag.ts';
+import type { TagLists } from '../pull/tag-list.ts';
+import type { Turns } from '../pull/turns.ts';
+import { isAway, type ManifestAnswer, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Subjects } from './subject.ts';
+
+export interface PushedManifest {
+  readonly digest: Digest;
+  readonly subject: Digest | undefined;
+  readonly outcome: Outcome;
+  /** What whoever pushed it should know. */
+  readonly warning: string | undefined;
+}
+
+export interface ManifestPushDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly tagLists: TagLists;
+  readonly turns: Turns;
+  readonly subjects: Subjects;
+  readonly log: Log;
+  writes(repository: Repository): UpstreamWrites;
+}
+
+const SOURCE = 'org.opencontainers.image.source';
+const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
+
+export class ManifestPushes {
+  readonly #dependencies: ManifestPushDependencies;
+
+  constructor(dependencies: ManifestPushDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /**
+   * Pushes the bytes under their reference, and under further tags. Throws MANIFEST_INVALID and DIGEST_INVALID for
+   * what is wrong with them, and what the upstream refuses them with.
+   */
+  async push(
+    repository: Repository,
+    reference: Reference,
+    furtherTags: readonly string[],
+    contentType: string | undefined,
+    bytes: Buffer,
+  ): Promise<PushedManifest> {
+    const parts = readManifest(bytes, contentType);
+    const digest = digestOf(bytes, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest));
+    if (reference.digest !== undefined && reference.digest !== digest) {
+      throw new RegistryError(
+        'DIGEST_INVALID',
+        `the manifest hashes to ${digest}, not to ${reference.digest}`,
+      );
+    }
+    const manifest = { digest, mediaType: parts.mediaType, bytes };
+
+    const tags = reference.tag === undefined ? furtherTags : [reference.tag, ...furtherTags];
+    let answer: ManifestAnswer | undefined;
+    let outcome: Outcome | undefined;
+    if (reference.digest !== undefined) {
+      answer = await this.#put(repository, manifest);
+      outcome = await this.#record(repository, manifest, []);
+    }
+    for (const tag of tags) {
+      const turn = imageName(repository, { tag });
+      await this.#dependencies.turns.take(turn, async () => {
+        answer = await this.#putTag(repository, tag, manifest);
+        outcome = await this.#record(repository, manifest, [tag]);
+      });
+    }
+    this.#dependencies.tagLists.changed(repository);
+    if (parts.subject !== undefined) {
+      await this.#dependencies.subjects.note(
+        repository,
+        parts.subject,
+        descriptorOf(manifest, parts),
+        answer,
+      );
+    }
+    const warning = await this.#warning(repository, parts);
+    return { digest, subject: parts.subject, outcome: outcome ?? 'miss', warning };
+  }
+
+  async #put(repository: Repository, manifest: Manifest): Promise<ManifestAnswer> {
+    const { digest, bytes } = manifest;
+    const writes = this.#dependencies.writes(repository);
+    try {
+      return await writes.putManifest(repository, { digest }, manifest);
+    } catch (error) {
+      // Not every registry knows another algorithm than sha256, and the bytes are the same.
+      const isUnknown = algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isAway(error);
+      if (!isUnknown) throw error;
+      return writes.putManifest(repository, { digest: digestOf(bytes) }, manifest);
+    }
+  }
+
+  async #putTag(repository: Repository, tag: string, manifest: Manifest): Promise<ManifestAnswer> {
+    const { writes, tags } = this.#dependencies;
+    try {
+      return await writes(repository).putManifest(repository, { tag }, manifest);
+    } catch (error) {
+      // It may have been accepted, and only the answer been lost.
+      if (isAway(error)) tags.doubt(repository, tag);
+      throw error;
+    }
+  }
+
+  async #record(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<Outcome> {
+    const { manifests, metadata, log } = this.#dependencies;
+    const outcome = await manifests.store(repository, manifest, tags);
+    try {
+      await metadata.sync();
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      log.warn({}, error.message);
+    }
+    // A tag that cannot be recorded must not be served as it was before.
+    if (outcome === 'bypass') for (const tag of tags) this.#dependencies.tags.doubt(repository, tag);
+    return outcome;
+  }
+
+  /** GitHub connects a package to a repository by what the image itself says of its source. */
+  async #warning(repository: Repository, parts: ManifestParts): Promise<string | undefined> {
+    const { config, mediaType, annotations, artifactType, subject } = parts;
+    const isIndex = mediaType.includes('index') || mediaType.includes('manifest.list');
+    const isImage = isIndex || (config?.mediaType ?? '').includes('image');
+    const isArtifact = subject !== undefined || artifactType !== undefined;
+    if (!this.#dependencies.writes(repository).isGitHub || !isImage || isArtifact || annotations?.[SOURCE]) {
+      return undefined;
+    }
+    const labels = isIndex ? {} : await this.#labels(config?.digest);
+    if (labels === undefined || labels[SOURCE]) return undefined;
+    const how = isIndex ? `an annotation ${SOURCE} on the index` : `a label ${SOURCE}`;
+    return `GitHub will not connect this package to a repository: the image lacks ${how}, such as https://github.com/${repository.name}`;
+  }
+
+  /** The labels of an image config; undefined when it is not here to be looked at. */
+  async #labels(digest: Digest | undefined): Promise<Record<string, unknown> | undefined> {
+    const source = digest && (await this.#dependencies.content.open(digest));
+    if (source === undefined) return undefined;
+    try {
+      if (source.sizeBytes > CONFIG_LIMIT_BYTES) return undefined;
+      const bytes = Buffer.alloc(source.sizeBytes);
+      for (let position = 0; position < bytes.length; ) {
+        position += await source.read(bytes.subarray(position), position);
+      }
+      const json = JSON.parse(bytes.toString('utf8')) as {
+        config?: { Labels?: Record<string, unknown> } | null;
+      };
+      return json.config?.Labels ?? {};
+    } catch {
+      return undefined;
+    } finally {
+      source.close();
+    }
+  }
+}
+
+/** The entry of a manifest among the referrers of its subject (distribution spec 1.1, "Listing Referrers"). */
+export function descriptorOf({ digest, bytes }: Manifest, parts: ManifestParts): Record<string, unknown> {
+  const { mediaType, annotations } = parts;
+  const artifactType = parts.artifactType ?? parts.config?.mediaType;
+  return {
+    mediaType,
+    digest,
+    size: bytes.length,
+    ...(artifactType !== undefined && { artifactType }),
+    ...(annotations && { annotations }),
+  };
+}

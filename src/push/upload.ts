@@ -1,0 +1,412 @@
+// Uploads: clients' push sessions. What a client sends goes into an ingest, and while it is coming a forward
+// takes it to the upstream. It is finished in straight order: digest checked → accepted by the upstream →
+// committed → linked. Nothing before that is visible, and nothing is acknowledged that the upstream has not.
+//
+// An upload outlives the process: its bytes are in a named ingest, its row in metadata. What outlives
+// nothing, and is not kept, is content for which there is no room: it passes through (passing.ts).
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { type Content, type Ingest, StorageFailure } from '../content/content.ts';
+import type { Log } from '../log.ts';
+import type { Metadata, UploadRow } from '../metadata/metadata.ts';
+import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import type { Outcome } from '../pull/pulled.ts';
+import { Shared } from '../pull/shared.ts';
+import type { Budget, Reservation } from '../space/budget.ts';
+import { isAway, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Supplier } from './forward.ts';
+import { type Forwarding, Forwards } from './forwards.ts';
+import { PassingIngest } from './passing.ts';
+
+export interface UploadDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly budget: Budget;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  upstream(repository: Repository): Upstream;
+  writes(repository: Repository): UpstreamWrites;
+}
+
+/** Takes the chunks of a body; a promise asks the sender to wait. */
+export type Take = (chunk: Buffer) => Promise<void> | undefined;
+/** Hands over a body; rejects when it breaks, or with what `take` failed with. */
+export type Feed = (take: Take) => Promise<void>;
+
+/** An upload that nobody has sent to for so long is given up. */
+const ABANDONED_MS = 3_600_000;
+const OPEN_LIMIT = 1_000;
+/** A mount that the upstream does not do is done from here up to this size. */
+const BROUGHT_BYTES = 256 * 1024 * 1024;
+/** Ten times what ghcr.io takes. */
+const SIZE_LIMIT_BYTES = 100 * 1024 ** 3;
+
+export class Uploads {
+  readonly #dependencies: UploadDependencies;
+  readonly #forwards: Forwards;
+  readonly #open = new Map<string, Upload>();
+  /** Those of an earlier process that nobody has asked for yet. */
+  readonly #left: Map<string, UploadRow>;
+  readonly #resuming = new Shared<Upload | undefined>();
+
+  private constructor(dependencies: UploadDependencies, left: readonly UploadRow[]) {
+    this.#dependencies = dependencies;
+    this.#forwards = new Forwards(dependencies);
+    this.#left = new Map(left.map(row => [row.id, row]));
+  }
+
+  /** Finds the uploads of an earlier process, and clears away what else it left. */
+  static async open(dependencies: UploadDependencies): Promise<Uploads> {
+    const { metadata, content, clock } = dependencies;
+    const left: UploadRow[] = [];
+    for (const row of await metadata.uploads()) {
+      if (clock.now() - row.startedAtMs < ABANDONED_MS * 24) left.push(row);
+      else await metadata.dropUpload(row.id);
+    }
+    await content.keepIngests(new Set(left.map(({ id }) => id)));
+    return new Uploads(dependencies, left);
+  }
+
+  /** Opens an upload, once the upstream has agreed to one. Throws what it refuses with, and TOOMANYREQUESTS. */
+  async start(repository: Repository, algorithm: Algorithm): Promise<Upload> {
+    await this.sweep();
+    if (this.#open.size >= OPEN_LIMIT) {
+      throw new RegistryError(
+        'TOOMANYREQUESTS',
+        `${OPEN_LIMIT} uploads are open, which is the most; try again`,
+        {
+          retryAfterMs: 60_000,
+        },
+      );
+    }
+    await this.#forwards.admit(repository);
+    const { content, metadata, clock } = this.#dependencies;
+    const row = { id: randomUUID(), repository, algorithm, startedAtMs: clock.now() };
+    let ingest: Ingest | undefined;
+    try {
+      await metadata.putUpload(row);
+      ingest = await content.ingest(algorithm, row.id);
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      this.#warn(repository, error);
+    }
+    return this.#add(row, ingest);
+  }
+
+  /** The open upload of this id. Throws BLOB_UPLOAD_UNKNOWN. */
+  async find(repository: Repository, id: string): Promise<Upload> {
+    const upload = this.#open.get(id) ?? (await this.#resume(id));
+    const isOurs =
+      upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
+    if (upload === undefined || !isOurs || upload.isOver) {
+      throw new RegistryError(
+        'BLOB_UPLOAD_UNKNOWN',
+        `there is no such upload to ${imageName(repository)}: it was finished, cancelled or given up; begin another`,
+      );
+    }
+    return upload;
+  }
+
+  /**
+   * Has a blob of another repository of the same upstream, or of any if `from` is undefined, put into this one
+   * without the client sending it: by the upstream, or from here. False when that cannot be.
+   */
+  async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
+    const { content, metadata } = this.#dependencies;
+    const writes = this.#dependencies.writes(repository);
+    const source = from ?? (await metadata.findHolder(repository.upstream, digest));
+    if (source === undefined) return false;
+    const isHere = (await metadata.findBlob(source, digest)) !== undefined;
+    // Not taken at its word: a mount that cannot be pulled is no mount.
+    const isMounted =
+      (await writes.mountBlob(repository, digest, source).catch(notAway)) &&
+      (await writes.holdsBlob(repository, digest));
+    if (!isMounted && !(isHere && (await this.#bring(repository, digest)))) return false;
+    const sizeBytes = await content.sizeOf(digest);
+    if (sizeBytes !== undefined) await metadata.linkBlob([repository], { digest, sizeBytes });
+    return true;
+  }
+
+  /** Sends content that is here to the upstream; false when it would take too long for who waits for the answer. */
+  async #bring(repository: Repository, digest: Digest): Promise<boolean> {
+    const source = await this.#dependencies.content.open(digest);
+    if (source === undefined) return false;
+    try {
+      if (source.sizeBytes > BROUGHT_BYTES || !(await source.verified)) return false;
+      await this.#forwards.bring(repository, digest, source);
+      return true;
+    } catch (error) {
+      return notAway(error);
+    } finally {
+      source.close();
+    }
+  }
+
+  /** Gives up what was abandoned. To be called from time to time. */
+  async sweep(): Promise<void> {
+    const before = this.#dependencies.clock.now() - ABANDONED_MS;
+    for (const upload of this.#open.values()) if (upload.isIdleSince(before)) await upload.cancel();
+  }
+
+  /** Resolves when no upload is being finished. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#open.values()].map(upload => upload.finishing));
+  }
+
+  async #resume(id: string): Promise<Upload | undefined> {
+    const row = this.#left.get(id);
+    if (row === undefined) return undefined;
+    const { result } = this.#resuming.run(id, async () => {
+      const ingest = await this.#dependencies.content.resume(row.algorithm, id);
+      this.#left.delete(id);
+      if (ingest !== undefined) return this.#add(row, ingest);
+      await this.#dependencies.metadata.dropUpload(id);
+      return undefined;
+    });
+    return result;
+  }
+
+  #add(row: UploadRow, ingest: Ingest | undefined): Upload {
+    const onOver = () => {
+      this.#open.delete(row.id);
+      return this.#dependencies.metadata.dropUpload(row.id).catch(error => this.#warn(row.repository, error));
+    };
+    const upload = new Upload(this.#dependencies, this.#forwards, row, ingest, onOver);
+    this.#open.set(row.id, upload);
+    return upload;
+  }
+
+  #warn(repository: Repository, error: Error): void {
+    this.#dependencies.log.warn(
+      {},
+      `an upload to ${imageName(repository)} would not outlive a restart: ${error.message}`,
+    );
+  }
+}
+
+export class Upload implements Supplier {
+  readonly id: string;
+  readonly repository: Repository;
+  /** What it hashes to, when all of it is here. */
+  complete: Digest | undefined;
+  isOver = false;
+  /** Resolves when a finish that is under way has come to its end. */
+  finishing: Promise<unknown> = Promise.resolve();
+  readonly #dependencies: UploadDependencies;
+  readonly #algorithm: Algorithm;
+  readonly #forwarding: Forwarding;
+  readonly #onOver: () => Promise<void>;
+  #stored: Ingest | undefined;
+  #passing: PassingIngest | undefined;
+  #reservation: Reservation | undefined;
+  #receivedBytes: number;
+  #isBusy = false;
+  #usedAtMs: number;
+
+  constructor(
+    dependencies: UploadDependencies,
+    forwards: Forwards,
+    row: UploadRow,
+    ingest: Ingest | undefined,
+    onOver: () => Promise<void>,
+  ) {
+    this.#dependencies = dependencies;
+    this.id = row.id;
+    this.repository = row.repository;
+    this.#algorithm = row.algorithm;
+    this.#onOver = onOver;
+    this.#usedAtMs = dependencies.clock.now();
+    this.#stored = ingest;
+    this.#receivedBytes = ingest?.writtenBytes ?? 0;
+    if (ingest === undefined) this.#passing = new PassingIngest(row.algorithm);
+    this.#forwarding = forwards.forwarding(this);
+    this.#listen();
+  }
+
+  /** How many bytes have come. */
+  get offset(): number {
+    return this.#receivedBytes;
+  }
+
+  get isFleeting(): boolean {
+    return this.#passing !== undefined;
+  }
+
+  get ingest(): Ingest {
+    return (this.#passing ?? this.#stored) as Ingest;
+  }
+
+  isIdleSince(ms: number): boolean {
+    return !this.#isBusy && this.#usedAtMs < ms;
+  }
+
+  /**
+   * Takes more bytes, which begin at `start` if that is given. Resolves when they can be read back. Throws
+   * RANGE_INVALID when they do not go on where it stands, what the upstream has refused the upload with
+   * meanwhile, and what the feed failed with; what came before that counts.
+   */
+  async append(start: number | undefined, feed: Feed): Promise<void> {
+    await this.#alone(async () => {
+      if (this.complete !== undefined)
+        throw new RegistryError('BLOB_UPLOAD_INVALID', 'the upload is complete');
+      if (start !== undefined && start !== this.#receivedBytes) {
+        throw new RegistryError(
+          'RANGE_INVALID',
+          `the upload stands at byte ${this.#receivedBytes}, and these bytes begin at ${start}`,
+        );
+      }
+      await this.#prepare();
+      try {
+        await feed(chunk => this.#take(chunk));
+        await this.ingest.flush();
+      } catch (error) {
+        // A client that leaves may come back; what we, the disk or the upstream refused is over.
+        await this.ingest.flush().catch(() => {});
+        if (error instanceof RegistryError) await this.#drop();
+        throw error;
+      } finally {
+        this.#receivedBytes = this.ingest.writtenBytes;
+      }
+    });
+  }
+
+  /**
+   * Digest checked → accepted by the upstream → committed → linked. Throws DIGEST_INVALID when it is not what
+   * came, and what the upstream refuses it with; unless that may pass the upload is then gone.
+   */
+  async finish(digest: Digest): Promise<Outcome> {
+    const finishing = this.#alone(async () => {
+      const found = await this.ingest.finish(algorithmOf(digest));
+      if (found !== digest) {
+        await this.#drop();
+        throw new RegistryError(
+          'DIGEST_INVALID',
+          `${this.#receivedBytes} bytes came, and they hash to ${found}, not to ${digest}`,
+        );
+      }
+      this.complete = digest;
+      let joined: boolean;
+      try {
+        joined = await this.#forwarding.finish(digest);
+      } catch (error) {
+        // What is only in the way for the moment leaves the client the choice to close it once more.
+        const mayPass = isAway(error) || (error instanceof RegistryError && error.code === 'TOOMANYREQUESTS');
+        if (!mayPass || this.#passing !== undefined) await this.#drop();
+        throw error;
+      }
+      const kept = await this.#keep(digest);
+      this.isOver = true;
+      await this.#onOver();
+      return kept ? (joined ? 'joined' : 'miss') : 'bypass';
+    });
+    this.finishing = finishing.catch(() => {});
+    return finishing;
+  }
+
+  /** Forgets it. */
+  async cancel(): Promise<void> {
+    await this.#alone(() => this.#drop());
+  }
+
+  /** Commit → link → settle. False when it cannot be kept: the upstream has it, and that is what counts. */
+  async #keep(digest: Digest): Promise<boolean> {
+    const { metadata, log } = this.#dependencies;
+    const sizeBytes = this.#receivedBytes;
+    const what = imageName(this.repository, { digest });
+    try {
+      if (this.#passing !== undefined) throw new StorageFailure('there was no room for it');
+      const isNew = await this.ingest.commit(digest);
+      const settle = () => this.#reservation?.settle(isNew ? sizeBytes : 0);
+      await metadata.linkBlob([this.repository], { digest, sizeBytes }).finally(settle);
+      await metadata.sync();
+      return true;
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      this.#reservation?.release();
+      if (this.#passing !== undefined) await this.#stored?.abort();
+      log.warn({ digest }, `${what} was pushed and is not kept: ${error.message}`);
+      return false;
+    }
+  }
+
+  /** Room for what comes, or the decision to let it pass through. */
+  async #prepare(): Promise<void> {
+    if (this.#reservation !== undefined) return;
+    if (this.#passing !== undefined) return this.#forwarding.alone();
+    const stored = this.#stored as Ingest;
+    try {
+      this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
+      await this.#reservation.take(this.#receivedBytes);
+    } catch (error) {
+      await this.#pass(error);
+    }
+  }
+
+  #take(chunk: Buffer): Promise<void> | undefined {
+    this.#forwarding.assertWanted();
+    this.#receivedBytes += chunk.length;
+    if (this.#receivedBytes > SIZE_LIMIT_BYTES) {
+      throw new RegistryError('TOO_LARGE', `a blob of more than ${SIZE_LIMIT_BYTES} bytes is not taken`);
+    }
+    const room = this.#passing === undefined ? this.#reservation?.take(chunk.length) : undefined;
+    if (room !== undefined) {
+      return room.catch(error => this.#pass(error)).then(() => this.#write(chunk));
+    }
+    return this.#write(chunk);
+  }
+
+  #write(chunk: Buffer): Promise<void> | undefined {
+    const written = this.ingest.write(chunk);
+    const sent = this.#passing === undefined ? this.#forwarding.keepUp(this.#receivedBytes) : undefined;
+    if (written === undefined || sent === undefined) return written ?? sent;
+    return Promise.all([written, sent]).then(() => {});
+  }
+
+  /** From here on it passes through memory to the upstream, since it cannot be stored. */
+  async #pass(error: unknown): Promise<void> {
+    if (!(error instanceof StorageFailure)) throw error;
+    this.#dependencies.log.warn(
+      { at: this.ingest.writtenBytes },
+      `an upload to ${imageName(this.repository)} is passed through without being kept: ${error.message}`,
+    );
+    await this.#stored?.flush();
+    this.#passing = await PassingIngest.after(this.#algorithm, this.#stored);
+    this.#forwarding.alone();
+    this.#listen();
+  }
+
+  #listen(): void {
+    this.ingest.onWritten = () => this.#forwarding.moved();
+  }
+
+  async #drop(): Promise<void> {
+    this.isOver = true;
+    this.#forwarding.leave();
+    this.#reservation?.release();
+    await this.#passing?.abort();
+    await this.#stored?.abort();
+    await this.#onOver();
+  }
+
+  /** Requests for one upload are done one at a time; who comes meanwhile is wrong. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isBusy || this.isOver) {
+      throw new RegistryError('BLOB_UPLOAD_INVALID', 'another request for this upload is under way');
+    }
+    this.#isBusy = true;
+    try {
+      return await work();
+    } finally {
+      this.#isBusy = false;
+      this.#usedAtMs = this.#dependencies.clock.now();
+    }
+  }
+}
+
+function notAway(error: unknown): false {
+  if (isAway(error)) throw error;
+  return false;
+}

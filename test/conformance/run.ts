@@ -1,0 +1,81 @@
+// Runs the conformance suites of the OCI distribution spec against the cache, once in front of each upstream
+// of upstreams.ts, all on loopback: `npm run test:conformance -- --programs FOLDER`, the folder being that of
+// programs.ts. Further words pick upstreams and suites, as in `distribution main`; `--direct` leaves the cache
+// out, which shows what the upstream itself is like. It fails on a failure, on a skip that skips.ts does not
+// know, and on a suite that ran nothing. Whatever happens, nothing that was started stays, and the one folder
+// that all of it lives in is removed.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ensurePrograms } from '../e2e/support/prerequisites.ts';
+import { WORKSPACE_VARIABLE } from '../e2e/support/workspace.ts';
+import { startCache } from './cache.ts';
+import { findPrograms } from './programs.ts';
+import { count, isGood, type Report, reportLines } from './report.ts';
+import { whySkipped } from './skips.ts';
+import { SUITES, type Suite } from './suites.ts';
+import { UPSTREAMS, type Upstream } from './upstreams.ts';
+
+const { values, positionals } = parseArgs({
+  options: { direct: { type: 'boolean', default: false }, programs: { type: 'string' } },
+  allowPositionals: true,
+});
+
+const workspace = mkdtempSync(join(tmpdir(), 'ghcr-conformance-'));
+process.env[WORKSPACE_VARIABLE] = workspace;
+const interrupt = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => interrupt.abort(new Error(`ended by ${signal}`)));
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+} finally {
+  rmSync(workspace, { recursive: true, force: true });
+}
+
+async function main(): Promise<number> {
+  const named = new Set([...UPSTREAMS, ...SUITES].map(({ name }) => name));
+  const unknown = positionals.find(word => !named.has(word));
+  if (unknown !== undefined)
+    throw new Error(`nothing is named ${unknown}; there are ${[...named].join(', ')}`);
+  const suites = picked(SUITES);
+  const programs = findPrograms(suites, values.programs);
+  ensurePrograms();
+
+  const reports: Report[] = [];
+  for (const upstream of picked(UPSTREAMS)) {
+    for (const [suite, program] of programs) {
+      const report = await test(upstream, suite, program);
+      console.log(`${reportLines(report).join('\n')}\n`);
+      reports.push(report);
+    }
+  }
+  const { passed, failed, skipped } = count(reports.flatMap(report => report.tests));
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+  return reports.every(isGood) ? 0 : 1;
+}
+
+/** Those that were named, or all when none was. */
+function picked<T extends { readonly name: string }>(all: readonly T[]): readonly T[] {
+  const some = all.filter(({ name }) => positionals.includes(name));
+  return some.length > 0 ? some : all;
+}
+
+/** One suite against one upstream, which it has for itself. */
+async function test(upstream: Upstream, suite: Suite, program: string): Promise<Report> {
+  interrupt.signal.throwIfAborted();
+  // The cache can log in; not every suite can where blobs are on another port.
+  await using running = await upstream.start(values.direct);
+  await using cache = values.direct ? undefined : await startCache(running);
+  const tests = await suite.run(program, cache ?? running, interrupt.signal);
+  return {
+    title: `suite ${suite.name} against ${cache ? 'the cache before ' : ''}${upstream.name}`,
+    tests,
+    whySkipped: skipped => whySkipped(skipped, suite, upstream),
+  };
+}

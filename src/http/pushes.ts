@@ -47,6 +47,7 @@ export async function beginUpload(
   const digest = wanted === null ? undefined : digestOf(wanted, 'digest');
   const upload = await pushes.uploads.start(repository, algorithmIn(query, digest));
   if (digest === undefined) return sendUpload(exchange, 202, upload);
+  upload.expect(digest);
   try {
     await upload.append(undefined, take => receive(exchange.incoming, take));
     exchange.outcome = await upload.finish(digest);
@@ -81,7 +82,10 @@ export async function finishUpload(
   assertOn(pushes);
   const digest = digestOf(query.get('digest') ?? '', 'digest');
   const upload = await pushes.uploads.find(repository, id);
-  if (hasBody(exchange)) await append(exchange, upload);
+  if (hasBody(exchange)) {
+    upload.expect(digest);
+    await append(exchange, upload);
+  }
   exchange.outcome = await upload.finish(digest);
   sendCreated(exchange, 'blobs', digest);
 }

@@ -36,6 +36,8 @@ export type Forwarded = { readonly accepted: Digest } | { readonly failure: Erro
 
 const ATTEMPTS = 4;
 const FIRST_PAUSE_MS = 200;
+/** A rate limit of up to this long is waited for. */
+const WAITED_FOR_MS = 5_000;
 const READ_BYTES = 256 * 1024;
 /** How far suppliers may be ahead of what is sent: it is what is left to send when the last byte has come. */
 const LEAD_BYTES = 16 * 1024 * 1024;
@@ -60,7 +62,7 @@ export class Forward {
   readonly #signal: AbortSignal;
   #sentBytes = 0;
   #isOver = false;
-  #wakeSender = () => {};
+  readonly #sleeping = new Set<() => void>();
   readonly #waiting = new Set<() => void>();
 
   /** Starts at once. */
@@ -89,7 +91,7 @@ export class Forward {
 
   /** A supplier has more bytes, or is complete. */
   moved(): void {
-    this.#wakeSender();
+    wakeAll(this.#sleeping);
   }
 
   /** Whether it has sent more than this supplier's whole, which is then something else. */
@@ -107,14 +109,14 @@ export class Forward {
     const { clock, log } = this.#dependencies;
     for (let attempt = 1; ; attempt++) {
       const leavePlace = await this.#writes.reserveUpload(this.repository, this.#signal);
+      let pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1);
       try {
         return await this.#send();
       } catch (error) {
         this.#signal.throwIfAborted();
         const isLasting = [...this.#suppliers].every(({ isFleeting }) => !isFleeting);
-        const again =
-          isLasting && (isAway(error) || (error instanceof RegistryError && AGAIN.has(error.code)));
-        if (!again || attempt === ATTEMPTS) throw error;
+        if (attempt === ATTEMPTS || !isLasting || !isPassing(error)) throw error;
+        pauseMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
         log.warn(
           { at: this.#sentBytes },
           `a push to ${imageName(this.repository)} broke at byte ${this.#sentBytes} and is begun anew: ${reasonOf(error)}`,
@@ -126,7 +128,7 @@ export class Forward {
       await this.#until(
         () => this.#whole() !== undefined || this.#longest().ingest.writtenBytes > this.#sentBytes,
       );
-      await clock.sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), this.#signal);
+      await clock.sleep(pauseMs, this.#signal);
     }
   }
 
@@ -138,24 +140,27 @@ export class Forward {
     if (whole !== undefined && (await this.#writes.holdsBlob(this.repository, whole.digest)))
       return whole.digest;
     const location = await this.#dependencies.location(this.repository);
-    const stop = { stopped: false };
+    const signal = this.#signal;
+    let stop = { stopped: false };
+    // A request that is made anew with another token asks for the bytes anew, too.
+    const bytes = (of: Supplier | undefined) => () => {
+      stop.stopped = true;
+      stop = { stopped: false };
+      return this.#bytes(stop, of);
+    };
     try {
       if (whole !== undefined) {
         const { digest, supplier } = whole;
         const sizeBytes = supplier.ingest.writtenBytes;
-        const bytes = () => this.#bytes(stop, supplier);
-        await this.#writes.finishUpload(this.repository, location, digest, {
-          sizeBytes,
-          bytes,
-          signal: this.#signal,
-        });
+        const content = { sizeBytes, bytes: bytes(supplier), signal };
+        await this.#writes.finishUpload(this.repository, location, digest, content);
         return digest;
       }
-      const bytes = () => this.#bytes(stop, undefined);
-      const last = await this.#writes.streamUpload(this.repository, location, bytes, this.#signal);
+      const last = await this.#writes.streamUpload(this.repository, location, bytes(undefined), signal);
       const closing = this.#whole(this.#sentBytes);
-      if (closing === undefined)
+      if (closing === undefined) {
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
+      }
       await this.#writes.finishUpload(this.repository, last, closing.digest);
       return closing.digest;
     } catch (error) {
@@ -174,7 +179,7 @@ export class Forward {
     let reader: ReturnType<Ingest['reader']> | undefined;
     try {
       for (;;) {
-        this.#wakeWaiting();
+        wakeAll(this.#waiting);
         if (only === undefined && this.#whole(position) !== undefined) return;
         const next = only ?? this.#next(position);
         const available = next.ingest.writtenBytes - position;
@@ -197,6 +202,7 @@ export class Forward {
         // A chunk is the receiver's once it was handed over, so the next one needs memory of its own.
         const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_BYTES));
         const count = (await reader?.read(chunk, position)) ?? 0;
+        if (stop.stopped) return;
         position += count;
         this.#sentBytes = position;
         yield count === chunk.length ? chunk : chunk.subarray(0, count);
@@ -240,21 +246,27 @@ export class Forward {
 
   async #until(condition: () => boolean): Promise<void> {
     while (!this.#signal.aborted && !condition()) {
-      await new Promise<void>(resolve => {
-        this.#wakeSender = resolve;
-      });
+      await new Promise<void>(wake => this.#sleeping.add(wake));
     }
     this.#signal.throwIfAborted();
   }
 
   #end(forwarded: Forwarded): Forwarded {
     this.#isOver = true;
-    this.#wakeWaiting();
+    wakeAll(this.#waiting);
     return forwarded;
   }
+}
 
-  #wakeWaiting(): void {
-    for (const wake of this.#waiting) wake();
-    this.#waiting.clear();
-  }
+/** Whether it can be different the next time, and soon. */
+function isPassing(error: unknown): error is RegistryError {
+  if (!(error instanceof RegistryError)) return false;
+  if (error.code === 'TOOMANYREQUESTS') return (error.retryAfterMs ?? Infinity) <= WAITED_FOR_MS;
+  return AGAIN.has(error.code) || isAway(error);
+}
+
+function wakeAll(sleeping: Set<() => void>): void {
+  const wakes = [...sleeping];
+  sleeping.clear();
+  for (const wake of wakes) wake();
 }

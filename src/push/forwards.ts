@@ -1,9 +1,10 @@
-// Which forward an upload is with. Uploads to one upstream whose first bytes are the same share one; the first
-// bytes are enough of them that nothing else is likely to begin so. What is shorter goes up when it is complete.
+// Which forward an upload is with. Uploads to one repository whose first bytes are the same share one; the first
+// bytes are so many that hardly anything else begins so. What is shorter goes up when it is complete.
 import { LRUCache } from 'lru-cache';
 import type { Ingest, Source } from '../content/content.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
+import type { Outcome } from '../pull/pulled.ts';
 import { Shared } from '../pull/shared.ts';
 import { isAway, type UpstreamWrites } from '../upstream/upstream.ts';
 import { Forward, type ForwardDependencies, type Supplier } from './forward.ts';
@@ -40,14 +41,9 @@ export class Forwards {
     const { clock } = this.#dependencies;
     if (known !== undefined && clock.now() < known.untilMs) return;
     await this.#admitting.run(key, async () => {
-      const location = await this.#writes(repository).startUpload(repository);
+      const location = await this.writes(repository).startUpload(repository);
       this.#admitted.set(key, { untilMs: clock.now() + ADMITTED_MS, location });
     }).result;
-  }
-
-  /** The way of one upload to the upstream. */
-  forwarding(upload: Pushed): Forwarding {
-    return new Forwarding(this, upload);
   }
 
   /** The forward of this key, which the supplier joins or starts. */
@@ -63,6 +59,11 @@ export class Forwards {
     return { forward, joined: false };
   }
 
+  /** A forward that nobody joins. */
+  start(repository: Repository, supplier: Supplier): Forward {
+    return new Forward(this.#dependencies, repository, supplier);
+  }
+
   /** Has content that is here put into the repository, if it is not there; throws what the upstream refuses it with. */
   async bring(repository: Repository, digest: Digest, content: Source): Promise<void> {
     const ingest = {
@@ -75,33 +76,17 @@ export class Forwards {
     if ('failure' in result) throw result.failure;
   }
 
-  /** A forward that nobody joins. */
-  start(repository: Repository, supplier: Supplier): Forward {
-    return new Forward(this.#dependencies, repository, supplier);
-  }
-
-  /** Has the blob of another repository, where it has just been sent, put into this one; false if that cannot be. */
-  mount(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
-    return this.#writes(repository)
-      .mountBlob(repository, digest, from)
-      .catch(error => {
-        if (isAway(error)) throw error;
-        return false;
-      });
+  writes(repository: Repository): UpstreamWrites {
+    return this.#dependencies.writes(repository);
   }
 
   async #location(repository: Repository): Promise<URL> {
     const known = this.#admitted.get(imageName(repository));
-    const { location } = known ?? {};
-    if (known === undefined || location === undefined)
-      return this.#writes(repository).startUpload(repository);
-    known.location = undefined;
-    if (this.#dependencies.clock.now() < known.untilMs) return location;
-    return this.#writes(repository).startUpload(repository);
-  }
-
-  #writes(repository: Repository): UpstreamWrites {
-    return this.#dependencies.writes(repository);
+    const { location, untilMs = 0 } = known ?? {};
+    if (known !== undefined) known.location = undefined;
+    return location !== undefined && this.#dependencies.clock.now() < untilMs
+      ? location
+      : this.writes(repository).startUpload(repository);
   }
 }
 
@@ -111,9 +96,12 @@ export class Forwarding {
   readonly #upload: Pushed;
   #forward: Forward | undefined;
   #joined = false;
-  #isReadingPrefix = false;
-  #hasLeft = false;
+  /** The forward is being found or is there. */
+  #hasBegun = false;
+  #isOut = false;
   #isAlone = false;
+  /** Whether the upstream holds already what the upload says it is going to be. */
+  #held: Promise<Digest | undefined> | undefined;
   /** The refusal that ended the forward while the upload was still coming. */
   #refusal: Error | undefined;
 
@@ -122,10 +110,23 @@ export class Forwarding {
     this.#upload = upload;
   }
 
+  /** The upload says what it is going to be: then it need not be sent if it is there. */
+  expect(digest: Digest): void {
+    if (this.#hasBegun) return;
+    const { repository } = this.#upload;
+    this.#held = this.#forwards
+      .writes(repository)
+      .holdsBlob(repository, digest)
+      .then(
+        isHeld => (isHeld ? digest : undefined),
+        () => undefined,
+      );
+  }
+
   /** The upload has more bytes. */
   moved(): void {
     if (this.#forward !== undefined) this.#forward.moved();
-    else if (this.#upload.ingest.writtenBytes >= PREFIX_BYTES && !this.#isReadingPrefix) {
+    else if (this.#upload.ingest.writtenBytes >= PREFIX_BYTES && !this.#hasBegun) {
       // What cannot be read back now is told when the upload is to be finished.
       this.#begin().catch(() => {});
     }
@@ -136,6 +137,7 @@ export class Forwarding {
     if (this.#refusal !== undefined) throw this.#refusal;
   }
 
+  /** Asks an upload of so many bytes to wait, while too few of them are sent. */
   keepUp(writtenBytes: number): Promise<void> | undefined {
     return this.#forward?.keepUp(writtenBytes);
   }
@@ -144,54 +146,54 @@ export class Forwarding {
   alone(): void {
     if (this.#isAlone) return;
     this.#isAlone = true;
-    this.#forward?.leave(this.#upload);
-    this.#isReadingPrefix = true;
-    this.#joined = false;
-    this.#forward = this.#forwards.start(this.#upload.repository, this.#upload);
-    this.#watch(this.#forward);
+    this.rest();
+    this.#hasBegun = true;
+    this.#follow(this.#forwards.start(this.#upload.repository, this.#upload), false);
   }
 
+  /** Nobody has sent anything for a while, so it lets go of the upstream until somebody does. */
+  rest(): void {
+    const forward = this.#forward;
+    this.#forward = undefined;
+    this.#hasBegun = false;
+    forward?.leave(this.#upload);
+  }
+
+  /** The upload is given up. */
   leave(): void {
-    this.#hasLeft = true;
-    this.#forward?.leave(this.#upload);
+    this.#isOut = true;
+    this.rest();
   }
 
-  /** Resolves when the upstream has accepted the complete upload, to whether others brought it there; throws its refusal. */
-  async finish(digest: Digest): Promise<boolean> {
+  /** Resolves when the upstream has the complete upload, to how that came about; throws its refusal. */
+  async finish(digest: Digest): Promise<Outcome> {
     this.assertWanted();
-    const { repository } = this.#upload;
+    if ((await this.#held) === digest) return 'revalidated';
     if (this.#forward === undefined) await this.#begin();
-    const forward = this.#forward as Forward;
-    if (forward.hasPassed(this.#upload)) {
-      forward.leave(this.#upload);
-    } else {
+    const forward = this.#forward;
+    if (forward?.hasPassed(this.#upload)) forward.leave(this.#upload);
+    else if (forward !== undefined) {
       forward.moved();
       const result = await forward.over;
-      const isOurs = isSame(forward.repository, repository);
-      if ('accepted' in result && result.accepted === digest) {
-        if (isOurs || (await this.#forwards.mount(repository, digest, forward.repository)))
-          return this.#joined;
-      } else if ('failure' in result) {
-        const isFinal = forward.triedWhole || this.#upload.isFleeting || !isAway(result.failure);
-        if (isOurs && isFinal) return this.#fail(result.failure);
+      if ('accepted' in result && result.accepted === digest) return this.#joined ? 'joined' : 'miss';
+      if ('failure' in result) {
+        const { failure } = result;
+        if (forward.triedWhole || this.#upload.isFleeting || !isAway(failure)) return this.#fail(failure);
       }
     }
-    // What it was with was something else, somewhere else, or broke off too often: it goes up as a whole.
+    // What it was with was something else, or broke off too often: it goes up as a whole.
+    const { repository } = this.#upload;
     const whole = this.#forwards.join(imageName(repository, { digest }), repository, this.#upload);
-    this.#forward = whole.forward;
+    this.#follow(whole.forward, whole.joined);
     const result = await whole.forward.over;
-    return 'failure' in result ? this.#fail(result.failure) : whole.joined;
-  }
-
-  /** The next finish, if there is one, tries anew. */
-  #fail(failure: Error): never {
-    this.#forward = undefined;
-    throw failure;
+    if ('failure' in result) return this.#fail(result.failure);
+    return whole.joined ? 'joined' : 'miss';
   }
 
   /** Joins or starts the forward of what begins so. */
   async #begin(): Promise<void> {
-    this.#isReadingPrefix = true;
+    this.#hasBegun = true;
+    if ((await this.#held) !== undefined && this.#upload.complete === undefined) return;
     const { ingest, repository } = this.#upload;
     const prefix = Buffer.allocUnsafe(Math.min(PREFIX_BYTES, ingest.writtenBytes));
     const reader = ingest.reader();
@@ -202,24 +204,24 @@ export class Forwarding {
     } finally {
       reader.close();
     }
-    if (this.#hasLeft || this.#forward !== undefined) return;
-    const key = `${repository.upstream} ${digestOf(prefix)}`;
+    if (this.#isOut || this.#forward !== undefined) return;
+    const key = `${imageName(repository)} ${digestOf(prefix)}`;
     const { forward, joined } = this.#forwards.join(key, repository, this.#upload);
+    this.#follow(forward, joined);
+  }
+
+  #follow(forward: Forward, joined: boolean): void {
     this.#forward = forward;
     this.#joined = joined;
-    this.#watch(forward);
-  }
-
-  #watch(forward: Forward): void {
     void forward.over.then(result => {
-      if (!('failure' in result) || forward !== this.#forward) return;
-      const { isFleeting, repository } = this.#upload;
-      const isOurs = isSame(forward.repository, repository);
-      if (isOurs && (isFleeting || !isAway(result.failure))) this.#refusal = result.failure;
+      if (forward !== this.#forward || !('failure' in result)) return;
+      if (this.#upload.isFleeting || !isAway(result.failure)) this.#refusal = result.failure;
     });
   }
-}
 
-function isSame(a: Repository, b: Repository): boolean {
-  return a.name === b.name && a.upstream === b.upstream;
+  /** The next finish, if there is one, tries anew. */
+  #fail(failure: Error): never {
+    this.rest();
+    throw failure;
+  }
 }

@@ -17,7 +17,7 @@ import { Shared } from '../pull/shared.ts';
 import type { Budget, Reservation } from '../space/budget.ts';
 import { isAway, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { Supplier } from './forward.ts';
-import { type Forwarding, Forwards } from './forwards.ts';
+import { Forwarding, Forwards } from './forwards.ts';
 import { PassingIngest } from './passing.ts';
 
 export interface UploadDependencies {
@@ -38,6 +38,9 @@ export type Feed = (take: Take) => Promise<void>;
 
 /** An upload that nobody has sent to for so long is given up. */
 const ABANDONED_MS = 3_600_000;
+const ABANDONED_BY_RESTART_MS = 24 * ABANDONED_MS;
+/** One that nobody has sent to for so long keeps no connection to the upstream. */
+const RESTING_MS = 60_000;
 const OPEN_LIMIT = 1_000;
 /** A mount that the upstream does not do is done from here up to this size. */
 const BROUGHT_BYTES = 256 * 1024 * 1024;
@@ -50,12 +53,14 @@ export class Uploads {
   readonly #open = new Map<string, Upload>();
   /** Those of an earlier process that nobody has asked for yet. */
   readonly #left: Map<string, UploadRow>;
+  readonly #openedAtMs: number;
   readonly #resuming = new Shared<Upload | undefined>();
 
   private constructor(dependencies: UploadDependencies, left: readonly UploadRow[]) {
     this.#dependencies = dependencies;
     this.#forwards = new Forwards(dependencies);
     this.#left = new Map(left.map(row => [row.id, row]));
+    this.#openedAtMs = dependencies.clock.now();
   }
 
   /** Finds the uploads of an earlier process, and clears away what else it left. */
@@ -63,7 +68,7 @@ export class Uploads {
     const { metadata, content, clock } = dependencies;
     const left: UploadRow[] = [];
     for (const row of await metadata.uploads()) {
-      if (clock.now() - row.startedAtMs < ABANDONED_MS * 24) left.push(row);
+      if (clock.now() - row.startedAtMs < ABANDONED_BY_RESTART_MS) left.push(row);
       else await metadata.dropUpload(row.id);
     }
     await content.keepIngests(new Set(left.map(({ id }) => id)));
@@ -115,7 +120,7 @@ export class Uploads {
    * without the client sending it: by the upstream, or from here. False when that cannot be.
    */
   async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
-    const { content, metadata } = this.#dependencies;
+    const { content, metadata, log } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
     const source = from ?? (await metadata.findHolder(repository.upstream, digest));
     if (source === undefined) return false;
@@ -126,7 +131,14 @@ export class Uploads {
       (await writes.holdsBlob(repository, digest));
     if (!isMounted && !(isHere && (await this.#bring(repository, digest)))) return false;
     const sizeBytes = await content.sizeOf(digest);
-    if (sizeBytes !== undefined) await metadata.linkBlob([repository], { digest, sizeBytes });
+    if (sizeBytes === undefined) return true;
+    await metadata.linkBlob([repository], { digest, sizeBytes }).catch(error => {
+      if (!(error instanceof StorageFailure)) throw error;
+      log.warn(
+        { digest },
+        `${imageName(repository, { digest })} was mounted and is not kept: ${error.message}`,
+      );
+    });
     return true;
   }
 
@@ -145,10 +157,16 @@ export class Uploads {
     }
   }
 
-  /** Gives up what was abandoned. To be called from time to time. */
+  /** Gives up what was abandoned, and lets go of the upstream for what rests. To be called from time to time. */
   async sweep(): Promise<void> {
-    const before = this.#dependencies.clock.now() - ABANDONED_MS;
-    for (const upload of this.#open.values()) if (upload.isIdleSince(before)) await upload.cancel();
+    const now = this.#dependencies.clock.now();
+    if (now - this.#openedAtMs > ABANDONED_MS) {
+      for (const id of this.#left.keys()) await (await this.#resume(id))?.cancel();
+    }
+    for (const upload of this.#open.values()) {
+      if (upload.isIdleSince(now - ABANDONED_MS)) await upload.cancel();
+      else if (upload.isIdleSince(now - RESTING_MS)) upload.rest();
+    }
   }
 
   /** Resolves when no upload is being finished. */
@@ -222,7 +240,7 @@ export class Upload implements Supplier {
     this.#stored = ingest;
     this.#receivedBytes = ingest?.writtenBytes ?? 0;
     if (ingest === undefined) this.#passing = new PassingIngest(row.algorithm);
-    this.#forwarding = forwards.forwarding(this);
+    this.#forwarding = new Forwarding(forwards, this);
     this.#listen();
   }
 
@@ -237,6 +255,16 @@ export class Upload implements Supplier {
 
   get ingest(): Ingest {
     return (this.#passing ?? this.#stored) as Ingest;
+  }
+
+  /** Says what it is going to be, before its bytes come. */
+  expect(digest: Digest): void {
+    this.#forwarding.expect(digest);
+  }
+
+  /** Lets go of the upstream until there is more to send. What passes through cannot. */
+  rest(): void {
+    if (this.#passing === undefined) this.#forwarding.rest();
   }
 
   isIdleSince(ms: number): boolean {
@@ -279,28 +307,19 @@ export class Upload implements Supplier {
    */
   async finish(digest: Digest): Promise<Outcome> {
     const finishing = this.#alone(async () => {
-      const found = await this.ingest.finish(algorithmOf(digest));
-      if (found !== digest) {
-        await this.#drop();
-        throw new RegistryError(
-          'DIGEST_INVALID',
-          `${this.#receivedBytes} bytes came, and they hash to ${found}, not to ${digest}`,
-        );
-      }
-      this.complete = digest;
-      let joined: boolean;
+      let outcome: Outcome;
       try {
-        joined = await this.#forwarding.finish(digest);
+        this.complete = await this.#check(digest);
+        outcome = await this.#forwarding.finish(digest);
       } catch (error) {
         // What is only in the way for the moment leaves the client the choice to close it once more.
-        const mayPass = isAway(error) || (error instanceof RegistryError && error.code === 'TOOMANYREQUESTS');
-        if (!mayPass || this.#passing !== undefined) await this.#drop();
+        if (error instanceof RegistryError && (!mayPass(error) || this.isFleeting)) await this.#drop();
         throw error;
       }
-      const kept = await this.#keep(digest);
+      const isKept = await this.#keep(digest);
       this.isOver = true;
       await this.#onOver();
-      return kept ? (joined ? 'joined' : 'miss') : 'bypass';
+      return isKept ? outcome : 'bypass';
     });
     this.finishing = finishing.catch(() => {});
     return finishing;
@@ -309,6 +328,15 @@ export class Upload implements Supplier {
   /** Forgets it. */
   async cancel(): Promise<void> {
     await this.#alone(() => this.#drop());
+  }
+
+  async #check(digest: Digest): Promise<Digest> {
+    const found = await this.ingest.finish(algorithmOf(digest));
+    if (found === digest) return digest;
+    throw new RegistryError(
+      'DIGEST_INVALID',
+      `${this.#receivedBytes} bytes came, and they hash to ${found}, not to ${digest}`,
+    );
   }
 
   /** Commit → link → settle. False when it cannot be kept: the upstream has it, and that is what counts. */
@@ -335,7 +363,7 @@ export class Upload implements Supplier {
   /** Room for what comes, or the decision to let it pass through. */
   async #prepare(): Promise<void> {
     if (this.#reservation !== undefined) return;
-    if (this.#passing !== undefined) return this.#forwarding.alone();
+    if (this.isFleeting) return this.#forwarding.alone();
     const stored = this.#stored as Ingest;
     try {
       this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
@@ -404,6 +432,10 @@ export class Upload implements Supplier {
       this.#usedAtMs = this.#dependencies.clock.now();
     }
   }
+}
+
+function mayPass(error: RegistryError): boolean {
+  return error.code === 'TOOMANYREQUESTS' || isAway(error);
 }
 
 function notAway(error: unknown): false {

@@ -7,8 +7,8 @@ const REASON_LENGTH = 600;
 export interface Report {
   readonly title: string;
   readonly tests: readonly Test[];
-  /** Why a skip is no fault; undefined when it is one. */
-  readonly whySkipped: (test: Test) => string | undefined;
+  /** Why it is no fault of ours that a test did not pass; undefined when it is one. */
+  readonly excuse: (test: Test) => string | undefined;
 }
 
 export interface Counts {
@@ -22,11 +22,10 @@ export function count(tests: readonly Test[]): Counts {
   return { passed: of('passed'), failed: of('failed'), skipped: of('skipped') };
 }
 
-/** Whether it ran anything, nothing failed, and every skip is a known one. */
-export function isGood({ tests, whySkipped }: Report): boolean {
-  const faultless = (test: Test) =>
-    test.outcome === 'passed' || (test.outcome === 'skipped' && whySkipped(test) !== undefined);
-  return tests.some(test => test.outcome === 'passed') && tests.every(faultless);
+/** Whether it ran anything, and all passed but what is excused. */
+export function isGood({ tests, excuse }: Report): boolean {
+  const isFaultless = (test: Test) => test.outcome === 'passed' || excuse(test) !== undefined;
+  return tests.some(test => test.outcome === 'passed') && tests.every(isFaultless);
 }
 
 export function reportLines(report: Report): string[] {
@@ -56,10 +55,10 @@ function row(name: string, ...cells: readonly (string | number)[]): string {
 }
 
 /** What failed or was skipped, each reason once with all the tests that gave it. */
-function complaints({ tests, whySkipped }: Report): string[] {
+function complaints({ tests, excuse }: Report): string[] {
   const names = new Map<string, string[]>();
   for (const test of tests.filter(({ outcome }) => outcome !== 'passed')) {
-    const known = test.outcome === 'skipped' ? whySkipped(test) : undefined;
+    const known = excuse(test);
     const reason = known === undefined ? brief(test.reason) : `known: ${known}`;
     const said = `  ${test.outcome}: ${reason}`;
     names.set(said, [...(names.get(said) ?? []), test.name]);

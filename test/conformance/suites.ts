@@ -28,6 +28,10 @@ export interface Registry {
 
 export interface Suite {
   readonly name: string;
+  /** The commit of the module that it is built from. */
+  readonly commit: string;
+  /** What builds it in the module's folder, but for `-o FILE`. */
+  readonly build: readonly string[];
   /** Throws when it wrote no report. */
   run(program: string, registry: Registry, signal: AbortSignal): Promise<Test[]>;
 }
@@ -35,6 +39,8 @@ export interface Suite {
 /** Release 1.1.1 of the spec. */
 const release: Suite = {
   name: 'v1.1.1',
+  commit: 'a139cc423184af6078077b9b7ee336eddbd03f8f',
+  build: ['test', '-c'],
   async run(program, { host }, signal) {
     const cases = await runProgram(program, signal, folder => ({
       OCI_ROOT_URL: `http://${host}`,
@@ -60,6 +66,8 @@ const release: Suite = {
 /** What became of the suite since: another program, of the main branch. */
 const main: Suite = {
   name: 'main',
+  commit: '967efdc079b91785ad18c77cc4f8991a47feefbf',
+  build: ['build'],
   async run(program, { host }, signal) {
     const cases = await runProgram(program, signal, folder => ({
       OCI_REGISTRY: host,

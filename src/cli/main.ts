@@ -20,7 +20,7 @@ Options:
   --help            this text
   --version         the version
 
-Then pull ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Every key of the configuration is in
+Then pull and push ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Every key of the configuration is in
 config.example.yaml.
 `;
 

@@ -314,6 +314,7 @@ test('when room is needed, what was pulled longest ago goes first, and pinned im
     ghcr.addBlob(repository, blob);
     const reply = await cache.get(`/v2/${repository}/blobs/${blob.digest}`);
     assert(reply.body.equals(bytesOf(blob)));
+    await cache.settled();
     clock.advance(1000);
     return reply.headers['x-cache'];
   };

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { contentSuite, put, read } from '../../test/support/content-suite.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts';
+import { algorithmOf, type Digest, digestOf, hexOf, parseDigest } from '../oci/digest.ts';
 import { StorageFailure } from './content.ts';
 import { DiskContent } from './disk.ts';
 
@@ -75,6 +75,29 @@ describe('the folder of DiskContent', () => {
     assert.deepEqual(await readdir(join(root, 'ingest')), []);
   });
 
+  test('has nothing in ingest/ of what had a name, whichever way it ended', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const begin = async (name: string) => {
+      const ingest = await content.ingest('sha256', name);
+      await ingest.write(Buffer.from('the same'));
+      await ingest.flush();
+      return ingest;
+    };
+    const names = ['new', 'here already', 'aborted', 'left'];
+    const [first, second, third] = [await begin('new'), await begin('here already'), await begin('aborted')];
+    await begin('left');
+    assert.deepEqual((await readdir(join(root, 'ingest'))).sort(), names.sort());
+    assert.equal(await first.commit(await first.finish()), true);
+    assert.equal(await second.commit(await second.finish('sha256')), false);
+    await third.abort();
+    assert.deepEqual(await readdir(join(root, 'ingest')), ['left']);
+    const later = await DiskContent.open(root);
+    const resumed = (await later.resume('sha256', 'left')) ?? assert.fail();
+    assert.equal(await resumed.commit(await resumed.finish()), false);
+    assert.deepEqual(await readdir(join(root, 'ingest')), []);
+  });
+
   test('may hold files that are no content: they are not listed', async t => {
     const root = await folder(t);
     const content = await DiskContent.open(root);
@@ -114,6 +137,41 @@ describe('a disk that fails', () => {
     assert.equal(await content.open(digest), undefined);
   });
 
+  test('does not keep others from committing the same content', async t => {
+    const root = await folder(t);
+    const content = await DiskContent.open(root);
+    const bytes = Buffer.from('the same');
+    const digest = digestOf(bytes);
+    const ingests = await Promise.all(['lost', 'kept', 'late'].map(name => content.ingest('sha256', name)));
+    for (const ingest of ingests) await ingest.write(bytes);
+    for (const ingest of ingests) await ingest.finish();
+    await rm(join(root, 'ingest/lost'));
+    const outcomes = await Promise.allSettled(ingests.map(ingest => ingest.commit(digest)));
+    const [lost, kept, late] = outcomes.map(outcome =>
+      outcome.status === 'fulfilled' ? outcome.value : outcome.reason,
+    );
+    assert.ok(lost instanceof StorageFailure);
+    assert.deepEqual([kept, late], [true, false]);
+    assert.deepEqual(await read(content, digest), bytes);
+    assert.deepEqual(await readdir(join(root, 'ingest')), []);
+  });
+
+  test('makes flush, and finish of either algorithm, throw StorageFailure', async t => {
+    const content = await DiskContent.open(await folder(t));
+    const ingest = await content.ingest('sha256', 'upload');
+    await ingest.write(Buffer.from('stored'));
+    await ingest.flush();
+    replaceFs(t, 'writev', (_fd, _chunks, _position, done) =>
+      process.nextTick(done, Object.assign(new Error('EIO'), { code: 'EIO' })),
+    );
+    ingest.write(Buffer.from('lost'));
+    await assert.rejects(ingest.flush(), StorageFailure);
+    await assert.rejects(ingest.finish(), StorageFailure);
+    await assert.rejects(ingest.finish('sha512'), StorageFailure);
+    assert.equal(ingest.writtenBytes, 6);
+    await ingest.abort();
+  });
+
   for (const [code, said] of [
     ['ENOSPC', /^the disk is full/],
     ['EDQUOT', /^the disk is full/],
@@ -133,7 +191,7 @@ describe('a disk that fails', () => {
       await second.write(Buffer.from('stored'));
       const reader = second.reader();
       while (second.writtenBytes === 0) await new Promise(resolve => setImmediate(resolve));
-      replaceWritev(t, (_fd, _chunks, _position, done) =>
+      replaceFs(t, 'writev', (_fd, _chunks, _position, done) =>
         process.nextTick(done, Object.assign(new Error(code), { code })),
       );
       first.write(Buffer.alloc(10));
@@ -158,7 +216,7 @@ describe('a disk that fails', () => {
     const content = await DiskContent.open(root);
     const real = fs.writev;
     let turn = 0;
-    replaceWritev(t, (fd, chunks, position, done) => {
+    replaceFs(t, 'writev', (fd, chunks, position, done) => {
       // Cuts fall inside chunks, between them, and at nothing at all.
       let limit = [1, 0, 7, 100, 12_345][turn++ % 5] ?? 0;
       const part: Uint8Array[] = [];
@@ -174,6 +232,50 @@ describe('a disk that fails', () => {
     const digest = await ingest.finish();
     await ingest.commit(digest);
     assert.deepEqual(await read(content, digest), bytes);
+  });
+});
+
+describe('an ingest that outlives the process', () => {
+  const MIB = 1024 * 1024;
+  for (const [name, what, expected] of [
+    ['upload', 'is made durable while it grows, one step at a time', [1, 1, 2]],
+    [undefined, 'is not when it has no name', [0, 0, 0]],
+  ] as const) {
+    test(what, async t => {
+      const content = await DiskContent.open(await folder(t));
+      let syncs = 0;
+      let endSync = () => {};
+      replaceFs(t, 'fdatasync', (_fd, done) => {
+        syncs++;
+        endSync = () => done(null);
+      });
+      const ingest = await content.ingest('sha256', name);
+      const counted: number[] = [];
+      for (const count of [40, 20, 20]) {
+        for (let i = 0; i < count; i++) await (ingest.write(Buffer.alloc(MIB)) ?? ingest.flush());
+        await ingest.flush();
+        counted.push(syncs);
+        endSync();
+        endSync = () => {};
+        await new Promise(resolve => setImmediate(resolve));
+      }
+      assert.deepEqual(counted, expected);
+      await ingest.abort();
+    });
+  }
+
+  test('suffers nothing from a step that fails: its commit is what counts', async t => {
+    const content = await DiskContent.open(await folder(t));
+    let failures = 0;
+    replaceFs(t, 'fdatasync', (_fd, done) => {
+      failures++;
+      process.nextTick(done, Object.assign(new Error('EIO'), { code: 'EIO' }));
+    });
+    const ingest = await content.ingest('sha256', 'upload');
+    for (let i = 0; i < 34; i++) await (ingest.write(Buffer.alloc(MIB)) ?? ingest.flush());
+    await ingest.flush();
+    assert.ok(failures > 0);
+    assert.equal(await ingest.commit(await ingest.finish()), true);
   });
 });
 
@@ -194,7 +296,16 @@ test('no descriptor stays open, whatever way an ingest or a reading ends', {
     await aborted.abort();
     await reading;
 
+    const named = await content.ingest('sha256', 'upload');
+    named.write(bytes);
+    await named.flush();
+    const resumed = (await content.resume('sha256', 'upload')) ?? assert.fail();
+    await named.abort();
+    await resumed.finish('sha512');
+    await resumed.abort();
+
     const digest = await put(content, bytes);
+    await put(content, bytes);
     const fresh = await DiskContent.open(root);
     const source = (await fresh.open(digest)) ?? assert.fail();
     source.close();
@@ -218,21 +329,25 @@ function pathOf(root: string, digest: Digest): string {
   return join(root, 'content/blobs', algorithmOf(digest), hexOf(digest));
 }
 
-type Writev = (
-  fd: number,
-  chunks: Uint8Array[],
-  position: number,
-  done: (error: Error | null, count: number) => void,
-) => void;
+interface Replaced {
+  writev(
+    fd: number,
+    chunks: Uint8Array[],
+    position: number,
+    done: (error: Error | null, count: number) => void,
+  ): void;
+  fdatasync(fd: number, done: (error: Error | null) => void): void;
+}
 
-/** Puts another function in the place of fs.writev until the test is over. */
-function replaceWritev(t: TestContext, writev: Writev): void {
-  const real = fs.writev;
+/** Puts another function in the place of one of node:fs until the test is over. */
+function replaceFs<K extends keyof Replaced>(t: TestContext, name: K, replacement: Replaced[K]): void {
+  const functions = fs as unknown as Replaced;
+  const real = functions[name];
   t.after(() => {
-    fs.writev = real;
+    functions[name] = real;
     syncBuiltinESMExports();
   });
-  fs.writev = writev as typeof fs.writev;
+  functions[name] = replacement;
   syncBuiltinESMExports();
 }
 

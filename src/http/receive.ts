@@ -36,10 +36,17 @@ export function receive(
       if (waits === undefined) resolve();
       else waits.then(resolve, fail);
     });
+    // What came before it left is still being taken.
+    const leave = () => {
+      incoming.off('data', onData);
+      const left = () => reject(new ClientLeft('the client broke its request off'));
+      if (waits === undefined) left();
+      else waits.then(left, left);
+    };
     incoming.once('close', () => {
-      if (!incoming.complete) reject(new ClientLeft('the client broke its request off'));
+      if (!incoming.readableEnded) leave();
     });
-    if (incoming.destroyed && !incoming.complete) reject(new ClientLeft('the client broke its request off'));
+    if (incoming.destroyed && !incoming.readableEnded) leave();
   });
 }
 

@@ -89,23 +89,35 @@ export function readManifest(bytes: Uint8Array, contentType: string | undefined)
   }
   const json = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
   if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'its schemaVersion is not 2');
-  const subject = json.subject === undefined ? undefined : descriptorDigest(json.subject, 'subject');
+  const digestOf = (field: string) =>
+    json[field] === undefined || json[field] === null ? undefined : descriptorDigest(json[field], field);
   for (const field of ['layers', 'manifests']) {
     const entries = json[field];
     if (entries === undefined || entries === null) continue;
     if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `its ${field} is not a list`);
     for (const entry of entries) descriptorDigest(entry, field);
   }
-  const config = json.config as { mediaType?: unknown; digest?: unknown } | null | undefined;
+  const config = digestOf('config');
   return {
     mediaType,
-    subject,
+    subject: digestOf('subject'),
     artifactType: textOf(json.artifactType),
-    annotations: json.annotations as Record<string, string> | undefined,
-    config: config
-      ? { mediaType: textOf(config.mediaType), digest: descriptorDigest(config, 'config') }
-      : undefined,
+    annotations: annotationsOf(json.annotations),
+    config: config && {
+      mediaType: textOf((json.config as { mediaType?: unknown }).mediaType),
+      digest: config,
+    },
   };
+}
+
+function annotationsOf(value: unknown): Record<string, string> | undefined {
+  if (value === undefined || value === null) return undefined;
+  const isRight =
+    typeof value === 'object' &&
+    !Array.isArray(value) &&
+    Object.values(value).every(text => typeof text === 'string');
+  if (isRight) return value as Record<string, string>;
+  throw new RegistryError('MANIFEST_INVALID', 'its annotations are not texts by name');
 }
 
 function descriptorDigest(descriptor: unknown, field: string): Digest {

@@ -94,6 +94,7 @@ export class Forwards {
 export class Forwarding {
   readonly #forwards: Forwards;
   readonly #upload: Pushed;
+  readonly #onRefused: () => void;
   #forward: Forward | undefined;
   #joined = false;
   /** The forward is being found or is there. */
@@ -105,9 +106,11 @@ export class Forwarding {
   /** The refusal that ended the forward while the upload was still coming. */
   #refusal: Error | undefined;
 
-  constructor(forwards: Forwards, upload: Pushed) {
+  /** `onRefused`: the upload need not go on. */
+  constructor(forwards: Forwards, upload: Pushed, onRefused: () => void) {
     this.#forwards = forwards;
     this.#upload = upload;
+    this.#onRefused = onRefused;
   }
 
   /** The upload says what it is going to be: then it need not be sent if it is there. */
@@ -215,7 +218,9 @@ export class Forwarding {
     this.#joined = joined;
     void forward.over.then(result => {
       if (forward !== this.#forward || !('failure' in result)) return;
-      if (this.#upload.isFleeting || !isAway(result.failure)) this.#refusal = result.failure;
+      if (!this.#upload.isFleeting && isAway(result.failure)) return;
+      this.#refusal = result.failure;
+      this.#onRefused();
     });
   }
 

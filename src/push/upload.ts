@@ -240,7 +240,10 @@ export class Upload implements Supplier {
     this.#stored = ingest;
     this.#receivedBytes = ingest?.writtenBytes ?? 0;
     if (ingest === undefined) this.#passing = new PassingIngest(row.algorithm);
-    this.#forwarding = new Forwarding(forwards, this);
+    this.#forwarding = new Forwarding(forwards, this, () => {
+      // Nobody reads what waits in memory any more.
+      void this.#passing?.abort();
+    });
     this.#listen();
   }
 

@@ -38,6 +38,8 @@ interface Reserved {
   bytes: number;
   /** How many of them are on disk already, and so no longer among its free ones. */
   written(): number;
+  /** Settled or released. */
+  isOver: boolean;
 }
 
 export class Budget {
@@ -61,7 +63,7 @@ export class Budget {
    * been written by now. Throws StorageFailure when there is no room and none can be made.
    */
   async reserve(bytes: number | undefined, written: () => number = () => 0): Promise<Reservation> {
-    const reserved: Reserved = { bytes: 0, written };
+    const reserved: Reserved = { bytes: 0, written, isOver: false };
     await this.#grow(reserved, bytes ?? STEP_BYTES);
     let taken = 0;
     return {
@@ -72,12 +74,10 @@ export class Budget {
           : this.#grow(reserved, Math.max(STEP_BYTES, taken - reserved.bytes));
       },
       settle: sizeBytes => {
-        this.#reserved.delete(reserved);
+        this.#end(reserved);
         this.#usedBytes += sizeBytes;
       },
-      release: () => {
-        this.#reserved.delete(reserved);
-      },
+      release: () => this.#end(reserved),
     };
   }
 
@@ -90,9 +90,15 @@ export class Budget {
     this.#usedBytes -= droppedBytes;
   }
 
+  #end(reserved: Reserved): void {
+    reserved.isOver = true;
+    this.#reserved.delete(reserved);
+  }
+
   #grow(reserved: Reserved, bytes: number): Promise<void> {
     const decision = this.#deciding.then(async () => {
       await this.#makeRoom(bytes);
+      if (reserved.isOver) return;
       reserved.bytes += bytes;
       this.#reserved.add(reserved);
     });

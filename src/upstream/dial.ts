@@ -82,6 +82,7 @@ export class Dialer {
     const { url, method, headers, body, headersMs, signal } = request;
     signal?.throwIfAborted();
     const exchange = new Exchange(url, signal);
+    const own = new OwnTrouble();
     try {
       this.#dispatcher.dispatch(
         {
@@ -90,7 +91,9 @@ export class Dialer {
           method,
           headers: { ...headers, 'user-agent': 'ghcr-cache' },
           // undici takes iterables, which its types do not say.
-          body: (body ?? null) as Buffer | null,
+          body: (body === undefined || Buffer.isBuffer(body)
+            ? (body ?? null)
+            : own.watch(body)) as Buffer | null,
           ...(headersMs !== undefined && { headersTimeout: headersMs }),
         },
         exchange,
@@ -98,12 +101,27 @@ export class Dialer {
       return await exchange.answered;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
+      if (own.trouble !== undefined) throw own.trouble;
       throw unanswered(url, error);
     }
   }
 
   close(): Promise<void> {
     return this.#dispatcher.destroy();
+  }
+}
+
+/** What goes wrong with the body that we send, which is not the upstream's fault. */
+class OwnTrouble {
+  trouble: unknown;
+
+  async *watch(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* body;
+    } catch (error) {
+      this.trouble = error;
+      throw error;
+    }
   }
 }
 

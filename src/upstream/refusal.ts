@@ -40,17 +40,17 @@ export async function readRefusal(
 }
 
 /** What an upstream may find wrong with something pushed to it; the rest says nothing to our own clients. */
-const MEANT: Record<string, ErrorCode> = {
-  MANIFEST_BLOB_UNKNOWN: 'MANIFEST_BLOB_UNKNOWN',
-  MANIFEST_INVALID: 'MANIFEST_INVALID',
-  MANIFEST_UNVERIFIED: 'MANIFEST_INVALID',
-  BLOB_UPLOAD_INVALID: 'BLOB_UPLOAD_INVALID',
-  BLOB_UPLOAD_UNKNOWN: 'BLOB_UPLOAD_UNKNOWN',
-  DIGEST_INVALID: 'DIGEST_INVALID',
-  SIZE_INVALID: 'SIZE_INVALID',
-  TAG_INVALID: 'TAG_INVALID',
-  NAME_INVALID: 'NAME_INVALID',
-};
+const MEANT: ReadonlyMap<string, ErrorCode> = new Map([
+  ['MANIFEST_BLOB_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN'],
+  ['MANIFEST_INVALID', 'MANIFEST_INVALID'],
+  ['MANIFEST_UNVERIFIED', 'MANIFEST_INVALID'],
+  ['BLOB_UPLOAD_INVALID', 'BLOB_UPLOAD_INVALID'],
+  ['BLOB_UPLOAD_UNKNOWN', 'BLOB_UPLOAD_UNKNOWN'],
+  ['DIGEST_INVALID', 'DIGEST_INVALID'],
+  ['SIZE_INVALID', 'SIZE_INVALID'],
+  ['TAG_INVALID', 'TAG_INVALID'],
+  ['NAME_INVALID', 'NAME_INVALID'],
+]);
 
 /**
  * The error of a status that no caller knows better. `what` is the image, as a person writes it. What an
@@ -70,7 +70,7 @@ export function refusalError(
     });
   }
   if (isWrite) {
-    const meant = MEANT[refusal.code ?? ''];
+    const meant = MEANT.get(refusal.code ?? '');
     if (meant !== undefined && [400, 404, 416].includes(refusal.status)) {
       return new RegistryError(meant, `${host} refuses ${what}: ${said}`);
     }

@@ -116,8 +116,7 @@ export class WriteClient implements UpstreamWrites {
     const answer = await this.#requests.persist(() => this.#done(repository, ask));
     if (answer.status === 201) return true;
     // An upload was opened in its place.
-    const location = URL.parse(answer.header('location') ?? '', answer.url.href);
-    if (location !== null) void this.cancelUpload(repository, this.#own(location));
+    if (answer.header('location')) void this.cancelUpload(repository, this.#location(repository, answer));
     return false;
   }
 
@@ -186,7 +185,8 @@ export class WriteClient implements UpstreamWrites {
   }
 
   #location(repository: Repository, answer: Answer): URL {
-    const location = URL.parse(answer.header('location') ?? '', answer.url.href);
+    const header = answer.header('location');
+    const location = header ? URL.parse(header, answer.url.href) : null;
     if (location !== null) return this.#own(location);
     throw new RegistryError(
       'UPSTREAM_INVALID',

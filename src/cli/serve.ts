@@ -114,9 +114,9 @@ export async function startCache(
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, tags });
 
-  const uploads = await Uploads.open(common);
-  const subjects = new Subjects({ ...common, manifests, referrers });
-  const pushing = { ...common, manifests, tags, tagLists, subjects };
+  const uploads = await Uploads.open({ ...common, blobs });
+  const subjects = new Subjects({ ...common, manifests, tags, referrers });
+  const pushing = { ...common, uploads, manifests, tags, tagLists, subjects };
   const sweeping = setInterval(() => void uploads.sweep().catch(() => {}), SWEEP_MS).unref();
 
   const app = createApp({

@@ -184,12 +184,18 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
       );
     }
     if (span !== undefined && length !== undefined && Number(length) !== span.end - span.start) {
-      throw new RegistryError(
-        'SIZE_INVALID',
-        `Content-Range names ${span.end - span.start} bytes, and ${length} come`,
-      );
+      throw wrongLength(span.end - span.start);
     }
-    await upload.append(span?.start, take => receive(incoming, take));
+    const sizeBytes = span && span.end - span.start;
+    let cameBytes = 0;
+    await upload.append(span?.start, take =>
+      receive(incoming, chunk => {
+        cameBytes += chunk.length;
+        if (sizeBytes !== undefined && cameBytes > sizeBytes) throw wrongLength(sizeBytes);
+        return take(chunk);
+      }),
+    );
+    if (sizeBytes !== undefined && cameBytes < sizeBytes) throw wrongLength(sizeBytes);
   } catch (error) {
     // So that the client sees where to go on.
     if (error instanceof RegistryError && error.code === 'RANGE_INVALID') {
@@ -198,6 +204,10 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
     }
     throw error;
   }
+}
+
+function wrongLength(sizeBytes: number): RegistryError {
+  return new RegistryError('SIZE_INVALID', `Content-Range names ${sizeBytes} bytes, and others came`);
 }
 
 function hasBody(exchange: Exchange): boolean {

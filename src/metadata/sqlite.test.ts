@@ -6,11 +6,13 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   statSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open as openFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
@@ -115,6 +117,103 @@ describe('the file of SqliteMetadata', () => {
     await metadata.check();
     await metadata.close();
     await assert.rejects(metadata.check());
+  });
+});
+
+describe('a file of schema 1', () => {
+  const blob = row('blob', 7);
+  const manifest = row('manifest', 9);
+
+  /** As the first version left it, with a row in every table. */
+  function writeFirst(path: string, isComplete: boolean): void {
+    const database = new Database(path);
+    database.pragma('journal_mode = WAL');
+    database.exec(migrations[0] ?? assert.fail());
+    database.pragma('user_version = 1');
+    if (isComplete) database.pragma(`application_id = ${0x67686372}`);
+    database.exec(`
+      INSERT INTO content VALUES ('${blob.digest}', 7, 1000), ('${manifest.digest}', 9, 2000);
+      INSERT INTO repositories VALUES (5, 'ghcr.io', 'owner/app');
+      INSERT INTO links VALUES (5, '${blob.digest}', 'blob', ''), (5, '${manifest.digest}', 'manifest', 'a/b');
+      INSERT INTO tags VALUES (5, 'latest', '${manifest.digest}', 3000), (5, 'gone', '${row('x').digest}', 4000);
+      INSERT INTO tag_lists VALUES (5, '["latest","v1"]', 5000);
+    `);
+    database.close();
+  }
+
+  test('is brought to the newest one, and keeps all that is in it', async t => {
+    const path = await place(t);
+    writeFirst(path, true);
+    const metadata = await open(t, path, { content: [row('not taken in again')] });
+    assert.deepEqual(
+      { ...(await metadata.findManifest(APP, manifest.digest)) },
+      { ...manifest, mediaType: 'a/b' },
+    );
+    assert.equal((await metadata.findBlob(APP, blob.digest))?.sizeBytes, 7);
+    assert.equal(await metadata.totalBytes(), 16);
+    assert.deepEqual(
+      (await metadata.coldest(10, [])).map(({ digest }) => digest),
+      [blob.digest, manifest.digest],
+    );
+    assert.deepEqual(await metadata.pulledTags(APP), ['gone', 'latest']);
+    assert.deepEqual(
+      { ...(await metadata.findTag(APP, 'latest')) },
+      { digest: manifest.digest, checkedAtMs: 3000 },
+    );
+    assert.deepEqual(await metadata.findTagList(APP), { tags: ['latest', 'v1'], checkedAtMs: 5000 });
+    assert.deepEqual(
+      (await metadata.repositories()).map(repository => ({ ...repository })),
+      [APP],
+    );
+    assert.deepEqual(damagedFiles(path), []);
+
+    // What is new works on it, beside the old rows.
+    await metadata.saveReferrers(APP, manifest.digest, [{}]);
+    await metadata.putUpload({ id: 'upload', repository: APP, algorithm: 'sha256', startedAtMs: 1 });
+    assert.equal(await metadata.unlinkManifest(APP, manifest.digest), false);
+    assert.deepEqual(await metadata.pulledTags(APP), ['gone']);
+    await metadata.close();
+    const database = new Database(path);
+    t.after(() => database.close());
+    assert.equal(database.pragma('user_version', { simple: true }), migrations.length);
+    assert.deepEqual(database.prepare('SELECT repository_id FROM uploads').pluck().all(), [5]);
+    assert.deepEqual(database.pragma('foreign_key_check'), []);
+  });
+
+  test('that was cut short while it was filled is filled, and keeps what it has', async t => {
+    const path = await place(t);
+    writeFirst(path, false);
+    const metadata = await open(t, path, { content: [blob, row('more', 100)] });
+    assert.equal(await metadata.totalBytes(), 116);
+    assert.equal((await metadata.findBlob(APP, blob.digest))?.sizeBytes, 7);
+  });
+
+  test('is the same as one that is made anew', async t => {
+    const [old, fresh] = [await place(t), await place(t)];
+    writeFirst(old, true);
+    const schemas = [];
+    for (const path of [old, fresh]) {
+      await (await open(t, path)).close();
+      const database = new Database(path);
+      schemas.push(database.prepare('SELECT type, name, sql FROM sqlite_schema ORDER BY name').all());
+      database.close();
+    }
+    assert.deepEqual(schemas[0], schemas[1]);
+  });
+
+  test('that cannot be brought to the newest one is left as it was', async t => {
+    const path = await place(t);
+    writeFirst(path, true);
+    const database = new Database(path);
+    // The last thing that the step makes: the rest of it must not stay.
+    database.exec('CREATE INDEX tags_by_digest ON tags (digest)');
+    await assert.rejects(open(t, path), /tags_by_digest/);
+    assert.equal(database.pragma('user_version', { simple: true }), 1);
+    const tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all();
+    assert.ok(!tables.includes('uploads'));
+    database.exec('DROP INDEX tags_by_digest');
+    database.close();
+    assert.equal(await (await open(t, path)).totalBytes(), 16);
   });
 });
 
@@ -282,11 +381,37 @@ test('a disk that is full is a StorageFailure of whatever writes', async t => {
     () => metadata.linkBlob([APP], blob),
     () => metadata.linkManifest(APP, { ...blob, mediaType: 'x' }, ['latest']),
     () => metadata.saveTagList(APP, ['latest']),
+    () => metadata.unlinkBlob(APP, blob.digest),
+    () => metadata.unlinkManifest(APP, blob.digest),
+    () => metadata.saveReferrers(APP, blob.digest, []),
+    () => metadata.putUpload({ id: 'upload', repository: APP, algorithm: 'sha256', startedAtMs: 0 }),
     () => metadata.check(),
   ];
   for (const verb of verbs) await assert.rejects(verb, { name: 'StorageFailure' });
   full.restore();
   for (const verb of verbs) await verb();
+});
+
+test('sync makes the write-ahead log durable, and is a StorageFailure where it cannot', {
+  skip: !existsSync('/proc/self/fd'),
+}, async t => {
+  const path = await place(t);
+  const metadata = await open(t, path);
+  const synced: unknown[] = [];
+  const { prototype } = (await openFile(path, 'r').then(async file => {
+    await file.close();
+    return file.constructor;
+  })) as { prototype: FileHandle };
+  const { datasync } = prototype;
+  t.mock.method(prototype, 'datasync', async function (this: FileHandle) {
+    synced.push(readlinkSync(`/proc/self/fd/${this.fd}`));
+    return datasync.call(this);
+  });
+  await metadata.linkBlob([APP], row('blob'));
+  await metadata.sync();
+  assert.deepEqual(synced, [`${path}-wal`]);
+  unlinkSync(`${path}-wal`);
+  await assert.rejects(metadata.sync(), { name: 'StorageFailure' });
 });
 
 /** Makes every transaction fail until it is restored. */

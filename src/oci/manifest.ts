@@ -62,6 +62,9 @@ export interface ManifestParts {
   readonly subject: Digest | undefined;
   readonly artifactType: string | undefined;
   readonly annotations: Readonly<Record<string, string>> | undefined;
+  /** What it is made of: config and layers, or manifests. */
+  readonly blobs: readonly Digest[];
+  readonly manifests: readonly Digest[];
   /** The config of an image, whose labels may say where it comes from. */
   readonly config:
     | { readonly mediaType: string | undefined; readonly digest: Digest | undefined }
@@ -91,16 +94,17 @@ export function readManifest(bytes: Uint8Array, contentType: string | undefined)
   if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'its schemaVersion is not 2');
   const digestOf = (field: string) =>
     json[field] === undefined || json[field] === null ? undefined : descriptorDigest(json[field], field);
-  for (const field of ['layers', 'manifests']) {
-    const entries = json[field];
-    if (entries === undefined || entries === null) continue;
+  const digestsOf = (field: string) => {
+    const entries = json[field] ?? [];
     if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `its ${field} is not a list`);
-    for (const entry of entries) descriptorDigest(entry, field);
-  }
+    return entries.map(entry => descriptorDigest(entry, field));
+  };
   const config = digestOf('config');
   return {
     mediaType,
     subject: digestOf('subject'),
+    blobs: [...(config === undefined ? [] : [config]), ...digestsOf('layers')],
+    manifests: digestsOf('manifests'),
     artifactType: textOf(json.artifactType),
     annotations: annotationsOf(json.annotations),
     config: config && {

@@ -57,6 +57,11 @@ export class Blobs {
     });
   }
 
+  /** The repository has got the blob by other ways than a pull. */
+  arrived(repository: Repository, digest: Digest): void {
+    this.#missing.forget(imageName(repository, { digest }));
+  }
+
   /** Resolves when no flight is under way: what was complete is then committed and linked. */
   async settled(): Promise<void> {
     await Promise.all([...this.#flights.values()].map(flight => flight.over));

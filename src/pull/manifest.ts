@@ -169,6 +169,7 @@ export class Manifests {
   ): Promise<'miss' | 'bypass'> {
     const { content, metadata, budget, log } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
+    this.#missing.forget(imageName(repository, { digest }));
     const row = { digest, mediaType, sizeBytes: bytes.length };
     try {
       if ((await content.sizeOf(digest)) === undefined) {

@@ -9,6 +9,7 @@ const REMEMBERED_LIMIT = 10_000;
 
 export class Missing {
   readonly #clock: Clock;
+  #forgets = 0;
   readonly #known = new LRUCache<string, { error: RegistryError; untilMs: number }>({
     max: REMEMBERED_LIMIT,
   });
@@ -21,16 +22,26 @@ export class Missing {
   async unlessKnown<T>(key: string, work: () => Promise<T>): Promise<T> {
     const known = this.#known.get(key);
     if (known !== undefined && this.#clock.now() < known.untilMs) throw known.error;
+    return this.noting(key, work);
+  }
+
+  /** Does the work, whatever is known, and remembers when there is nothing. */
+  async noting<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const forgets = this.#forgets;
     try {
       return await work();
     } catch (error) {
-      if (isNotThere(error)) this.#known.set(key, { error, untilMs: this.#clock.now() + REMEMBERED_MS });
+      // It may have come while it was being looked for.
+      if (isNotThere(error) && forgets === this.#forgets) {
+        this.#known.set(key, { error, untilMs: this.#clock.now() + REMEMBERED_MS });
+      }
       throw error;
     }
   }
 
-  /** It may be there now. */
+  /** It is there now, or may be. */
   forget(key: string): void {
+    this.#forgets++;
     this.#known.delete(key);
   }
 }

@@ -9,6 +9,7 @@ import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, indexEntries } from '../oci/referrers.ts';
 import { isAway, isNotThere, type Upstream } from '../upstream/upstream.ts';
+import { Changes } from './changes.ts';
 import type { Outcome, Staleness } from './pulled.ts';
 import { Shared } from './shared.ts';
 import type { Tags } from './tag.ts';
@@ -38,7 +39,7 @@ export class Referrers {
   readonly #asking = new Shared<PulledReferrers>();
   /** Repositories whose upstream lacks the API, until when that is believed. */
   readonly #lacking = new LRUCache<string, number>({ max: REMEMBERED_LIMIT });
-  readonly #changed = new LRUCache<string, true>({ max: REMEMBERED_LIMIT });
+  readonly #changes = new Changes();
 
   constructor(dependencies: ReferrersDependencies) {
     this.#dependencies = dependencies;
@@ -52,7 +53,7 @@ export class Referrers {
     const key = imageName(repository, { digest: subject });
     const known = await metadata.findReferrers(repository, subject);
     const fresh = known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS;
-    if (fresh && !this.#changed.has(key)) return { descriptors: known.descriptors, outcome: 'hit' };
+    if (fresh && !this.#changes.has(key)) return { descriptors: known.descriptors, outcome: 'hit' };
     const { result, joined } = this.#asking.run(key, () => this.#ask(repository, subject));
     return joined ? { ...(await result), outcome: 'joined' } : result;
   }
@@ -61,7 +62,7 @@ export class Referrers {
   changed(repository: Repository, subject: Digest): void {
     const key = imageName(repository, { digest: subject });
     this.#asking.forget(key);
-    this.#changed.set(key, true);
+    this.#changes.note(key);
   }
 
   /** The upstream has shown whether it has the API. */
@@ -74,16 +75,16 @@ export class Referrers {
   async #ask(repository: Repository, subject: Digest): Promise<PulledReferrers> {
     const { metadata, upstream } = this.#dependencies;
     const key = imageName(repository, { digest: subject });
-    this.#changed.delete(key);
+    const asked = this.#changes.ask(key);
     let descriptors: readonly unknown[] | undefined;
     try {
       descriptors = await upstream(repository).listReferrers(repository, subject);
     } catch (error) {
-      this.#changed.set(key, true);
       return this.#stale(repository, subject, error);
     }
     this.learn(repository, descriptors !== undefined);
     if (descriptors === undefined) return this.#fallback(repository, subject);
+    if (!this.#changes.isCurrent(key, asked)) return { descriptors, outcome: 'bypass' };
     const kept = await metadata.saveReferrers(repository, subject, descriptors).then(
       () => true,
       error => {

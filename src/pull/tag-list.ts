@@ -1,12 +1,12 @@
 // The list of a repository's tags: asked for as a whole, remembered, and handed out in pages from here, in
 // lexical order as the distribution spec wants it (ghcr.io's own order is by age). When the upstream is away
 // it is what was heard last, else the tags that were pulled.
-import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotThere, type Upstream } from '../upstream/upstream.ts';
+import { Changes } from './changes.ts';
 import { Missing } from './missing.ts';
 import type { Outcome, Staleness } from './pulled.ts';
 import { Shared } from './shared.ts';
@@ -26,14 +26,12 @@ export interface TagListDependencies {
 
 /** How long a list is handed out without asking. Short: who lists tags looks for new ones. */
 const FRESH_MS = 10_000;
-const CHANGED_LIMIT = 10_000;
 
 export class TagLists {
   readonly #dependencies: TagListDependencies;
   readonly #asking = new Shared<PulledTagList>();
   readonly #missing: Missing;
-  /** Lists that a push or a delete has changed since they were heard. */
-  readonly #changed = new LRUCache<string, true>({ max: CHANGED_LIMIT });
+  readonly #changes = new Changes();
 
   constructor(dependencies: TagListDependencies) {
     this.#dependencies = dependencies;
@@ -46,7 +44,7 @@ export class TagLists {
     const known = await metadata.findTagList(repository);
     const key = imageName(repository);
     const fresh = known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS;
-    if (fresh && !this.#changed.has(key)) return { tags: known.tags, outcome: 'hit' };
+    if (fresh && !this.#changes.has(key)) return { tags: known.tags, outcome: 'hit' };
     const { result, joined } = this.#asking.run(key, () =>
       this.#missing.unlessKnown(key, () => this.#ask(repository)),
     );
@@ -58,15 +56,16 @@ export class TagLists {
     const key = imageName(repository);
     this.#missing.forget(key);
     this.#asking.forget(key);
-    this.#changed.set(key, true);
+    this.#changes.note(key);
   }
 
   async #ask(repository: Repository): Promise<PulledTagList> {
     const { metadata, upstream } = this.#dependencies;
-    // What changes while the question is under way may or may not be in its answer.
-    this.#changed.delete(imageName(repository));
+    const key = imageName(repository);
+    const asked = this.#changes.ask(key);
     try {
       const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
+      if (!this.#changes.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
       const kept = await metadata.saveTagList(repository, tags).then(
         () => true,
         error => {
@@ -85,7 +84,6 @@ export class TagLists {
   async #stale(repository: Repository, error: unknown): Promise<PulledTagList> {
     const { metadata, clock, upstream, staleIfErrorMs } = this.#dependencies;
     const why = reasonOf(error);
-    this.#changed.set(imageName(repository), true);
     const list = await metadata.findTagList(repository);
     const ageMs = list === undefined ? 0 : clock.now() - list.checkedAtMs;
     if (list !== undefined && (ageMs <= staleIfErrorMs || upstream(repository).offline)) {

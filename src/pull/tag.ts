@@ -46,24 +46,23 @@ export class Tags {
 
   /** The manifest that the tag points to. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, tag: string): Promise<PulledManifest> {
-    const { metadata, manifests, clock, rule } = this.#dependencies;
-    const known = await metadata.findTag(repository, tag);
-    const manifest = known && (await manifests.find(repository, known.digest));
-    if (known === undefined || manifest === undefined) {
-      return this.#share(repository, tag, () => manifests.fetch(repository, { tag }));
+    const { known, manifest } = await this.#find(repository, tag);
+    if (known !== undefined && manifest !== undefined && this.#isFresh(repository, tag, known)) {
+      return { manifest, outcome: 'hit' };
     }
-    const { freshMs, keepDeleted } = rule(repository, tag);
-    const ageMs = clock.now() - known.checkedAtMs;
-    const doubted = this.#doubted.has(imageName(repository, { tag }));
-    // A time of confirmation that is still to come was written by a clock that has been set back since.
-    if (ageMs >= 0 && ageMs < freshMs && !doubted) return { manifest, outcome: 'hit' };
-    return this.#share(repository, tag, async () => {
-      try {
-        return await manifests.revalidate(repository, tag, manifest);
-      } catch (error) {
-        return this.#stale(repository, tag, manifest, known, keepDeleted, error);
-      }
-    });
+    const key = imageName(repository, { tag });
+    const { result, joined } = this.#asking.run(key, () =>
+      this.#dependencies.turns.take(key, () => this.#ask(repository, tag)),
+    );
+    const pulled = await result;
+    return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
+  }
+
+  /** The tag was pushed, and what it points to is known. */
+  arrived(repository: Repository, tag: string): void {
+    const key = imageName(repository, { tag });
+    this.#missing.forget(key);
+    this.#doubted.delete(key);
   }
 
   /** A push to it may or may not have come through. */
@@ -71,19 +70,43 @@ export class Tags {
     this.#doubted.set(imageName(repository, { tag }), true);
   }
 
-  async #share(
-    repository: Repository,
-    tag: string,
-    work: () => Promise<PulledManifest>,
-  ): Promise<PulledManifest> {
+  async #find(repository: Repository, tag: string) {
+    const known = await this.#dependencies.metadata.findTag(repository, tag);
+    const manifest = known && (await this.#dependencies.manifests.find(repository, known.digest));
+    return { known, manifest };
+  }
+
+  #isFresh(repository: Repository, tag: string, { checkedAtMs }: TagRow): boolean {
+    const { rule, clock } = this.#dependencies;
+    const ageMs = clock.now() - checkedAtMs;
+    if (this.#doubted.has(imageName(repository, { tag }))) return false;
+    // A time of confirmation that is still to come was written by a clock that has been set back since.
+    return ageMs >= 0 && ageMs < rule(repository, tag).freshMs;
+  }
+
+  /** In its turn: what is known may have changed while it was waited for. */
+  async #ask(repository: Repository, tag: string): Promise<PulledManifest> {
+    const { manifests, rule } = this.#dependencies;
     const key = imageName(repository, { tag });
-    const { turns } = this.#dependencies;
-    const { result, joined } = this.#asking.run(key, () =>
-      turns.take(key, () => this.#missing.unlessKnown(key, work)),
-    );
-    const pulled = await result;
+    const { known, manifest } = await this.#find(repository, tag);
+    let pulled: PulledManifest;
+    if (known === undefined || manifest === undefined) {
+      const fetch = () => manifests.fetch(repository, { tag });
+      pulled = await (known === undefined
+        ? this.#missing.unlessKnown(key, fetch)
+        : this.#missing.noting(key, fetch));
+    } else if (this.#isFresh(repository, tag, known)) {
+      return { manifest, outcome: 'hit' };
+    } else {
+      const { keepDeleted } = rule(repository, tag);
+      pulled = await this.#missing.noting(key, () =>
+        manifests
+          .revalidate(repository, tag, manifest)
+          .catch(error => this.#stale(repository, tag, manifest, known, keepDeleted, error)),
+      );
+    }
     if (pulled.outcome !== 'stale') this.#doubted.delete(key);
-    return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
+    return pulled;
   }
 
   /** What is known already, if it may stand in for the answer that failed; else throws the failure. */

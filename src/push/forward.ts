@@ -35,6 +35,7 @@ export interface ForwardDependencies {
 export type Forwarded = { readonly accepted: Digest } | { readonly failure: Error };
 
 const ATTEMPTS = 4;
+const WHOLES = 2;
 const FIRST_PAUSE_MS = 200;
 /** A rate limit of up to this long is waited for. */
 const WAITED_FOR_MS = 5_000;
@@ -107,6 +108,7 @@ export class Forward {
 
   async #run(): Promise<Digest> {
     const { clock, log } = this.#dependencies;
+    let wholes = 0;
     for (let attempt = 1; ; attempt++) {
       const leavePlace = await this.#writes.reserveUpload(this.repository, this.#signal);
       let pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1);
@@ -116,6 +118,8 @@ export class Forward {
         this.#signal.throwIfAborted();
         const isLasting = [...this.#suppliers].every(({ isFleeting }) => !isFleeting);
         if (attempt === ATTEMPTS || !isLasting || !isPassing(error)) throw error;
+        // The digest of a whole is known to be right: what does not believe it once more never will.
+        if (this.triedWhole && ++wholes === WHOLES && !isAway(error)) throw error;
         pauseMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
         log.warn(
           { at: this.#sentBytes },
@@ -139,7 +143,11 @@ export class Forward {
     this.triedWhole = whole !== undefined;
     if (whole !== undefined && (await this.#writes.holdsBlob(this.repository, whole.digest)))
       return whole.digest;
-    const location = await this.#dependencies.location(this.repository);
+    // What can be sent only once is sent with a grant that has just been taken.
+    const isFleeting = [...this.#suppliers].some(supplier => supplier.isFleeting);
+    const location = await (isFleeting
+      ? this.#writes.startUpload(this.repository)
+      : this.#dependencies.location(this.repository));
     const signal = this.#signal;
     let stop = { stopped: false };
     // A request that is made anew with another token asks for the bytes anew, too.
@@ -152,8 +160,8 @@ export class Forward {
       if (whole !== undefined) {
         const { digest, supplier } = whole;
         const sizeBytes = supplier.ingest.writtenBytes;
-        const content = { sizeBytes, bytes: bytes(supplier), signal };
-        await this.#writes.finishUpload(this.repository, location, digest, content);
+        const content = { sizeBytes, bytes: bytes(supplier) };
+        await this.#writes.finishUpload(this.repository, location, digest, signal, content);
         return digest;
       }
       const last = await this.#writes.streamUpload(this.repository, location, bytes(undefined), signal);
@@ -161,7 +169,7 @@ export class Forward {
       if (closing === undefined) {
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
       }
-      await this.#writes.finishUpload(this.repository, last, closing.digest);
+      await this.#writes.finishUpload(this.repository, last, closing.digest, signal);
       return closing.digest;
     } catch (error) {
       void this.#writes.cancelUpload(this.repository, location);
@@ -256,6 +264,11 @@ export class Forward {
     wakeAll(this.#waiting);
     return forwarded;
   }
+}
+
+/** Whether it is only in the way for the moment. */
+export function mayPass(error: unknown): boolean {
+  return isAway(error) || (error instanceof RegistryError && error.code === 'TOOMANYREQUESTS');
 }
 
 /** Whether it can be different the next time, and soon. */

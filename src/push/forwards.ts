@@ -6,8 +6,8 @@ import { type Digest, digestOf } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Outcome } from '../pull/pulled.ts';
 import { Shared } from '../pull/shared.ts';
-import { isAway, type UpstreamWrites } from '../upstream/upstream.ts';
-import { Forward, type ForwardDependencies, type Supplier } from './forward.ts';
+import type { UpstreamWrites } from '../upstream/upstream.ts';
+import { Forward, type ForwardDependencies, mayPass, type Supplier } from './forward.ts';
 
 /** So many bytes tell what an upload brings. */
 const PREFIX_BYTES = 1024 * 1024;
@@ -171,7 +171,10 @@ export class Forwarding {
   /** Resolves when the upstream has the complete upload, to how that came about; throws its refusal. */
   async finish(digest: Digest): Promise<Outcome> {
     this.assertWanted();
-    if ((await this.#held) === digest) return 'revalidated';
+    if ((await this.#held) === digest) {
+      this.rest();
+      return 'revalidated';
+    }
     if (this.#forward === undefined) await this.#begin();
     const forward = this.#forward;
     if (forward?.hasPassed(this.#upload)) forward.leave(this.#upload);
@@ -181,7 +184,7 @@ export class Forwarding {
       if ('accepted' in result && result.accepted === digest) return this.#joined ? 'joined' : 'miss';
       if ('failure' in result) {
         const { failure } = result;
-        if (forward.triedWhole || this.#upload.isFleeting || !isAway(failure)) return this.#fail(failure);
+        if (forward.triedWhole || this.#upload.isFleeting || !mayPass(failure)) return this.#fail(failure);
       }
     }
     // What it was with was something else, or broke off too often: it goes up as a whole.
@@ -218,7 +221,7 @@ export class Forwarding {
     this.#joined = joined;
     void forward.over.then(result => {
       if (forward !== this.#forward || !('failure' in result)) return;
-      if (!this.#upload.isFleeting && isAway(result.failure)) return;
+      if (!this.#upload.isFleeting && mayPass(result.failure)) return;
       this.#refusal = result.failure;
       this.#onRefused();
     });

@@ -14,6 +14,7 @@ import type { TagLists } from '../pull/tag-list.ts';
 import type { Turns } from '../pull/turns.ts';
 import { isAway, type ManifestAnswer, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { Subjects } from './subject.ts';
+import type { Uploads } from './upload.ts';
 
 export interface PushedManifest {
   readonly digest: Digest;
@@ -26,6 +27,7 @@ export interface PushedManifest {
 export interface ManifestPushDependencies {
   readonly content: Content;
   readonly metadata: Metadata;
+  readonly uploads: Uploads;
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
@@ -69,18 +71,21 @@ export class ManifestPushes {
     const tags = reference.tag === undefined ? furtherTags : [reference.tag, ...furtherTags];
     let answer: ManifestAnswer | undefined;
     let outcome: Outcome | undefined;
-    if (reference.digest !== undefined) {
-      answer = await this.#put(repository, manifest);
-      outcome = await this.#record(repository, manifest, []);
+    try {
+      if (reference.digest !== undefined) {
+        answer = await this.#put(repository, manifest);
+        outcome = await this.#record(repository, manifest, []);
+      }
+      for (const tag of tags) {
+        await this.#dependencies.turns.take(imageName(repository, { tag }), async () => {
+          answer = await this.#putTag(repository, tag, manifest);
+          outcome = await this.#record(repository, manifest, [tag]);
+        });
+      }
+    } finally {
+      // Even when not all of it went well, some of it may have.
+      this.#dependencies.tagLists.changed(repository);
     }
-    for (const tag of tags) {
-      const turn = imageName(repository, { tag });
-      await this.#dependencies.turns.take(turn, async () => {
-        answer = await this.#putTag(repository, tag, manifest);
-        outcome = await this.#record(repository, manifest, [tag]);
-      });
-    }
-    this.#dependencies.tagLists.changed(repository);
     if (parts.subject !== undefined) {
       await this.#dependencies.subjects.note(
         repository,
@@ -95,26 +100,54 @@ export class ManifestPushes {
 
   async #put(repository: Repository, manifest: Manifest): Promise<ManifestAnswer> {
     const { digest, bytes } = manifest;
-    const writes = this.#dependencies.writes(repository);
+    const put = (reference: Reference) => this.#supplied(repository, reference, manifest);
     try {
-      return await writes.putManifest(repository, { digest }, manifest);
+      return await put({ digest });
     } catch (error) {
       // Not every registry knows another algorithm than sha256, and the bytes are the same.
       const isUnknown = algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isAway(error);
       if (!isUnknown) throw error;
-      return writes.putManifest(repository, { digest: digestOf(bytes) }, manifest);
+      return put({ digest: digestOf(bytes) });
     }
   }
 
   async #putTag(repository: Repository, tag: string, manifest: Manifest): Promise<ManifestAnswer> {
-    const { writes, tags } = this.#dependencies;
     try {
-      return await writes(repository).putManifest(repository, { tag }, manifest);
+      return await this.#supplied(repository, { tag }, manifest);
     } catch (error) {
       // It may have been accepted, and only the answer been lost.
-      if (isAway(error)) tags.doubt(repository, tag);
+      if (isAway(error)) this.#dependencies.tags.doubt(repository, tag);
       throw error;
     }
+  }
+
+  /** Puts it; an upstream that has lost some of what it names, as when the package was deleted, gets that from here. */
+  async #supplied(repository: Repository, reference: Reference, manifest: Manifest): Promise<ManifestAnswer> {
+    const writes = this.#dependencies.writes(repository);
+    try {
+      return await writes.putManifest(repository, reference, manifest);
+    } catch (error) {
+      const isLacking = error instanceof RegistryError && error.code === 'MANIFEST_BLOB_UNKNOWN';
+      if (!isLacking || !(await this.#supply(repository, manifest))) throw error;
+      return writes.putManifest(repository, reference, manifest);
+    }
+  }
+
+  /** Whether anything of what the manifest names could be sent. */
+  async #supply(repository: Repository, manifest: Manifest): Promise<boolean> {
+    const { uploads, manifests } = this.#dependencies;
+    const named = readManifest(manifest.bytes, manifest.mediaType);
+    let isSupplied = false;
+    for (const digest of named.blobs) {
+      if (await uploads.restore(repository, digest)) isSupplied = true;
+    }
+    for (const digest of named.manifests) {
+      const child = await manifests.find(repository, digest);
+      if (child === undefined) continue;
+      await this.#put(repository, child);
+      isSupplied = true;
+    }
+    return isSupplied;
   }
 
   async #record(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<Outcome> {
@@ -126,8 +159,11 @@ export class ManifestPushes {
       if (!(error instanceof StorageFailure)) throw error;
       log.warn({}, error.message);
     }
-    // A tag that cannot be recorded must not be served as it was before.
-    if (outcome === 'bypass') for (const tag of tags) this.#dependencies.tags.doubt(repository, tag);
+    for (const tag of tags) {
+      this.#dependencies.tags.arrived(repository, tag);
+      // A tag that cannot be recorded must not be served as it was before.
+      if (outcome === 'bypass') this.#dependencies.tags.doubt(repository, tag);
+    }
     return outcome;
   }
 

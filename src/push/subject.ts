@@ -8,11 +8,13 @@ import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, INDEX_TYPE, indexEntries, indexOf, isFor } from '../oci/referrers.ts';
 import type { Manifests } from '../pull/manifest.ts';
 import type { Referrers } from '../pull/referrers.ts';
+import type { Tags } from '../pull/tag.ts';
 import type { Turns } from '../pull/turns.ts';
 import { isNotThere, type ManifestAnswer, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 
 export interface SubjectDependencies {
   readonly manifests: Manifests;
+  readonly tags: Tags;
   readonly referrers: Referrers;
   readonly turns: Turns;
   upstream(repository: Repository): Upstream;
@@ -90,6 +92,7 @@ export class Subjects {
         return put(await this.#existing(repository, changed));
       });
       await manifests.store(repository, { digest: digestOf(bytes), mediaType: INDEX_TYPE, bytes }, [tag]);
+      this.#dependencies.tags.arrived(repository, tag);
     });
   }
 

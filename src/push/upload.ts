@@ -12,11 +12,12 @@ import type { Metadata, UploadRow } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
+import type { Blobs } from '../pull/blob.ts';
 import type { Outcome } from '../pull/pulled.ts';
 import { Shared } from '../pull/shared.ts';
 import type { Budget, Reservation } from '../space/budget.ts';
 import { isAway, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
-import type { Supplier } from './forward.ts';
+import { mayPass, type Supplier } from './forward.ts';
 import { Forwarding, Forwards } from './forwards.ts';
 import { PassingIngest } from './passing.ts';
 
@@ -24,6 +25,7 @@ export interface UploadDependencies {
   readonly content: Content;
   readonly metadata: Metadata;
   readonly budget: Budget;
+  readonly blobs: Blobs;
   readonly clock: Clock;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -120,7 +122,7 @@ export class Uploads {
    * without the client sending it: by the upstream, or from here. False when that cannot be.
    */
   async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
-    const { content, metadata, log } = this.#dependencies;
+    const { content, metadata, blobs, log } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
     const source = from ?? (await metadata.findHolder(repository.upstream, digest));
     if (source === undefined) return false;
@@ -130,6 +132,7 @@ export class Uploads {
       (await writes.mountBlob(repository, digest, source).catch(notAway)) &&
       (await writes.holdsBlob(repository, digest));
     if (!isMounted && !(isHere && (await this.#bring(repository, digest)))) return false;
+    blobs.arrived(repository, digest);
     const sizeBytes = await content.sizeOf(digest);
     if (sizeBytes === undefined) return true;
     await metadata.linkBlob([repository], { digest, sizeBytes }).catch(error => {
@@ -140,6 +143,12 @@ export class Uploads {
       );
     });
     return true;
+  }
+
+  /** Sends a blob that is here, and the repository's, to an upstream that has lost it; false when that cannot be. */
+  async restore(repository: Repository, digest: Digest): Promise<boolean> {
+    const isHere = (await this.#dependencies.metadata.findBlob(repository, digest)) !== undefined;
+    return isHere && this.#bring(repository, digest);
   }
 
   /** Sends content that is here to the upstream; false when it would take too long for who waits for the answer. */
@@ -319,6 +328,7 @@ export class Upload implements Supplier {
         if (error instanceof RegistryError && (!mayPass(error) || this.isFleeting)) await this.#drop();
         throw error;
       }
+      this.#dependencies.blobs.arrived(this.repository, digest);
       const isKept = await this.#keep(digest);
       this.isOver = true;
       await this.#onOver();
@@ -435,10 +445,6 @@ export class Upload implements Supplier {
       this.#usedAtMs = this.#dependencies.clock.now();
     }
   }
-}
-
-function mayPass(error: RegistryError): boolean {
-  return error.code === 'TOOMANYREQUESTS' || isAway(error);
 }
 
 function notAway(error: unknown): false {

@@ -288,3 +288,189 @@ describe('reservations that come at once', () => {
     );
   });
 });
+
+describe('a reservation that grows', () => {
+  const MIB = 1024 * 1024;
+  /** As much as is reserved at a time where the size is not known. */
+  const STEP = 64 * MIB;
+
+  /** How many bytes can still be had. */
+  async function leftIn(budget: Budget, atMost: number): Promise<number> {
+    let [fits, tooMany] = [0, atMost + 1];
+    while (tooMany - fits > 1) {
+      const middle = Math.floor((fits + tooMany) / 2);
+      const reservation = await budget.reserve(middle).catch(() => undefined);
+      reservation?.release();
+      if (reservation === undefined) tooMany = middle;
+      else fits = middle;
+    }
+    return fits;
+  }
+
+  test('asks nobody to wait for what was reserved, down to the last byte', async () => {
+    const budget = await new Store().open();
+    const reservation = await budget.reserve(60);
+    assert.equal(reservation.take(0), undefined);
+    for (let i = 0; i < 60; i++) assert.equal(reservation.take(1), undefined);
+    assert.equal(reservation.take(0), undefined);
+    assert.equal(await leftIn(budget, 100), 40);
+  });
+
+  test('has one step of room for what is of no known size', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 3 * STEP });
+    const reservation = await budget.reserve(undefined);
+    assert.equal(await leftIn(budget, 3 * STEP), 2 * STEP);
+    assert.equal(reservation.take(STEP - 1), undefined);
+    assert.equal(reservation.take(1), undefined);
+    assert.equal(await leftIn(budget, 3 * STEP), 2 * STEP);
+  });
+
+  test('takes a step more at the first byte beyond, and then is in no need of more for long', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 4 * STEP });
+    const reservation = await budget.reserve(10);
+    assert.equal(reservation.take(10), undefined);
+    const wait = reservation.take(1);
+    assert.ok(wait instanceof Promise);
+    assert.equal(await wait, undefined);
+    assert.equal(await leftIn(budget, 4 * STEP), 3 * STEP - 10);
+    assert.equal(reservation.take(STEP - 1), undefined);
+    await (reservation.take(1) ?? assert.fail());
+    assert.equal(await leftIn(budget, 4 * STEP), 2 * STEP - 10);
+  });
+
+  test('takes what lacks where that is more than a step', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 10 * STEP });
+    const reservation = await budget.reserve(undefined);
+    await (reservation.take(7 * STEP + 1) ?? assert.fail());
+    assert.equal(await leftIn(budget, 10 * STEP), 3 * STEP - 1);
+    await (reservation.take(0) ?? Promise.resolve());
+    assert.equal(await leftIn(budget, 10 * STEP), 3 * STEP - 1);
+  });
+
+  test('stays as it was when it is refused more', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 2 * STEP });
+    const other = await budget.reserve(STEP / 2);
+    const reservation = await budget.reserve(undefined);
+    assert.equal(reservation.take(STEP), undefined);
+    const lacking = new RegExp(`^${STEP} bytes were asked for, and ${STEP / 2} are lacking$`);
+    await assert.rejects(reservation.take(1) ?? assert.fail(), { name: 'StorageFailure', message: lacking });
+    assert.equal(await leftIn(budget, 2 * STEP), STEP / 2);
+    other.release();
+    assert.equal(await leftIn(budget, 2 * STEP), STEP);
+    reservation.release();
+    assert.equal(await leftIn(budget, 2 * STEP), 2 * STEP);
+  });
+
+  test('can get what it was refused once there is room', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 2 * STEP });
+    const other = await budget.reserve(STEP / 2);
+    const reservation = await budget.reserve(undefined);
+    await assert.rejects(reservation.take(STEP + 1) ?? assert.fail(), StorageFailure);
+    other.release();
+    await (reservation.take(0) ?? assert.fail('it still has less than it needs'));
+    assert.equal(await leftIn(budget, 2 * STEP), 0);
+  });
+
+  test('evicts what was pulled longest ago to get there', async () => {
+    const store = new Store();
+    for (const name of ['old', 'new']) store.add(name, STEP);
+    const budget = await store.open({ maxSizeBytes: 3 * STEP });
+    const reservation = await budget.reserve(undefined);
+    assert.equal(store.names, 'old new');
+    await (reservation.take(STEP + 1) ?? assert.fail());
+    assert.equal(store.names, 'new');
+  });
+
+  for (const end of ['settle', 'release'] as const) {
+    test(`gives all of it back at ${end}`, async () => {
+      const store = new Store();
+      const budget = await store.open({ maxSizeBytes: 4 * STEP });
+      const reservation = await budget.reserve(undefined);
+      await (reservation.take(2 * STEP) ?? assert.fail());
+      assert.equal(await leftIn(budget, 4 * STEP), 2 * STEP);
+      if (end === 'settle') reservation.settle(5);
+      else reservation.release();
+      assert.equal(await leftIn(budget, 4 * STEP), 4 * STEP - (end === 'settle' ? 5 : 0));
+    });
+
+    test(`takes nothing more that comes after ${end}, though it was asked for before`, async () => {
+      const budget = await new Store().open({ maxSizeBytes: 4 * STEP });
+      const reservation = await budget.reserve(undefined);
+      const growing = reservation.take(2 * STEP);
+      if (end === 'settle') reservation.settle(0);
+      else reservation.release();
+      await growing;
+      assert.equal(await leftIn(budget, 4 * STEP), 4 * STEP);
+    });
+  }
+
+  test('is settled with nothing where the content was here before', async () => {
+    const store = new Store();
+    store.add('here', 60);
+    const budget = await store.open();
+    const reservation = await budget.reserve(40);
+    reservation.settle(0);
+    assert.equal(await leftIn(budget, 40), 40);
+    assert.equal(store.names, 'here');
+  });
+
+  test('counts what is on the disk already once: as reserved, and no longer as free', async () => {
+    const store = new Store();
+    store.diskBytes = 100;
+    const budget = await store.open({ maxSizeBytes: Infinity, minFreeBytes: 10 });
+    let written = 0;
+    await budget.reserve(60, () => written);
+    assert.equal(await leftIn(budget, 100), 30);
+    for (written of [20, 60]) {
+      store.diskBytes = 100 - written;
+      assert.equal(await leftIn(budget, 100), 30, `${written} are written`);
+    }
+    // More than was reserved is no credit to others.
+    written = 70;
+    store.diskBytes = 30;
+    assert.equal(await leftIn(budget, 100), 20);
+  });
+
+  test('never holds more than the cap, whatever is taken at once, and loses nothing', async () => {
+    const steps = fc.array(
+      fc.record({
+        takes: fc.array(fc.integer({ min: 0, max: 2 * STEP }), { maxLength: 5 }),
+        end: fc.constantFrom('settle', 'release'),
+      }),
+      { maxLength: 5 },
+    );
+    await fc.assert(
+      fc.asyncProperty(steps, async all => {
+        const store = new Store();
+        const budget = await store.open({ maxSizeBytes: 8 * STEP });
+        let settledBytes = 0;
+        let heldBytes = 0;
+        await Promise.all(
+          all.map(async ({ takes, end }) => {
+            const reservation = await budget.reserve(undefined).catch(() => undefined);
+            if (reservation === undefined) return;
+            let taken = 0;
+            for (const bytes of takes) {
+              const isRefused = await (reservation.take(bytes) ?? Promise.resolve()).then(
+                () => false,
+                () => true,
+              );
+              if (isRefused) break;
+              taken += bytes;
+              heldBytes += bytes;
+              assert.ok(heldBytes + settledBytes <= 8 * STEP, `${heldBytes} + ${settledBytes}`);
+            }
+            heldBytes -= taken;
+            if (end === 'settle') {
+              reservation.settle(taken);
+              settledBytes += taken;
+              store.add(`${settledBytes}`, taken, true);
+            } else reservation.release();
+          }),
+        );
+        await budget.reserve(8 * STEP - settledBytes);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});

@@ -21,7 +21,7 @@ export interface BudgetOptions {
 export interface Reservation {
   /**
    * So many bytes more are going to be written. A promise comes back only when they are beyond what was
-   * reserved: more is then, in large steps, as of reserve().
+   * reserved: more is then, in growing steps, as of reserve().
    */
   take(bytes: number): Promise<void> | undefined;
   /** The content is there, and of this size; 0 if it was there before. */
@@ -31,8 +31,9 @@ export interface Reservation {
 }
 
 const EVICTED_AT_ONCE = 100;
-/** What is reserved at a time for content whose size is not known. */
-const STEP_BYTES = 64 * 1024 * 1024;
+/** What is reserved for content whose size is not known: little at first, then each time as much as there is. */
+const FIRST_STEP_BYTES = 1024 * 1024;
+const LARGEST_STEP_BYTES = 64 * 1024 * 1024;
 
 interface Reserved {
   bytes: number;
@@ -64,14 +65,14 @@ export class Budget {
    */
   async reserve(bytes: number | undefined, written: () => number = () => 0): Promise<Reservation> {
     const reserved: Reserved = { bytes: 0, written, isOver: false };
-    await this.#grow(reserved, bytes ?? STEP_BYTES);
+    await this.#grow(reserved, bytes ?? FIRST_STEP_BYTES);
     let taken = 0;
     return {
       take: more => {
         taken += more;
-        return taken <= reserved.bytes
-          ? undefined
-          : this.#grow(reserved, Math.max(STEP_BYTES, taken - reserved.bytes));
+        if (taken <= reserved.bytes) return undefined;
+        const step = Math.min(reserved.bytes, LARGEST_STEP_BYTES);
+        return this.#grow(reserved, Math.max(step, taken - reserved.bytes));
       },
       settle: sizeBytes => {
         this.#end(reserved);

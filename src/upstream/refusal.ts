@@ -1,5 +1,6 @@
 // An answer that is no success, read once and turned into what it means. ghcr.io puts some of its meaning
 // into the text: how long to wait after a 429, and whether a 403 is a right that lacks or a rate limit.
+import { parseDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { type Answer, readAll } from './dial.ts';
 
@@ -111,8 +112,14 @@ function codeOf(text: string): string | undefined {
 function wordsOf(text: string, contentType: string | undefined): string {
   let words: string;
   try {
-    const { errors } = JSON.parse(text) as { errors: { code?: unknown; message?: unknown }[] };
-    words = errors.map(({ code, message }) => [code, message].filter(Boolean).join(': ')).join('; ');
+    const { errors } = JSON.parse(text) as {
+      errors: { code?: unknown; message?: unknown; detail?: unknown }[];
+    };
+    words = errors
+      .map(({ code, message, detail }) =>
+        [[code, message].filter(Boolean).join(': '), digestIn(detail)].filter(Boolean).join(' '),
+      )
+      .join('; ');
   } catch {
     // A page or a document says nothing that belongs into a sentence, a short text may.
     words = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
@@ -123,6 +130,12 @@ function wordsOf(text: string, contentType: string | undefined): string {
       .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
       .trim()
   );
+}
+
+/** The digest that is meant, which some registries put into the particulars alone. */
+function digestIn(detail: unknown): string | undefined {
+  const found = typeof detail === 'string' ? detail : (Object(detail).Digest ?? Object(detail).digest);
+  return typeof found === 'string' ? parseDigest(found) : undefined;
 }
 
 function waitOf(header: string | undefined, message: string, nowMs: number): number {

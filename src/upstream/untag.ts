@@ -48,5 +48,5 @@ async function putBlob(writes: UpstreamWrites, repository: Repository, bytes: Bu
     yield bytes;
   }
   const signal = new AbortController().signal;
-  await writes.finishUpload(repository, location, digest, { sizeBytes: bytes.length, bytes: all, signal });
+  await writes.finishUpload(repository, location, digest, signal, { sizeBytes: bytes.length, bytes: all });
 }

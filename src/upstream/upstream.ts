@@ -82,7 +82,8 @@ export interface UpstreamWrites {
     repository: Repository,
     location: URL,
     digest: Digest,
-    whole?: { readonly sizeBytes: number; readonly bytes: Bytes; readonly signal: AbortSignal },
+    signal: AbortSignal,
+    whole?: { readonly sizeBytes: number; readonly bytes: Bytes },
   ): Promise<void>;
   /** Lets go of an upload, as far as that can be done. Never throws. */
   cancelUpload(repository: Repository, location: URL): Promise<void>;

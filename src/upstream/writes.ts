@@ -87,17 +87,19 @@ export class WriteClient implements UpstreamWrites {
     repository: Repository,
     location: URL,
     digest: Digest,
-    whole?: { sizeBytes: number; bytes: Bytes; signal: AbortSignal },
+    signal: AbortSignal,
+    whole?: { sizeBytes: number; bytes: Bytes },
   ): Promise<void> {
     const url = new URL(location);
     url.searchParams.set('digest', digest);
     const ask = { ...uploadAsk('PUT', repository, url), what: imageName(repository, { digest }) };
     const body = whole && {
       body: whole.bytes,
-      signal: whole.signal,
       headers: { 'content-type': BLOB_TYPE, 'content-length': String(whole.sizeBytes) },
     };
-    await this.#once(() => this.#done(repository, { ...ask, headers: { 'content-length': '0' }, ...body }));
+    await this.#once(() =>
+      this.#done(repository, { ...ask, signal, headers: { 'content-length': '0' }, ...body }),
+    );
   }
 
   async cancelUpload(repository: Repository, location: URL): Promise<void> {
@@ -148,7 +150,8 @@ export class WriteClient implements UpstreamWrites {
       return reference.tag === undefined ? 'manifest' : 'tag';
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
-      if (error.code === 'UNSUPPORTED' && this.#packages !== undefined) {
+      // The rights that GitHub wants for it are not those that a registry wants.
+      if ((error.code === 'UNSUPPORTED' || isRefused(error)) && this.#packages !== undefined) {
         await this.#packages.delete(repository, reference);
         return 'manifest';
       }

@@ -6,27 +6,29 @@ const REMEMBERED_LIMIT = 10_000;
 
 export class Changes {
   #count = 0;
-  readonly #changed = new LRUCache<string, number>({ max: REMEMBERED_LIMIT });
+  readonly #noted = new LRUCache<string, { changedAt: number; isHeard: boolean }>({ max: REMEMBERED_LIMIT });
 
   /** It has changed now. */
   note(key: string): void {
-    this.#changed.set(key, ++this.#count);
+    this.#noted.set(key, { changedAt: ++this.#count, isHeard: false });
   }
 
   /** Whether it has changed since it was last heard. */
   has(key: string): boolean {
-    return this.#changed.has(key);
+    return this.#noted.get(key)?.isHeard === false;
   }
 
-  /** To be called before a question; the answer is up to date if isCurrent() then holds with what this gave. */
-  ask(key: string): number | undefined {
-    return this.#changed.get(key);
+  /** When a question goes out, for isCurrent(). */
+  ask(): number {
+    return this.#count;
   }
 
-  /** Whether nothing has changed since ask(); if so it counts as heard. */
-  isCurrent(key: string, asked: number | undefined): boolean {
-    if (this.#changed.get(key) !== asked) return false;
-    this.#changed.delete(key);
+  /** Whether it has not changed since the question went out, so that the answer counts as heard. */
+  isCurrent(key: string, askedAt: number): boolean {
+    const noted = this.#noted.get(key);
+    if (noted === undefined) return true;
+    if (noted.changedAt > askedAt) return false;
+    noted.isHeard = true;
     return true;
   }
 }

@@ -75,7 +75,7 @@ export class Referrers {
   async #ask(repository: Repository, subject: Digest): Promise<PulledReferrers> {
     const { metadata, upstream } = this.#dependencies;
     const key = imageName(repository, { digest: subject });
-    const asked = this.#changes.ask(key);
+    const asked = this.#changes.ask();
     let descriptors: readonly unknown[] | undefined;
     try {
       descriptors = await upstream(repository).listReferrers(repository, subject);

@@ -62,7 +62,7 @@ export class TagLists {
   async #ask(repository: Repository): Promise<PulledTagList> {
     const { metadata, upstream } = this.#dependencies;
     const key = imageName(repository);
-    const asked = this.#changes.ask(key);
+    const asked = this.#changes.ask();
     try {
       const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
       if (!this.#changes.isCurrent(key, asked)) return { tags, outcome: 'bypass' };

@@ -66,7 +66,7 @@ export class Requests {
   readonly timeouts: Timeouts;
   readonly dialer: Dialer;
   readonly url: URL;
-  readonly #clock: Clock;
+  readonly clock: Clock;
   readonly #random: () => number;
   readonly #gate: Gate;
   readonly #tokens: Tokens;
@@ -76,7 +76,7 @@ export class Requests {
     this.offline = options.offline;
     this.timeouts = options.timeouts ?? defaultTimeouts;
     this.url = options.url;
-    this.#clock = options.clock;
+    this.clock = options.clock;
     this.#random = options.random;
     this.dialer = new Dialer({ timeouts: this.timeouts, ca: options.ca });
     this.#gate = new Gate(options);
@@ -103,7 +103,7 @@ export class Requests {
         } else if (error.code !== 'UPSTREAM_UNAVAILABLE') throw error; // a time-out has cost enough time
         if (attempt === attempts) throw error;
       }
-      await this.#clock.sleep(pauseMs, signal);
+      await this.clock.sleep(pauseMs, signal);
     }
   }
 
@@ -171,7 +171,7 @@ export class Requests {
     if ((status >= 200 && status < 300) || status === 304 || (ask.redirectIsAnswer && isRedirect(answer))) {
       return { answer };
     }
-    const refusal = await readRefusal(answer, this.#clock.now(), text => this.#tokens.mask(text, grant));
+    const refusal = await readRefusal(answer, this.clock.now(), text => this.#tokens.mask(text, grant));
     // Whatever a blob host says, it does not speak for the registry: its address may merely have expired.
     if (answer.url.origin !== this.url.origin && refusal.retryAfterMs === undefined) {
       throw new RegistryError(

@@ -1,18 +1,24 @@
 // Deleting a tag, and the tag alone, at a registry that deletes by digest alone: the tag is moved to a manifest
 // made for the purpose, and that one is deleted, which takes the tag along.
 import { randomUUID } from 'node:crypto';
+import type { Clock } from '../clock.ts';
 import { digestOf } from '../oci/digest.ts';
-import type { Repository } from '../oci/reference.ts';
-import type { Upstream, UpstreamWrites } from './upstream.ts';
+import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isAway, type Upstream, type UpstreamManifest, type UpstreamWrites } from './upstream.ts';
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY = Buffer.from('{}');
 const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 
-/** Throws as the verbs of Upstream do; the tag then points where it did. */
+const TRIES_BACK = 8;
+const PAUSE_MS = 1_000;
+
+/** Throws as the verbs of Upstream do; the tag then points where it did, or the error says that it does not. */
 export async function untag(
   upstream: Upstream,
   writes: UpstreamWrites,
+  clock: Clock,
   repository: Repository,
   tag: string,
 ): Promise<void> {
@@ -34,9 +40,36 @@ export async function untag(
   try {
     await writes.deleteManifest(repository, { digest: digestOf(bytes) });
   } catch (error) {
-    const mediaType = before.contentType ?? MANIFEST_TYPE;
-    await writes.putManifest(repository, { tag }, { mediaType, bytes: before.bytes });
+    await putBack(writes, clock, repository, tag, before);
     throw error;
+  }
+}
+
+/** The upstream may be failing now, and for a moment not be asked: the tag is worth waiting for that to pass. */
+async function putBack(
+  writes: UpstreamWrites,
+  clock: Clock,
+  repository: Repository,
+  tag: string,
+  { bytes, contentType = MANIFEST_TYPE }: UpstreamManifest,
+): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await writes.putManifest(repository, { tag }, { mediaType: contentType, bytes });
+      return;
+    } catch (error) {
+      const { retryAfterMs = 0 } = error as RegistryError;
+      if (tries < TRIES_BACK && (isAway(error) || retryAfterMs > 0)) {
+        await clock.sleep(Math.max(PAUSE_MS, retryAfterMs));
+        continue;
+      }
+      throw new RegistryError(
+        'UPSTREAM_UNAVAILABLE',
+        `${imageName(repository, { tag })} could not be deleted, and now points to a manifest that was made for that; ` +
+          `push ${digestOf(bytes)} to it again: ${reasonOf(error)}`,
+        { cause: error },
+      );
+    }
   }
 }
 

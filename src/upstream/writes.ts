@@ -156,7 +156,7 @@ export class WriteClient implements UpstreamWrites {
         return 'manifest';
       }
       if (reference.tag === undefined || !NOT_BY_TAG.has(error.code)) throw error;
-      await untag(this.#reads, this, repository, reference.tag);
+      await untag(this.#reads, this, this.#requests.clock, repository, reference.tag);
       return 'tag';
     }
   }

@@ -49,7 +49,7 @@ export async function beginUpload(
   if (digest === undefined) return sendUpload(exchange, 202, upload);
   upload.expect(digest);
   try {
-    await upload.append(undefined, take => receive(exchange.incoming, take));
+    await upload.append(undefined, (take, stop) => receive(exchange.incoming, take, stop));
     exchange.outcome = await upload.finish(digest);
   } finally {
     // Nobody knows of it who could go on.
@@ -188,13 +188,14 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
     }
     const sizeBytes = span && span.end - span.start;
     let cameBytes = 0;
-    await upload.append(span?.start, take =>
-      receive(incoming, chunk => {
+    await upload.append(span?.start, (take, stop) => {
+      const counted = (chunk: Buffer) => {
         cameBytes += chunk.length;
         if (sizeBytes !== undefined && cameBytes > sizeBytes) throw wrongLength(sizeBytes);
         return take(chunk);
-      }),
-    );
+      };
+      return receive(incoming, counted, stop);
+    });
     if (sizeBytes !== undefined && cameBytes < sizeBytes) throw wrongLength(sizeBytes);
   } catch (error) {
     // So that the client sees where to go on.

@@ -8,11 +8,12 @@ export class ClientLeft extends Error {}
 
 /**
  * Hands over the body. While a chunk's promise is pending nothing more is read. Rejects with ClientLeft when
- * the body breaks off, and with what `take` failed with.
+ * the body breaks off or the signal says that it has, and with what `take` failed with.
  */
 export function receive(
   incoming: IncomingMessage,
   take: (chunk: Buffer) => Promise<void> | undefined,
+  stop?: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     let waits: Promise<void> | undefined;
@@ -43,6 +44,7 @@ export function receive(
       if (waits === undefined) left();
       else waits.then(left, left);
     };
+    stop?.addEventListener('abort', () => incoming.destroy(), { once: true });
     incoming.once('close', () => {
       if (!incoming.readableEnded) leave();
     });

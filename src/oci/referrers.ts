@@ -21,9 +21,12 @@ export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefin
   }
 }
 
-/** The index that lists these entries. */
-export function indexOf(entries: readonly unknown[]): Buffer {
-  return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests: entries }));
+/** The index that lists these entries, and says what `before` says beside its own. */
+export function indexOf(entries: readonly unknown[], before?: Uint8Array): Buffer {
+  const kept = before === undefined ? {} : JSON.parse(new TextDecoder().decode(before));
+  return Buffer.from(
+    JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...kept, manifests: entries }),
+  );
 }
 
 /** Whether an entry of an index is for this digest. */

@@ -72,15 +72,19 @@ export class Forward {
     this.repository = repository;
     this.#suppliers.add(supplier);
     this.#signal = AbortSignal.any([dependencies.signal, this.#abandoned.signal]);
+    this.#signal.addEventListener('abort', this.#onAbort);
     this.over = this.#run().then(
       accepted => this.#end({ accepted }),
       failure => this.#end({ failure }),
     );
   }
 
-  join(supplier: Supplier): void {
+  /** False when it is being given up, or is over. */
+  join(supplier: Supplier): boolean {
+    if (this.#isOver || this.#signal.aborted) return false;
     this.#suppliers.add(supplier);
     this.moved();
+    return true;
   }
 
   /** Gives up when nobody is left. */
@@ -164,7 +168,13 @@ export class Forward {
         await this.#writes.finishUpload(this.repository, location, digest, signal, content);
         return digest;
       }
-      const last = await this.#writes.streamUpload(this.repository, location, bytes(undefined), signal);
+      const last = await this.#writes.streamUpload(
+        this.repository,
+        location,
+        bytes(undefined),
+        signal,
+        isFleeting,
+      );
       const closing = this.#whole(this.#sentBytes);
       if (closing === undefined) {
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
@@ -191,7 +201,7 @@ export class Forward {
         if (only === undefined && this.#whole(position) !== undefined) return;
         const next = only ?? this.#next(position);
         const available = next.ingest.writtenBytes - position;
-        if (available === 0) {
+        if (available <= 0) {
           if (next === only) return;
           await this.#until(
             () =>
@@ -211,6 +221,7 @@ export class Forward {
         const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_BYTES));
         const count = (await reader?.read(chunk, position)) ?? 0;
         if (stop.stopped) return;
+        if (count === 0) throw new Error(`an upload ends at byte ${position}, where there was more`);
         position += count;
         this.#sentBytes = position;
         yield count === chunk.length ? chunk : chunk.subarray(0, count);
@@ -259,8 +270,11 @@ export class Forward {
     this.#signal.throwIfAborted();
   }
 
+  readonly #onAbort = () => this.moved();
+
   #end(forwarded: Forwarded): Forwarded {
     this.#isOver = true;
+    this.#signal.removeEventListener('abort', this.#onAbort);
     wakeAll(this.#waiting);
     return forwarded;
   }

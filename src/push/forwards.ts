@@ -49,13 +49,12 @@ export class Forwards {
   /** The forward of this key, which the supplier joins or starts. */
   join(key: string, repository: Repository, supplier: Supplier): { forward: Forward; joined: boolean } {
     const running = this.#running.get(key);
-    if (running !== undefined) {
-      running.join(supplier);
-      return { forward: running, joined: true };
-    }
+    if (running?.join(supplier)) return { forward: running, joined: true };
     const forward = this.start(repository, supplier);
     this.#running.set(key, forward);
-    void forward.over.then(() => this.#running.delete(key));
+    void forward.over.then(() => {
+      if (this.#running.get(key) === forward) this.#running.delete(key);
+    });
     return { forward, joined: false };
   }
 

@@ -79,7 +79,7 @@ export class Subjects {
       if (changed.length === entries.length && current !== undefined) return;
       if (changed.length === 0 && current === undefined) return;
       const put = async (listed: readonly unknown[]) => {
-        const bytes = indexOf(listed);
+        const bytes = indexOf(listed, current?.bytes);
         if (bytes.length > MANIFEST_LIMIT_BYTES) {
           throw new RegistryError('TOO_LARGE', `${what} lists more referrers than an index can hold`);
         }

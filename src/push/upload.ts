@@ -35,8 +35,8 @@ export interface UploadDependencies {
 
 /** Takes the chunks of a body; a promise asks the sender to wait. */
 export type Take = (chunk: Buffer) => Promise<void> | undefined;
-/** Hands over a body; rejects when it breaks, or with what `take` failed with. */
-export type Feed = (take: Take) => Promise<void>;
+/** Hands over a body; rejects when it breaks or is told to stop, or with what `take` failed with. */
+export type Feed = (take: Take, stop: AbortSignal) => Promise<void>;
 
 /** An upload that nobody has sent to for so long is given up. */
 const ABANDONED_MS = 3_600_000;
@@ -231,6 +231,9 @@ export class Upload implements Supplier {
   #reservation: Reservation | undefined;
   #receivedBytes: number;
   #isBusy = false;
+  /** The work under way, and for as long as that is a client's body what stops it. */
+  #working: Promise<unknown> = Promise.resolve();
+  #stop: AbortController | undefined;
   #usedAtMs: number;
 
   constructor(
@@ -299,8 +302,9 @@ export class Upload implements Supplier {
         );
       }
       await this.#prepare();
+      this.#stop = new AbortController();
       try {
-        await feed(chunk => this.#take(chunk));
+        await feed(chunk => this.#take(chunk), this.#stop.signal);
         await this.ingest.flush();
       } catch (error) {
         // A client that leaves may come back; what we, the disk or the upstream refused is over.
@@ -308,6 +312,7 @@ export class Upload implements Supplier {
         if (error instanceof RegistryError) await this.#drop();
         throw error;
       } finally {
+        this.#stop = undefined;
         this.#receivedBytes = this.ingest.writtenBytes;
       }
     });
@@ -432,14 +437,23 @@ export class Upload implements Supplier {
     await this.#onOver();
   }
 
-  /** Requests for one upload are done one at a time; who comes meanwhile is wrong. */
+  /**
+   * Requests for one upload are done one at a time. A client that is still sending has lost its connection when
+   * it comes back by another, though that one may not look dead yet; who comes while it is finished is wrong.
+   */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#stop !== undefined) {
+      this.#stop.abort();
+      await this.#working;
+    }
     if (this.#isBusy || this.isOver) {
       throw new RegistryError('BLOB_UPLOAD_INVALID', 'another request for this upload is under way');
     }
     this.#isBusy = true;
+    const working = work();
+    this.#working = working.catch(() => {});
     try {
-      return await work();
+      return await working;
     } finally {
       this.#isBusy = false;
       this.#usedAtMs = this.#dependencies.clock.now();

@@ -19,6 +19,8 @@ const BODY_LIMIT_BYTES = 64 * 1024;
 const MESSAGE_LIMIT = 300;
 /** What GitHub's documentation asks for when it names no time. */
 const UNNAMED_WAIT_MS = 60_000;
+/** What is named in the body is not told to HEAD: the next question with a body is to learn it. */
+const HEAD_WAIT_MS = 1_000;
 /** No upstream can silence us for longer than this by one answer. */
 const LONGEST_WAIT_MS = 3_600_000;
 
@@ -27,6 +29,7 @@ export async function readRefusal(
   answer: Answer,
   nowMs: number,
   mask: (text: string) => string,
+  isHead = false,
 ): Promise<Refusal> {
   const text = (await readAll(answer, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
   const message = mask(wordsOf(text, answer.header('content-type'))).slice(0, MESSAGE_LIMIT);
@@ -36,7 +39,7 @@ export async function readRefusal(
     code: codeOf(text),
     message,
     challenge: answer.header('www-authenticate'),
-    retryAfterMs: limited ? waitOf(answer.header('retry-after'), message, nowMs) : undefined,
+    retryAfterMs: limited ? waitOf(answer.header('retry-after'), message, nowMs, isHead) : undefined,
   };
 }
 
@@ -138,9 +141,9 @@ function digestIn(detail: unknown): string | undefined {
   return typeof found === 'string' ? parseDigest(found) : undefined;
 }
 
-function waitOf(header: string | undefined, message: string, nowMs: number): number {
+function waitOf(header: string | undefined, message: string, nowMs: number, isHead: boolean): number {
   const ms = retryAfterMs(header, nowMs) ?? goDurationMs(/retry-after:\s*([0-9a-zµμ.]+)/i.exec(message)?.[1]);
-  return Math.min(ms ?? UNNAMED_WAIT_MS, LONGEST_WAIT_MS);
+  return Math.min(ms ?? (isHead ? HEAD_WAIT_MS : UNNAMED_WAIT_MS), LONGEST_WAIT_MS);
 }
 
 /** RFC 9110, section 10.2.3: seconds, or a date. */

@@ -45,6 +45,8 @@ export interface Ask extends Pick<DialRequest, 'method' | 'signal'> {
   readonly access?: Access;
   /** Made anew for each try. */
   readonly body?: () => NonNullable<DialRequest['body']>;
+  /** It cannot be made anew: a refusal of the first try stands. */
+  readonly isOnce?: boolean;
   /** How long the answer may take once the body is out, where that is longer than usual. */
   readonly headersMs?: number;
   /** How the image is called in errors. */
@@ -116,7 +118,7 @@ export class Requests {
     const access = ask.access ?? PULL;
     let grant = await this.#tokens.grant(repository, access);
     let result = await this.#try(repository, ask, grant);
-    if ('refusal' in result && isRightsProblem(result.refusal)) {
+    if ('refusal' in result && isRightsProblem(result.refusal) && !ask.isOnce) {
       const asked = this.#tokens.learn(result.refusal.challenge);
       if (grant.proven || (asked && grant.authorization === undefined)) {
         this.#tokens.drop(repository, access, grant);
@@ -171,7 +173,12 @@ export class Requests {
     if ((status >= 200 && status < 300) || status === 304 || (ask.redirectIsAnswer && isRedirect(answer))) {
       return { answer };
     }
-    const refusal = await readRefusal(answer, this.clock.now(), text => this.#tokens.mask(text, grant));
+    const refusal = await readRefusal(
+      answer,
+      this.clock.now(),
+      text => this.#tokens.mask(text, grant),
+      method === 'HEAD',
+    );
     // Whatever a blob host says, it does not speak for the registry: its address may merely have expired.
     if (answer.url.origin !== this.url.origin && refusal.retryAfterMs === undefined) {
       throw new RegistryError(

@@ -75,8 +75,17 @@ export interface UpstreamWrites {
   holdsBlob(repository: Repository, digest: Digest): Promise<boolean>;
   /** Opens an upload; resolves to where its bytes go. */
   startUpload(repository: Repository): Promise<URL>;
-  /** Sends what may still be growing as one stream; resolves to where the upload is to be finished. */
-  streamUpload(repository: Repository, location: URL, bytes: Bytes, signal: AbortSignal): Promise<URL>;
+  /**
+   * Sends what may still be growing as one stream; resolves to where the upload is to be finished. The bytes are
+   * asked for again when the request has to be made again, unless they can be had only once.
+   */
+  streamUpload(
+    repository: Repository,
+    location: URL,
+    bytes: Bytes,
+    signal: AbortSignal,
+    isOnce?: boolean,
+  ): Promise<URL>;
   /** Closes an upload, with `whole` after sending all of it in the same request. */
   finishUpload(
     repository: Repository,

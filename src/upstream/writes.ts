@@ -74,8 +74,14 @@ export class WriteClient implements UpstreamWrites {
     return this.#requests.persist(async () => this.#location(repository, await this.#done(repository, ask)));
   }
 
-  async streamUpload(repository: Repository, location: URL, bytes: Bytes, signal: AbortSignal): Promise<URL> {
-    const ask = { ...uploadAsk('PATCH', repository, location), body: bytes, signal };
+  async streamUpload(
+    repository: Repository,
+    location: URL,
+    bytes: Bytes,
+    signal: AbortSignal,
+    isOnce = false,
+  ): Promise<URL> {
+    const ask = { ...uploadAsk('PATCH', repository, location), body: bytes, signal, isOnce };
     // Half an upload cannot be repeated: who has the bytes begins another one.
     return this.#once(async () => {
       const answer = await this.#done(repository, ask);
@@ -105,10 +111,7 @@ export class WriteClient implements UpstreamWrites {
   async cancelUpload(repository: Repository, location: URL): Promise<void> {
     const ask = uploadAsk('DELETE', repository, location);
     // Registries end uploads that are left alone by themselves, and many know no other way.
-    await this.#requests
-      .send(repository, ask)
-      .then(discard)
-      .catch(() => {});
+    await this.#once(() => this.#done(repository, ask)).catch(() => {});
   }
 
   async mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {

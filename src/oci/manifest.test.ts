@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { accepts, MANIFEST_TYPES, manifestType, mediaTypeOf } from './manifest.ts';
+import { digestOf, parseDigest } from './digest.ts';
+import { RegistryError } from './errors.ts';
+import { accepts, MANIFEST_TYPES, manifestType, mediaTypeOf, readManifest } from './manifest.ts';
 
 const [INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST] = MANIFEST_TYPES;
 
@@ -97,4 +99,266 @@ describe('accepts', () => {
     test(`${JSON.stringify(accept)} ${taken ? 'takes' : 'does not take'} ${type}`, () =>
       assert.equal(accepts(accept, type), taken));
   }
+});
+
+describe('readManifest', () => {
+  const [config, layer, subject] = ['config', 'layer', 'subject'].map(text => digestOf(Buffer.from(text)));
+  const image = {
+    schemaVersion: 2,
+    mediaType: MANIFEST,
+    config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: config, size: 6 },
+    layers: [{ mediaType: 'application/octet-stream', digest: layer, size: 5 }],
+  };
+  const nothing = {
+    ...{ subject: undefined, artifactType: undefined, annotations: undefined, config: undefined },
+    ...{ blobs: [], manifests: [] },
+  };
+  const parts = (json: unknown, contentType?: string) =>
+    readManifest(Buffer.from(typeof json === 'string' ? json : JSON.stringify(json)), contentType);
+  const isInvalid = (said: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof RegistryError, String(error));
+    assert.equal(error.code, 'MANIFEST_INVALID');
+    assert.match(error.message, said);
+    return true;
+  };
+
+  test('gives what a registry reads of an image', () => {
+    const annotations = { title: 'a', '': '', 'org.opencontainers.image.source': 'https://github.com/o/a' };
+    const sha512 = digestOf(Buffer.from('subject'), 'sha512');
+    const json = { ...image, artifactType: 'a/b', annotations, subject: { digest: sha512 } };
+    assert.deepEqual(parts(json, MANIFEST), {
+      mediaType: MANIFEST,
+      subject: sha512,
+      artifactType: 'a/b',
+      annotations,
+      config: { mediaType: image.config.mediaType, digest: config },
+      blobs: [config, layer],
+      manifests: [],
+    });
+  });
+
+  test('gives nothing for what is not there, or null as Go writes what is empty', () => {
+    const bare = { schemaVersion: 2, mediaType: MANIFEST };
+    const empty = {
+      subject: null,
+      artifactType: '',
+      annotations: null,
+      config: null,
+      layers: null,
+      manifests: null,
+    };
+    for (const json of [bare, { ...bare, ...empty }]) {
+      assert.deepEqual(parts(json), { mediaType: MANIFEST, ...nothing });
+    }
+  });
+
+  for (const type of MANIFEST_TYPES) {
+    test(`takes a ${type}, by its own word, by its Content-Type, or by both`, () => {
+      const list =
+        type === INDEX || type === DOCKER_LIST
+          ? { manifests: [{ digest: layer }] }
+          : { layers: image.layers };
+      const named = [type, `${type.toUpperCase()}; charset=utf-8`];
+      const taken: [json: object, contentType: string | undefined][] = [
+        [{ schemaVersion: 2, mediaType: type, ...list }, undefined],
+        ...named.map((header): [object, string] => [{ schemaVersion: 2, mediaType: type, ...list }, header]),
+        ...named.map((header): [object, string] => [{ schemaVersion: 2, ...list }, header]),
+      ];
+      for (const [json, header] of taken) {
+        const names = 'manifests' in list ? { manifests: [layer] } : { blobs: [layer] };
+        assert.deepEqual(parts(json, header), { mediaType: type, ...nothing, ...names });
+      }
+    });
+  }
+
+  test('refuses a Content-Type that is not what the manifest is', () => {
+    for (const type of ['application/json', DOCKER_MANIFEST, INDEX, 'text/plain', `x${MANIFEST}`]) {
+      assert.throws(
+        () => parts(image, type),
+        isInvalid(/it says that it is of type .*, and the Content-Type/),
+      );
+    }
+    const { mediaType: _, ...silent } = image;
+    assert.equal(parts(silent).mediaType, MANIFEST);
+    assert.throws(() => parts(silent, 'application/json'), isInvalid(/Content-Type application\/json/));
+  });
+
+  const refused: [what: string, json: unknown, said: RegExp][] = [
+    ['no JSON', '<html>', /no manifest of a known type/],
+    ['nothing', '', /no manifest of a known type/],
+    ['JSON that breaks off', '{"schemaVersion":2,"layers":[', /no manifest of a known type/],
+    ['JSON with something behind it', `${JSON.stringify(image)}x`, /no manifest of a known type/],
+    ['a list', [image], /no manifest of a known type/],
+    ['null', null, /no manifest of a known type/],
+    ['a type of no registry', { ...image, mediaType: 'application/zip', layers: undefined }, /known type/],
+    ['a type that is a name of Object.prototype', { mediaType: '__proto__', schemaVersion: 2 }, /known type/],
+    ['schema 1', { ...image, schemaVersion: 1 }, /schemaVersion is not 2/],
+    ['no schema', { ...image, schemaVersion: undefined }, /schemaVersion is not 2/],
+    ['a schema that is a text', { ...image, schemaVersion: '2' }, /schemaVersion is not 2/],
+    ['a schema beyond all numbers', JSON.stringify(image).replace('2', '2e999'), /schemaVersion is not 2/],
+    ['layers that are no list', { ...image, layers: {} }, /its layers is not a list/],
+    ['layers that only look like a list', { ...image, layers: { length: 1, 0: image.layers[0] } }, /layers/],
+    ['layers that are a text', { ...image, layers: layer }, /its layers is not a list/],
+    ['manifests that are a number', { ...image, manifests: 7 }, /its manifests is not a list/],
+    ['manifests that are false', { ...image, manifests: false }, /its manifests is not a list/],
+    ['a layer that is a text', { ...image, layers: [layer] }, /its layers has a descriptor without a/],
+    ['a layer that is null', { ...image, layers: [null] }, /its layers has a descriptor without a/],
+    ['a layer without a digest', { ...image, layers: [{}] }, /its layers has a descriptor without a/],
+    ['a bad layer behind good ones', { ...image, layers: [...image.layers, { digest: 'md5:0' }] }, /layers/],
+    ['a bad entry of an index', { ...image, manifests: [{ digest: layer }, { digest: 7 }] }, /its manifests/],
+    ['a digest in capitals', { ...image, layers: [{ digest: layer?.toUpperCase() }] }, /its layers/],
+    ['a digest that is a list of one', { ...image, layers: [{ digest: [layer] }] }, /its layers/],
+    [
+      'a digest that says it is a text',
+      { ...image, layers: [{ digest: { toString: layer } }] },
+      /its layers/,
+    ],
+    ['a config that is a text', { ...image, config }, /its config has a descriptor without a/],
+    ['a config without a digest', { ...image, config: { mediaType: 'a/b' } }, /its config/],
+    ['a config that is a list', { ...image, config: [] }, /its config/],
+    ['a config of 0', { ...image, config: 0 }, /its config/],
+    ['a config of no text', { ...image, config: '' }, /its config/],
+    ['a config that is false', { ...image, config: false }, /its config/],
+    ['a subject that is a digest', { ...image, subject }, /its subject has a descriptor without a/],
+    ['a subject of another algorithm', { ...image, subject: { digest: 'md5:00' } }, /its subject/],
+    ['a subject that is false', { ...image, subject: false }, /its subject/],
+    ['annotations that are a text', { ...image, annotations: 'a' }, /annotations/],
+    ['annotations that are a number', { ...image, annotations: 7 }, /annotations/],
+    ['annotations that are a list', { ...image, annotations: ['a'] }, /annotations/],
+    ['an annotation that is a number', { ...image, annotations: { a: 'b', c: 7 } }, /annotations/],
+    ['an annotation that is null', { ...image, annotations: { a: null } }, /annotations/],
+    [
+      'an annotation of an object',
+      '{"schemaVersion":2,"layers":[],"annotations":{"__proto__":{}}}',
+      /annotations/,
+    ],
+  ];
+  for (const [what, json, said] of refused) {
+    test(`refuses ${what}`, () => assert.throws(() => parts(json), isInvalid(said)));
+  }
+
+  test('refuses bytes that are no UTF-8, wherever they are', () => {
+    const bytes = Buffer.from(JSON.stringify({ ...image, annotations: { title: 'x' } }));
+    bytes[bytes.lastIndexOf('x')] = 0xff;
+    assert.throws(() => readManifest(bytes, MANIFEST), isInvalid(/no manifest of a known type/));
+  });
+
+  test('minds texts alone as types: what is none is not there', () => {
+    for (const wrong of [7, true, null, [], {}, ['a/b'], '']) {
+      const json = { ...image, artifactType: wrong, config: { ...image.config, mediaType: wrong } };
+      assert.deepEqual(parts(json), {
+        mediaType: MANIFEST,
+        ...nothing,
+        config: { mediaType: undefined, digest: config },
+        blobs: [config, layer],
+      });
+    }
+  });
+
+  test('takes names of Object.prototype for annotations, and changes no prototype', () => {
+    const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf'];
+    const annotations = `{${names.map(name => `"${name}":"${name}"`).join()}}`;
+    const json = JSON.stringify(image).replace(/}$/, `,"annotations":${annotations}}`);
+    const found = parts(json).annotations ?? assert.fail();
+    assert.deepEqual(
+      Object.entries(found),
+      names.map(name => [name, name]),
+    );
+    assert.equal(JSON.stringify(found), annotations);
+    for (const field of ['subject', 'config', 'layers']) {
+      const hostile = JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST, __key: { digest: config } });
+      assert.deepEqual(
+        parts(hostile.replace('__key', '__proto__')),
+        { mediaType: MANIFEST, ...nothing },
+        field,
+      );
+    }
+    assert.equal(({} as { digest?: unknown }).digest, undefined);
+  });
+
+  test('is not brought down by nesting, at any place', () => {
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":', '}'],
+    ] as const) {
+      const deep = `${open.repeat(100_000)}0${close.repeat(100_000)}`;
+      const start = `{"schemaVersion":2,"mediaType":"${MANIFEST}"`;
+      for (const field of ['annotations', 'config', 'subject', 'layers', 'manifests']) {
+        assert.throws(() => parts(`${start},"${field}":${deep}}`), isInvalid(new RegExp(`its ${field}`)));
+        const isList = field === 'layers' || field === 'manifests';
+        if (isList)
+          assert.throws(() => parts(`${start},"${field}":[${deep}]}`), isInvalid(new RegExp(`its ${field}`)));
+      }
+      for (const field of ['artifactType', 'other']) {
+        assert.deepEqual(parts(`${start},"${field}":${deep}}`), { mediaType: MANIFEST, ...nothing });
+      }
+    }
+  });
+
+  test('gives parts of the right kind or MANIFEST_INVALID, whatever the manifest', () => {
+    const anything = fc.jsonValue({ maxDepth: 3 });
+    const digests = fc.constantFrom(config, layer, subject);
+    const descriptor = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.record({ digest: digests, mediaType: anything }, { requiredKeys: ['digest'] }),
+      },
+      { weight: 1, arbitrary: anything },
+    );
+    const orAnything = <T>(arbitrary: fc.Arbitrary<T>) =>
+      fc.oneof({ weight: 5, arbitrary }, { weight: 1, arbitrary: anything });
+    const fields = fc.record(
+      {
+        mediaType: orAnything(fc.constantFrom(...MANIFEST_TYPES)),
+        subject: descriptor,
+        config: descriptor,
+        layers: orAnything(fc.array(descriptor)),
+        manifests: orAnything(fc.array(descriptor)),
+        artifactType: orAnything(fc.string()),
+        annotations: orAnything(fc.dictionary(fc.string(), fc.string())),
+      },
+      { requiredKeys: [] },
+    );
+    let taken = 0;
+    fc.assert(
+      fc.property(fields, orAnything(fc.constant(2)), (json, schemaVersion) => {
+        const bytes = Buffer.from(JSON.stringify({ schemaVersion, ...json }));
+        let found: ReturnType<typeof readManifest>;
+        try {
+          found = readManifest(bytes, undefined);
+        } catch (error) {
+          assert.ok(error instanceof RegistryError, String(error));
+          assert.equal(error.code, 'MANIFEST_INVALID');
+          return;
+        }
+        taken++;
+        assert.equal(found.mediaType, manifestType(bytes, undefined));
+        for (const digest of [found.subject, found.config?.digest]) {
+          if (digest !== undefined) assert.equal(parseDigest(digest), digest);
+        }
+        for (const text of [found.artifactType, found.config?.mediaType]) {
+          assert.ok(text === undefined || (typeof text === 'string' && text !== ''));
+        }
+        const { annotations } = found;
+        assert.ok(
+          annotations === undefined || Object.values(annotations).every(text => typeof text === 'string'),
+        );
+        assert.ok(!Array.isArray(annotations));
+      }),
+      { numRuns: 1000 },
+    );
+    assert.ok(taken > 100, `${taken} of 1000 were taken`);
+  });
+
+  test('gives MANIFEST_INVALID, and nothing worse, for bytes of any kind', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.uint8Array(), fc.json().map(Buffer.from)),
+        fc.option(fc.string(), { nil: undefined }),
+        (bytes, type) => {
+          assert.throws(() => readManifest(bytes, type), isInvalid(/./));
+        },
+      ),
+    );
+  });
 });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { parseContentRange, parseRange } from './range.ts';
+import { parseChunkRange, parseContentRange, parseRange } from './range.ts';
 
 type Range = { first: number; last: number | undefined } | { suffix: number };
 
@@ -187,4 +187,103 @@ describe('parseContentRange', () => {
   for (const header of ['bytes 5-4/10', 'bytes 0-10/10', 'bytes 20-30/10']) {
     test(`refuses the impossible ${header}`, () => assert.equal(parseContentRange(header), undefined));
   }
+});
+
+describe('parseChunkRange', () => {
+  const positions15 = fc.nat({ max: 999_999_999_999_999 });
+
+  test('gives the positions that were spelled, in all the spellings that clients have', () => {
+    fc.assert(
+      fc.property(positions15, positions15, positions15, (a, b, size) => {
+        const [first, last] = [Math.min(a, b), Math.max(a, b)];
+        const range = `${first}-${last}`;
+        for (const header of [
+          range,
+          `bytes ${range}`,
+          `bytes=${range}`,
+          `${range}/*`,
+          `bytes ${range}/${size}`,
+          ` ${range}\t`,
+        ]) {
+          assert.deepEqual(parseChunkRange(header), { start: first, end: last + 1 }, header);
+        }
+        if (first < last) assert.equal(parseChunkRange(`${last}-${first}`), undefined);
+      }),
+    );
+  });
+
+  test('takes a chunk of one byte, and zeros in front', () => {
+    assert.deepEqual(parseChunkRange('0-0'), { start: 0, end: 1 });
+    assert.deepEqual(parseChunkRange('000-009'), { start: 0, end: 10 });
+  });
+
+  const refused = [
+    '',
+    ' ',
+    '-',
+    '0',
+    '0-',
+    '-9',
+    '9-8',
+    '0-9,10-19',
+    '0-9-10',
+    '0--9',
+    '-0-9',
+    '+0-9',
+    '0 - 9',
+    '0-9 /10',
+    '0-9/',
+    '0-9/x',
+    '0-9/-1',
+    '/10',
+    'bytes',
+    'bytes ',
+    'bytes */10',
+    'bytes  0-9',
+    'bytes0-9',
+    'BYTES 0-9',
+    'bytes:0-9',
+    'items 0-9/10',
+    'bytes bytes 0-9',
+    '0x0-9',
+    '0-1e3',
+    '0-9.0',
+    '0-9;q=1',
+    '0-9\n1',
+    '0-9\0',
+    '٠-٩',
+    '0–9',
+    'Infinity-Infinity',
+    'NaN-NaN',
+    '__proto__',
+    '0-9999999999999999',
+    '9999999999999999-9999999999999999',
+    `0-${'9'.repeat(1000)}`,
+    `0-9/${'9'.repeat(16)}`,
+  ];
+  for (const header of refused) {
+    const shown = JSON.stringify(header.length > 40 ? `${header.slice(0, 40)}…` : header);
+    test(`refuses ${shown}`, () => assert.equal(parseChunkRange(header), undefined));
+  }
+
+  test('gives a span that is not empty and can be reckoned with, or none, whatever the header', () => {
+    const nearly = fc.string({ unit: fc.constantFrom(...'0159-/*= bytes'), maxLength: 40 });
+    fc.assert(
+      fc.property(fc.oneof(nearly, fc.string()), header => {
+        const span = parseChunkRange(header);
+        if (span === undefined) return;
+        assert.ok(span.start >= 0 && span.start < span.end);
+        assert.ok(Number.isSafeInteger(span.start) && Number.isSafeInteger(span.end));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test('of many megabytes costs little', () => {
+    const started = performance.now();
+    for (const part of ['0', '0-', '-', ' ', 'bytes ', '0-0/']) {
+      assert.equal(parseChunkRange(part.repeat(2_000_000)), undefined);
+    }
+    assert.ok(performance.now() - started < 5_000);
+  });
 });

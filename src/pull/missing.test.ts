@@ -14,7 +14,7 @@ function setUp(...outcomes: (Error | string)[]) {
       if (outcome instanceof Error) throw outcome;
       return outcome;
     });
-  return { clock, ask, asked: () => asked };
+  return { clock, missing, ask, asked: () => asked };
 }
 
 describe('what is missing', () => {
@@ -66,4 +66,78 @@ describe('what is missing', () => {
       assert.equal(await ask(), 'found');
     });
   }
+});
+
+describe('what is forgotten to be missing', () => {
+  const error = new RegistryError('BLOB_UNKNOWN', 'not there');
+
+  test('is looked for at once', async () => {
+    const { missing, ask, asked } = setUp(error, 'found');
+    await assert.rejects(ask(), error);
+    missing.forget('image');
+    assert.equal(await ask(), 'found');
+    assert.equal(asked(), 2);
+  });
+
+  test('is remembered again when it is missed again', async () => {
+    const { clock, missing, ask, asked } = setUp(error, error, 'found');
+    await assert.rejects(ask());
+    missing.forget('image');
+    await assert.rejects(ask());
+    clock.advance(9_999);
+    await assert.rejects(ask(), error);
+    assert.equal(asked(), 2);
+  });
+
+  test('leaves what is missing under another key alone, and may be nothing', async () => {
+    const { missing, ask, asked } = setUp(error);
+    missing.forget('image');
+    await assert.rejects(ask());
+    missing.forget('other');
+    await assert.rejects(ask(), error);
+    assert.equal(asked(), 1);
+  });
+
+  test('while it is looked for is not remembered: it may have come since the answer was given', async () => {
+    const missing = new Missing(new TestClock());
+    for (const look of [missing.unlessKnown.bind(missing), missing.noting.bind(missing)]) {
+      const answer = Promise.withResolvers<string>();
+      const looking = look('image', () => answer.promise);
+      missing.forget('image');
+      answer.reject(error);
+      await assert.rejects(looking, error);
+      assert.equal(await missing.unlessKnown('image', async () => 'found'), 'found');
+    }
+  });
+});
+
+describe('what is looked for in any case', () => {
+  const error = new RegistryError('MANIFEST_UNKNOWN', 'not there');
+
+  test('is looked for though it is known to be missing, and remembered when it is', async () => {
+    const { clock, missing, ask } = setUp(error);
+    await assert.rejects(ask(), error);
+    let looked = 0;
+    const look = () =>
+      missing.noting('image', async () => {
+        looked++;
+        throw error;
+      });
+    clock.advance(9_999);
+    await assert.rejects(look(), error);
+    assert.equal(looked, 1);
+    clock.advance(9_999);
+    await assert.rejects(ask(), error);
+    assert.equal(await missing.noting('image', async () => 'found'), 'found');
+  });
+
+  test('is not remembered when it fails otherwise', async () => {
+    const { missing, ask } = setUp('found');
+    const away = new RegistryError('UPSTREAM_UNAVAILABLE', 'away');
+    await assert.rejects(
+      missing.noting('image', () => Promise.reject(away)),
+      away,
+    );
+    assert.equal(await ask(), 'found');
+  });
 });

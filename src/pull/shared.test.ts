@@ -47,3 +47,38 @@ test('who learns of the end and asks again at once does not join what has ended'
   const { result, joined } = shared.run('key', async () => 'second');
   assert.deepEqual([await result, joined], ['second', false]);
 });
+
+test('what is forgotten is joined by nobody: who asks then starts anew, and is joined', async () => {
+  const shared = new Shared<string>();
+  const works = [Promise.withResolvers<string>(), Promise.withResolvers<string>()] as const;
+  let count = 0;
+  const ask = () => shared.run('key', () => (works[count++] ?? assert.fail('done once too often')).promise);
+  const old = [ask(), ask()];
+  shared.forget('key');
+  const fresh = [ask(), ask()];
+  assert.deepEqual(
+    [...old, ...fresh].map(({ joined }) => joined),
+    [false, true, false, true],
+  );
+  // The end of what was forgotten is not the end of what has taken its place.
+  works[0].resolve('old');
+  for (const { result } of old) assert.equal(await result, 'old');
+  const late = ask();
+  assert.equal(late.joined, true);
+  works[1].resolve('fresh');
+  for (const { result } of [...fresh, late]) assert.equal(await result, 'fresh');
+});
+
+test('forgetting takes nothing from another key, and may find nothing', async () => {
+  const shared = new Shared<string>();
+  shared.forget('key');
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const first = shared.run('key', () => promise);
+  shared.forget('other');
+  const second = shared.run('key', () => assert.fail());
+  assert.equal(second.joined, true);
+  resolve('done');
+  assert.deepEqual([await first.result, await second.result], ['done', 'done']);
+  shared.forget('key');
+  assert.equal(await shared.run('key', async () => 'again').result, 'again');
+});

@@ -291,8 +291,9 @@ describe('reservations that come at once', () => {
 
 describe('a reservation that grows', () => {
   const MIB = 1024 * 1024;
-  /** As much as is reserved at a time where the size is not known. */
-  const STEP = 64 * MIB;
+  /** What is reserved at first where the size is not known, and at most at a time after that. */
+  const FIRST = MIB;
+  const LARGEST = 64 * MIB;
 
   /** How many bytes can still be had. */
   async function leftIn(budget: Budget, atMost: number): Promise<number> {
@@ -316,91 +317,105 @@ describe('a reservation that grows', () => {
     assert.equal(await leftIn(budget, 100), 40);
   });
 
-  test('has one step of room for what is of no known size', async () => {
-    const budget = await new Store().open({ maxSizeBytes: 3 * STEP });
+  test('has a first step of room for what is of no known size', async () => {
+    const budget = await new Store().open({ maxSizeBytes: 3 * FIRST });
     const reservation = await budget.reserve(undefined);
-    assert.equal(await leftIn(budget, 3 * STEP), 2 * STEP);
-    assert.equal(reservation.take(STEP - 1), undefined);
+    assert.equal(await leftIn(budget, 3 * FIRST), 2 * FIRST);
+    assert.equal(reservation.take(FIRST - 1), undefined);
     assert.equal(reservation.take(1), undefined);
-    assert.equal(await leftIn(budget, 3 * STEP), 2 * STEP);
+    assert.equal(await leftIn(budget, 3 * FIRST), 2 * FIRST);
   });
 
-  test('takes a step more at the first byte beyond, and then is in no need of more for long', async () => {
-    const budget = await new Store().open({ maxSizeBytes: 4 * STEP });
-    const reservation = await budget.reserve(10);
-    assert.equal(reservation.take(10), undefined);
-    const wait = reservation.take(1);
-    assert.ok(wait instanceof Promise);
-    assert.equal(await wait, undefined);
-    assert.equal(await leftIn(budget, 4 * STEP), 3 * STEP - 10);
-    assert.equal(reservation.take(STEP - 1), undefined);
-    await (reservation.take(1) ?? assert.fail());
-    assert.equal(await leftIn(budget, 4 * STEP), 2 * STEP - 10);
-  });
-
-  test('takes what lacks where that is more than a step', async () => {
-    const budget = await new Store().open({ maxSizeBytes: 10 * STEP });
+  test('grows at the first byte beyond, by as much as it has, and then is in no need of more for a while', async () => {
+    const cap = 8 * LARGEST;
+    const budget = await new Store().open({ maxSizeBytes: cap });
     const reservation = await budget.reserve(undefined);
-    await (reservation.take(7 * STEP + 1) ?? assert.fail());
-    assert.equal(await leftIn(budget, 10 * STEP), 3 * STEP - 1);
-    await (reservation.take(0) ?? Promise.resolve());
-    assert.equal(await leftIn(budget, 10 * STEP), 3 * STEP - 1);
+    let reserved = FIRST;
+    assert.equal(reservation.take(FIRST), undefined);
+    for (const step of [1, 2, 4, 8, 16, 32, 64, 64, 64].map(count => count * MIB)) {
+      const wait = reservation.take(1);
+      assert.ok(wait instanceof Promise);
+      assert.equal(await wait, undefined);
+      reserved += step;
+      assert.equal(await leftIn(budget, cap), cap - reserved);
+      assert.equal(reservation.take(step - 1), undefined);
+    }
+  });
+
+  test('grows by what lacks where that is more than a step', async () => {
+    const cap = 10 * LARGEST;
+    const budget = await new Store().open({ maxSizeBytes: cap });
+    const reservation = await budget.reserve(undefined);
+    await (reservation.take(7 * LARGEST + 1) ?? assert.fail());
+    assert.equal(await leftIn(budget, cap), 3 * LARGEST - 1);
+    assert.equal(reservation.take(0), undefined);
+    assert.equal(await leftIn(budget, cap), 3 * LARGEST - 1);
+  });
+
+  test('grows from nothing too', async () => {
+    const budget = await new Store().open();
+    const reservation = await budget.reserve(0);
+    await (reservation.take(70) ?? assert.fail());
+    await assert.rejects(reservation.take(31) ?? assert.fail(), StorageFailure);
+    assert.equal(await leftIn(budget, 100), 30);
   });
 
   test('stays as it was when it is refused more', async () => {
-    const budget = await new Store().open({ maxSizeBytes: 2 * STEP });
-    const other = await budget.reserve(STEP / 2);
-    const reservation = await budget.reserve(undefined);
-    assert.equal(reservation.take(STEP), undefined);
-    const lacking = new RegExp(`^${STEP} bytes were asked for, and ${STEP / 2} are lacking$`);
-    await assert.rejects(reservation.take(1) ?? assert.fail(), { name: 'StorageFailure', message: lacking });
-    assert.equal(await leftIn(budget, 2 * STEP), STEP / 2);
+    const budget = await new Store().open();
+    const other = await budget.reserve(25);
+    const reservation = await budget.reserve(50);
+    assert.equal(reservation.take(50), undefined);
+    await assert.rejects(reservation.take(1) ?? assert.fail(), {
+      name: 'StorageFailure',
+      message: '50 bytes were asked for, and 25 are lacking',
+    });
+    assert.equal(await leftIn(budget, 100), 25);
     other.release();
-    assert.equal(await leftIn(budget, 2 * STEP), STEP);
+    assert.equal(await leftIn(budget, 100), 50);
     reservation.release();
-    assert.equal(await leftIn(budget, 2 * STEP), 2 * STEP);
+    assert.equal(await leftIn(budget, 100), 100);
   });
 
   test('can get what it was refused once there is room', async () => {
-    const budget = await new Store().open({ maxSizeBytes: 2 * STEP });
-    const other = await budget.reserve(STEP / 2);
-    const reservation = await budget.reserve(undefined);
-    await assert.rejects(reservation.take(STEP + 1) ?? assert.fail(), StorageFailure);
+    const budget = await new Store().open();
+    const other = await budget.reserve(25);
+    const reservation = await budget.reserve(50);
+    await assert.rejects(reservation.take(51) ?? assert.fail(), StorageFailure);
     other.release();
     await (reservation.take(0) ?? assert.fail('it still has less than it needs'));
-    assert.equal(await leftIn(budget, 2 * STEP), 0);
+    assert.equal(await leftIn(budget, 100), 0);
   });
 
   test('evicts what was pulled longest ago to get there', async () => {
     const store = new Store();
-    for (const name of ['old', 'new']) store.add(name, STEP);
-    const budget = await store.open({ maxSizeBytes: 3 * STEP });
-    const reservation = await budget.reserve(undefined);
+    for (const name of ['old', 'new']) store.add(name, 40);
+    const budget = await store.open();
+    const reservation = await budget.reserve(20);
     assert.equal(store.names, 'old new');
-    await (reservation.take(STEP + 1) ?? assert.fail());
+    await (reservation.take(21) ?? assert.fail());
     assert.equal(store.names, 'new');
   });
 
   for (const end of ['settle', 'release'] as const) {
     test(`gives all of it back at ${end}`, async () => {
       const store = new Store();
-      const budget = await store.open({ maxSizeBytes: 4 * STEP });
-      const reservation = await budget.reserve(undefined);
-      await (reservation.take(2 * STEP) ?? assert.fail());
-      assert.equal(await leftIn(budget, 4 * STEP), 2 * STEP);
+      const budget = await store.open();
+      const reservation = await budget.reserve(20);
+      await (reservation.take(50) ?? assert.fail());
+      assert.equal(await leftIn(budget, 100), 50);
       if (end === 'settle') reservation.settle(5);
       else reservation.release();
-      assert.equal(await leftIn(budget, 4 * STEP), 4 * STEP - (end === 'settle' ? 5 : 0));
+      assert.equal(await leftIn(budget, 100), end === 'settle' ? 95 : 100);
     });
 
-    test(`takes nothing more that comes after ${end}, though it was asked for before`, async () => {
-      const budget = await new Store().open({ maxSizeBytes: 4 * STEP });
-      const reservation = await budget.reserve(undefined);
-      const growing = reservation.take(2 * STEP);
+    test(`takes nothing more after ${end}, though it was asked for before`, async () => {
+      const budget = await new Store().open();
+      const reservation = await budget.reserve(20);
+      const growing = reservation.take(50);
       if (end === 'settle') reservation.settle(0);
       else reservation.release();
       await growing;
-      assert.equal(await leftIn(budget, 4 * STEP), 4 * STEP);
+      assert.equal(await leftIn(budget, 100), 100);
     });
   }
 
@@ -434,7 +449,7 @@ describe('a reservation that grows', () => {
   test('never holds more than the cap, whatever is taken at once, and loses nothing', async () => {
     const steps = fc.array(
       fc.record({
-        takes: fc.array(fc.integer({ min: 0, max: 2 * STEP }), { maxLength: 5 }),
+        takes: fc.array(fc.integer({ min: 0, max: 50 * MIB }), { maxLength: 5 }),
         end: fc.constantFrom('settle', 'release'),
       }),
       { maxLength: 5 },
@@ -442,7 +457,7 @@ describe('a reservation that grows', () => {
     await fc.assert(
       fc.asyncProperty(steps, async all => {
         const store = new Store();
-        const budget = await store.open({ maxSizeBytes: 8 * STEP });
+        const budget = await store.open({ maxSizeBytes: 200 * MIB });
         let settledBytes = 0;
         let heldBytes = 0;
         await Promise.all(
@@ -458,7 +473,7 @@ describe('a reservation that grows', () => {
               if (isRefused) break;
               taken += bytes;
               heldBytes += bytes;
-              assert.ok(heldBytes + settledBytes <= 8 * STEP, `${heldBytes} + ${settledBytes}`);
+              assert.ok(heldBytes + settledBytes <= 200 * MIB, `${heldBytes} + ${settledBytes}`);
             }
             heldBytes -= taken;
             if (end === 'settle') {
@@ -468,7 +483,7 @@ describe('a reservation that grows', () => {
             } else reservation.release();
           }),
         );
-        await budget.reserve(8 * STEP - settledBytes);
+        await budget.reserve(200 * MIB - settledBytes);
       }),
       { numRuns: 50 },
     );

@@ -195,6 +195,267 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       assert.deepEqual(await read(content, digest), bytes);
     });
 
+    for (const algorithm of ALGORITHMS) {
+      suite(`an ingest with a name outlives the process, and can be gone on with where it stood (${algorithm})`, async ({
+        content,
+        reopen,
+      }) => {
+        const bytes = bytesOf(randomContent(1.5 * MIB, 'named'));
+        const first = await content.ingest(algorithm, 'upload');
+        await first.write(bytes.subarray(0, 700_000));
+        await first.flush();
+        const second = (await (await reopen()).resume(algorithm, 'upload')) ?? assert.fail();
+        assert.equal(second.writtenBytes, 700_000);
+        await second.write(bytes.subarray(700_000, 700_001));
+        await second.flush();
+        const later = await reopen();
+        const third = (await later.resume(algorithm, 'upload')) ?? assert.fail();
+        assert.equal(third.writtenBytes, 700_001);
+        await third.write(bytes.subarray(700_001));
+        const digest = await third.finish();
+        assert.equal(digest, digestOf(bytes, algorithm));
+        assert.equal(await third.commit(digest), true);
+        assert.deepEqual(await read(later, digest), bytes);
+        assert.deepEqual(await namesIn(later), [`${digest} ${bytes.length}`]);
+      });
+    }
+
+    suite('an ingest that was resumed hashes, counts and reads what came before and after, wherever it was cut', async ({
+      content,
+      reopen,
+    }) => {
+      let round = 0;
+      const pieces = fc.array(fc.uint8Array({ maxLength: 200 }), { minLength: 1, maxLength: 4 });
+      await fc.assert(
+        fc.asyncProperty(pieces, async chunks => {
+          const name = `upload-${round++}`;
+          let ingest = await content.ingest('sha256', name);
+          let written = 0;
+          for (const chunk of chunks) {
+            ingest.write(chunk);
+            await ingest.flush();
+            written += chunk.length;
+            ingest = (await (await reopen()).resume('sha256', name)) ?? assert.fail();
+            assert.equal(ingest.writtenBytes, written);
+          }
+          const bytes = Buffer.concat(chunks);
+          assert.deepEqual(await drain(ingest.reader(), bytes.length), bytes);
+          assert.equal(await ingest.finish(), digestOf(bytes));
+          await ingest.abort();
+        }),
+        { numRuns: 20 },
+      );
+    });
+
+    suite('who reads a resumed ingest sees it grow, and goes on after its commit', async ({
+      content,
+      reopen,
+    }) => {
+      const bytes = bytesOf(randomContent(300_000, 'resumed'));
+      const first = await content.ingest('sha256', 'upload');
+      await first.write(bytes.subarray(0, 100_000));
+      await first.flush();
+      const later = await reopen();
+      const ingest = (await later.resume('sha256', 'upload')) ?? assert.fail();
+      const seen: number[] = [];
+      ingest.onWritten = () => seen.push(ingest.writtenBytes);
+      const reader = ingest.reader();
+      await ingest.write(bytes.subarray(100_000));
+      const digest = await ingest.finish();
+      assert.equal(seen.at(-1), bytes.length);
+      assert.ok(seen.every(count => count > 100_000));
+      await ingest.commit(digest);
+      assert.deepEqual(await drain(reader, bytes.length), bytes);
+      await assertKnown(later, digest);
+    });
+
+    suite('an ingest that is over cannot be resumed, be it committed or aborted, nor one of an unknown name', async ({
+      content,
+      reopen,
+    }) => {
+      const bytes = Buffer.from('bytes');
+      const start = async (name: string) => {
+        const ingest = await content.ingest('sha256', name);
+        await ingest.write(bytes);
+        await ingest.flush();
+        return ingest;
+      };
+      const committed = await start('committed');
+      assert.equal(await committed.commit(await committed.finish()), true);
+      const superfluous = await start('superfluous');
+      assert.equal(await superfluous.commit(await superfluous.finish()), false);
+      await (await start('aborted')).abort();
+      await start('resumed and aborted');
+      const later = await reopen();
+      await (await later.resume('sha256', 'resumed and aborted'))?.abort();
+      for (const store of [content, later, await reopen()]) {
+        for (const name of ['committed', 'superfluous', 'aborted', 'resumed and aborted', 'unknown']) {
+          assert.equal(await store.resume('sha256', name), undefined, name);
+        }
+      }
+    });
+
+    suite('keepIngests forgets all others of earlier processes, and no content', async ({
+      content,
+      reopen,
+    }) => {
+      const digest = await put(content, Buffer.from('content'));
+      for (const name of ['one', 'two', 'three']) {
+        const ingest = await content.ingest('sha256', name);
+        await ingest.write(Buffer.from(name));
+        await ingest.flush();
+      }
+      const unnamed = await content.ingest('sha256');
+      await unnamed.write(Buffer.from('unnamed'));
+      const later = await reopen();
+      await later.keepIngests(new Set(['one', 'three', 'unknown']));
+      assert.equal(await later.resume('sha256', 'two'), undefined);
+      assert.equal(await later.resume('sha256', 'unknown'), undefined);
+      for (const name of ['one', 'three']) {
+        const ingest = (await later.resume('sha256', name)) ?? assert.fail(name);
+        assert.equal(await ingest.finish(), digestOf(Buffer.from(name)));
+      }
+      assert.equal((await read(later, digest)).toString(), 'content');
+      const last = await reopen();
+      await last.keepIngests(new Set());
+      for (const name of ['one', 'three']) assert.equal(await last.resume('sha256', name), undefined);
+      assert.deepEqual(await namesIn(last), [`${digest} 7`]);
+      // A name that was forgotten is free again.
+      const again = await last.ingest('sha256', 'one');
+      assert.equal(again.writtenBytes, 0);
+      await again.abort();
+    });
+
+    suite('a named ingest is no content before its commit, also after a restart', async ({
+      content,
+      reopen,
+    }) => {
+      const bytes = Buffer.from('hidden');
+      const ingest = await content.ingest('sha256', digestOf(bytes).slice('sha256:'.length));
+      await ingest.write(bytes);
+      const digest = await ingest.finish();
+      for (const store of [content, await reopen()]) {
+        assert.equal(await store.open(digest), undefined);
+        assert.deepEqual(await namesIn(store), []);
+      }
+      await ingest.abort();
+    });
+
+    suite('after flush all that was handed in can be read back, and more can come', async ({ content }) => {
+      const bytes = bytesOf(randomContent(3 * MIB, 'flushed'));
+      const ingest = await content.ingest('sha256');
+      await ingest.flush();
+      assert.equal(ingest.writtenBytes, 0);
+      for (const [from, to] of [
+        [0, 1],
+        [1, 2 * MIB],
+        [2 * MIB, 3 * MIB],
+      ] as const) {
+        // Many at once: whoever flushes need not have waited before.
+        for (let at = from; at < to; at += 100_000)
+          ingest.write(bytes.subarray(at, Math.min(to, at + 100_000)));
+        await ingest.flush();
+        assert.equal(ingest.writtenBytes, to);
+        assert.deepEqual(await drain(ingest.reader(), to, from), bytes.subarray(from, to));
+      }
+      assert.equal(await ingest.finish(), digestOf(bytes));
+      await ingest.flush();
+      await ingest.abort();
+    });
+
+    suite('finish tells the digest of either algorithm, as often as it is asked, and either can be committed', async ({
+      content,
+    }) => {
+      for (const algorithm of ALGORITHMS) {
+        const bytes = bytesOf(randomContent(700_000, `begun with ${algorithm}`));
+        const ingest = await content.ingest(algorithm);
+        ingest.write(bytes);
+        const reader = ingest.reader();
+        for (const asked of [...ALGORITHMS, undefined, ...ALGORITHMS]) {
+          assert.equal(await ingest.finish(asked), digestOf(bytes, asked ?? algorithm));
+        }
+        const digest = digestOf(bytes, algorithm === 'sha256' ? 'sha512' : 'sha256');
+        assert.equal(await ingest.commit(digest), true);
+        assert.deepEqual(await read(content, digest), bytes);
+        assert.deepEqual(await drain(reader, bytes.length), bytes);
+        assert.equal(await content.open(digestOf(bytes, algorithm)), undefined);
+        await assertKnown(content, digest);
+      }
+    });
+
+    suite('finish gives the digest of the other algorithm of nothing, and of what was resumed', async ({
+      content,
+      reopen,
+    }) => {
+      const empty = await content.ingest('sha256');
+      assert.equal(await empty.finish('sha512'), digestOf(Buffer.alloc(0), 'sha512'));
+      await empty.abort();
+      const named = await content.ingest('sha256', 'upload');
+      await named.write(Buffer.from('before '));
+      await named.flush();
+      const resumed = (await (await reopen()).resume('sha256', 'upload')) ?? assert.fail();
+      await resumed.write(Buffer.from('after'));
+      assert.equal(await resumed.finish('sha512'), digestOf(Buffer.from('before after'), 'sha512'));
+      assert.equal(await resumed.finish('sha256'), digestOf(Buffer.from('before after')));
+      await resumed.abort();
+    });
+
+    suite('commit says whether the content is new; what was here already stays as it is', async ({
+      content,
+      reopen,
+    }) => {
+      const bytes = bytesOf(randomContent(200_000, 'new or not'));
+      const commit = async (store: Content, name?: string) => {
+        const ingest = await store.ingest('sha256', name);
+        await ingest.write(bytes);
+        const reader = ingest.reader();
+        const isNew = await ingest.commit(await ingest.finish());
+        assert.deepEqual(await drain(reader, bytes.length), bytes, 'who reads the ingest goes on');
+        return isNew;
+      };
+      const digest = digestOf(bytes);
+      assert.equal(await commit(content), true);
+      const source = (await content.open(digest)) ?? assert.fail();
+      assert.equal(await commit(content), false);
+      assert.equal(await commit(content, 'named'), false);
+      const later = await reopen();
+      assert.equal(await commit(later), false);
+      assert.deepEqual(await drain(source, bytes.length), bytes);
+      assert.deepEqual(await namesIn(later), [`${digest} ${bytes.length}`]);
+      await later.remove(digest);
+      assert.equal(await commit(later, 'named'), true);
+      assert.deepEqual(await read(later, digest), bytes);
+    });
+
+    suite('of several commits of the same content at once exactly one is new', async ({ content }) => {
+      for (let round = 0; round < 5; round++) {
+        const bytes = bytesOf(randomContent(50_000, `at once ${round}`));
+        const digest = digestOf(bytes);
+        const ingests = await Promise.all(
+          Array.from({ length: 6 }, (_, i) => content.ingest('sha256', i % 2 ? `${round}-${i}` : undefined)),
+        );
+        for (const ingest of ingests) await ingest.write(bytes);
+        for (const ingest of ingests) assert.equal(await ingest.finish(), digest);
+        const answers = await Promise.all(ingests.map(ingest => ingest.commit(digest)));
+        assert.equal(answers.filter(isNew => isNew).length, 1, answers.join());
+        assert.deepEqual(await read(content, digest), bytes);
+        await assertKnown(content, digest);
+      }
+    });
+
+    suite('commits of different content at once are all new', async ({ content }) => {
+      const answers = await Promise.all(
+        ALGORITHMS.flatMap(algorithm =>
+          ['a', 'b', 'c'].map(async text => {
+            const ingest = await content.ingest(algorithm);
+            await ingest.write(Buffer.from(text));
+            return ingest.commit(await ingest.finish());
+          }),
+        ),
+      );
+      assert.deepEqual(answers, Array(6).fill(true));
+    });
+
     suite('list names all that is here', async ({ content }) => {
       const expected: string[] = [];
       for (let i = 0; i < 20; i++) {

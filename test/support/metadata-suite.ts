@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import type { ContentRow, ManifestRow, Metadata } from '../../src/metadata/metadata.ts';
+import type { ContentRow, ManifestRow, Metadata, UploadRow } from '../../src/metadata/metadata.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/oci/reference.ts';
 import { TestClock } from './cache.ts';
@@ -25,6 +25,12 @@ const OTHERS: readonly Repository[] = [
 ];
 const [OTHER = assert.fail()] = OTHERS;
 const TYPE = 'application/vnd.oci.image.manifest.v1+json';
+const UPLOAD: UploadRow = {
+  id: 'upload',
+  repository: APP,
+  algorithm: 'sha256',
+  startedAtMs: 1_700_000_000_000,
+};
 
 export function row(seed: string, sizeBytes = 100): ContentRow {
   return { digest: digestOf(Buffer.from(seed)), sizeBytes };
@@ -56,6 +62,10 @@ export function metadataSuite(
       assert.equal(await metadata.findTag(APP, 'latest'), undefined);
       assert.deepEqual(await metadata.pulledTags(APP), []);
       assert.equal(await metadata.findTagList(APP), undefined);
+      assert.equal(await metadata.findReferrers(APP, digest), undefined);
+      assert.equal(await metadata.findHolder(APP.upstream, digest), undefined);
+      assert.deepEqual(await metadata.repositories(), []);
+      assert.deepEqual(await metadata.uploads(), []);
       assert.deepEqual(await metadata.coldest(10, []), []);
       assert.equal(await metadata.totalBytes(), 0);
       await metadata.confirmTag(APP, 'latest');
@@ -210,6 +220,250 @@ export function metadataSuite(
       // What comes again comes without the old links.
       await metadata.linkBlob([OTHER], manifest);
       assert.equal(await metadata.findBlob(APP, manifest.digest), undefined);
+    });
+
+    suite('a manifest can be linked under several tags in one go, all confirmed then', async (metadata, clock, reopen) => {
+      const [one, two] = [manifestRow('one'), manifestRow('two')];
+      await metadata.linkManifest(APP, one, ['kept', 'moved']);
+      await metadata.linkManifest(OTHER, one, ['moved']);
+      const firstMs = clock.now();
+      clock.advance(1000);
+      await metadata.linkManifest(APP, two, ['moved', 'new', 'newer', 'new']);
+      const tags = async (store: Metadata, repository: Repository) =>
+        Promise.all(
+          (await store.pulledTags(repository)).map(async tag => ({
+            tag,
+            ...(await store.findTag(repository, tag)),
+          })),
+        );
+      for (const opened of [async () => metadata, reopen]) {
+        const store = await opened();
+        assert.deepEqual(await tags(store, APP), [
+          { tag: 'kept', digest: one.digest, checkedAtMs: firstMs },
+          { tag: 'moved', digest: two.digest, checkedAtMs: firstMs + 1000 },
+          { tag: 'new', digest: two.digest, checkedAtMs: firstMs + 1000 },
+          { tag: 'newer', digest: two.digest, checkedAtMs: firstMs + 1000 },
+        ]);
+        assert.deepEqual(await tags(store, OTHER), [
+          { tag: 'moved', digest: one.digest, checkedAtMs: firstMs },
+        ]);
+      }
+    });
+
+    suite('unlinking a blob takes the right from one repository, and tells whether anybody has one still', async metadata => {
+      const blob = row('blob', 7);
+      await metadata.linkBlob([APP, OTHER], blob);
+      assert.equal(await metadata.unlinkBlob(APP, blob.digest), true);
+      assert.equal(await metadata.findBlob(APP, blob.digest), undefined);
+      assertIs(await metadata.findBlob(OTHER, blob.digest), blob);
+      assert.equal(await metadata.unlinkBlob(APP, blob.digest), true, 'there is nothing left to unlink');
+      assert.equal(await metadata.unlinkBlob(OTHER, blob.digest), false);
+      assert.equal(await metadata.findBlob(OTHER, blob.digest), undefined);
+      // Whether it goes is for who was told so.
+      assert.equal(await metadata.totalBytes(), 7);
+      assert.deepEqual(plain(await metadata.coldest(10, [])), [blob]);
+      await metadata.linkBlob([APP], blob);
+      assertIs(await metadata.findBlob(APP, blob.digest), blob);
+    });
+
+    suite('unlinking a manifest takes the tags of its repository along that point to it, and nothing else', async metadata => {
+      const [manifest, another] = [manifestRow('manifest', 9), manifestRow('another')];
+      for (const repository of [APP, ...OTHERS]) {
+        await metadata.linkManifest(repository, manifest, ['a', 'b']);
+        await metadata.linkManifest(repository, another, ['c']);
+      }
+      for (const [i, repository] of [APP, ...OTHERS].entries()) {
+        const isLinked = await metadata.unlinkManifest(repository, manifest.digest);
+        assert.equal(isLinked, i < OTHERS.length);
+        assert.equal(await metadata.findManifest(repository, manifest.digest), undefined);
+        assert.deepEqual(await metadata.pulledTags(repository), ['c']);
+        assert.deepEqual({ ...(await metadata.findManifest(repository, another.digest)) }, another);
+        for (const other of OTHERS.slice(i)) {
+          assert.deepEqual({ ...(await metadata.findManifest(other, manifest.digest)) }, manifest);
+          assert.deepEqual(await metadata.pulledTags(other), ['a', 'b', 'c']);
+        }
+      }
+      assert.equal(await metadata.totalBytes(), 109);
+      await metadata.linkManifest(APP, manifest);
+      assert.deepEqual(await metadata.pulledTags(APP), ['c'], 'a tag that went does not come back');
+    });
+
+    suite('unlinking as a blob leaves the link as a manifest and its tags, and the other way round', async metadata => {
+      const both = manifestRow('both');
+      const link = async () => {
+        await metadata.linkBlob([APP], both);
+        await metadata.linkManifest(APP, both, ['tag']);
+      };
+      await link();
+      assert.equal(await metadata.unlinkBlob(APP, both.digest), true);
+      assert.equal(await metadata.findBlob(APP, both.digest), undefined);
+      assert.deepEqual({ ...(await metadata.findManifest(APP, both.digest)) }, both);
+      assert.equal((await metadata.findTag(APP, 'tag'))?.digest, both.digest);
+      await link();
+      assert.equal(await metadata.unlinkManifest(APP, both.digest), true);
+      assertIs(await metadata.findBlob(APP, both.digest), both);
+      assert.equal(await metadata.findManifest(APP, both.digest), undefined);
+      assert.equal(await metadata.findTag(APP, 'tag'), undefined);
+      assert.equal(await metadata.unlinkManifest(APP, both.digest), true);
+      assert.equal(await metadata.unlinkBlob(APP, both.digest), false);
+    });
+
+    suite('unlinking what is not known is no error, and nobody has a right to it', async metadata => {
+      const { digest } = row('unknown');
+      assert.equal(await metadata.unlinkBlob(APP, digest), false);
+      assert.equal(await metadata.unlinkManifest(APP, digest), false);
+      await metadata.linkBlob([], row('unknown'));
+      assert.equal(await metadata.unlinkBlob(APP, digest), false);
+      assert.deepEqual(await metadata.repositories(), []);
+      // A tag may point to what was dropped since.
+      const manifest = manifestRow('dropped');
+      await metadata.linkManifest(APP, manifest, ['tag']);
+      await metadata.drop(manifest.digest);
+      assert.equal(await metadata.unlinkManifest(APP, manifest.digest), false);
+      assert.equal(await metadata.findTag(APP, 'tag'), undefined);
+    });
+
+    suite('a holder is a repository of that upstream that may serve it as a blob', async metadata => {
+      const blob = manifestRow('blob');
+      assert.equal(await metadata.findHolder('ghcr.io', blob.digest), undefined);
+      await metadata.linkBlob([{ upstream: 'quay.io', name: 'owner/app' }], blob);
+      await metadata.linkManifest(APP, blob, ['tag']);
+      await metadata.linkBlob([APP], row('other'));
+      assert.equal(await metadata.findHolder('ghcr.io', blob.digest), undefined);
+      const holders = [APP, { upstream: 'ghcr.io', name: 'owner' }];
+      await metadata.linkBlob(holders, blob);
+      const holder = (await metadata.findHolder('ghcr.io', blob.digest)) ?? assert.fail();
+      assert.ok(holders.some(({ upstream, name }) => upstream === holder.upstream && name === holder.name));
+      await metadata.unlinkBlob(holder, blob.digest);
+      const rest = holders.filter(({ name }) => name !== holder.name);
+      assert.deepEqual([{ ...(await metadata.findHolder('ghcr.io', blob.digest)) }], rest);
+      await metadata.drop(blob.digest);
+      for (const upstream of ['ghcr.io', 'quay.io']) {
+        assert.equal(await metadata.findHolder(upstream, blob.digest), undefined);
+      }
+    });
+
+    suite('repositories are those with a link or a tag, in order of upstream and name', async metadata => {
+      const names = ['b/a', 'a', 'a/b', 'a-b', 'a.b', 'a/a', 'a_b', 'a0'];
+      const found = async () =>
+        (await metadata.repositories()).map(({ upstream, name }) => `${upstream} ${name}`);
+      assert.deepEqual(await found(), []);
+      for (const upstream of ['quay.io', 'ghcr.io']) {
+        for (const name of names) await metadata.linkBlob([{ upstream, name }], row('blob'));
+      }
+      const expected = ['ghcr.io', 'quay.io'].flatMap(upstream =>
+        names
+          .map(name => Buffer.from(name))
+          .sort(Buffer.compare)
+          .map(name => `${upstream} ${name}`),
+      );
+      assert.deepEqual(await found(), expected);
+      await metadata.drop(row('blob').digest);
+      assert.deepEqual(await found(), []);
+
+      // What is only heard of is none of ours, and each counts once.
+      await metadata.saveTagList({ upstream: 'ghcr.io', name: 'listed' }, ['tag']);
+      await metadata.saveReferrers({ upstream: 'ghcr.io', name: 'referred' }, row('subject').digest, []);
+      await metadata.putUpload({ ...UPLOAD, repository: { upstream: 'ghcr.io', name: 'pushed' } });
+      const manifest = manifestRow('manifest');
+      await metadata.linkManifest(APP, manifest, ['a', 'b']);
+      await metadata.linkBlob([APP], row('blob'));
+      assert.deepEqual(await found(), ['ghcr.io owner/app']);
+      // A tag is enough, and the last one that goes is the end of it.
+      await metadata.unlinkBlob(APP, row('blob').digest);
+      await metadata.drop(manifest.digest);
+      assert.deepEqual(await found(), ['ghcr.io owner/app']);
+      await metadata.forgetTag(APP, 'a');
+      assert.deepEqual(await found(), ['ghcr.io owner/app']);
+      await metadata.forgetTag(APP, 'b');
+      assert.deepEqual(await found(), []);
+    });
+
+    suite('referrers come back as they were saved last, for their subject and repository alone', async (metadata, clock, reopen) => {
+      const [subject, other] = [row('subject').digest, row('other').digest];
+      assert.equal(await metadata.findReferrers(APP, subject), undefined);
+      await metadata.saveReferrers(APP, subject, [{ digest: 'first' }]);
+      clock.advance(10);
+      const descriptors = [
+        {
+          mediaType: 'a',
+          digest: 'b',
+          size: 2 ** 50,
+          annotations: { "'": '"\u{1f600}\u0000', __proto: 'c' },
+        },
+        JSON.parse('{"__proto__":{"polluted":true}}'),
+        ...[null, false, 0, '', [], {}, [[[]]], "'); DROP TABLE referrers; --"],
+      ];
+      await metadata.saveReferrers(APP, subject, descriptors);
+      const savedMs = clock.now();
+      clock.advance(10);
+      await metadata.saveReferrers(APP, other, []);
+      for (const opened of [async () => metadata, reopen]) {
+        const store = await opened();
+        assert.deepEqual(await store.findReferrers(APP, subject), { descriptors, checkedAtMs: savedMs });
+        assert.deepEqual(await store.findReferrers(APP, other), {
+          descriptors: [],
+          checkedAtMs: savedMs + 10,
+        });
+        for (const repository of OTHERS) {
+          assert.equal(await store.findReferrers(repository, subject), undefined);
+        }
+      }
+    });
+
+    suite('referrers are whatever JSON an upstream gave', async metadata => {
+      const { digest } = row('subject');
+      await fc.assert(
+        fc.asyncProperty(fc.array(fc.jsonValue()), async descriptors => {
+          await metadata.saveReferrers(APP, digest, descriptors);
+          const saved = JSON.parse(JSON.stringify(descriptors));
+          assert.deepEqual((await metadata.findReferrers(APP, digest))?.descriptors, saved);
+        }),
+        { numRuns: 50 },
+      );
+    });
+
+    suite('uploads that are open are listed as they were put, until they are dropped', async (metadata, clock, reopen) => {
+      assert.deepEqual(await metadata.uploads(), []);
+      const uploads: UploadRow[] = [
+        { ...UPLOAD, id: 'one' },
+        { ...UPLOAD, id: 'two', algorithm: 'sha512', startedAtMs: clock.now() + 1 },
+        ...OTHERS.map((repository, i) => ({ ...UPLOAD, id: `in another ${i}`, repository })),
+      ];
+      for (const upload of uploads) await metadata.putUpload(upload);
+      const listed = async (store: Metadata) =>
+        (await store.uploads()).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+      const expected = uploads.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+      assert.deepEqual(await listed(metadata), expected);
+      const later = await reopen();
+      assert.deepEqual(await listed(later), expected);
+      await later.dropUpload('one');
+      await later.dropUpload('one');
+      await later.dropUpload("' OR 1=1 --");
+      assert.deepEqual(
+        await listed(later),
+        expected.filter(({ id }) => id !== 'one'),
+      );
+      for (const { id } of uploads) await later.dropUpload(id);
+      assert.deepEqual(await later.uploads(), []);
+    });
+
+    suite('an upload that is put again is what was said last', async metadata => {
+      await metadata.putUpload(UPLOAD);
+      const changed = { ...UPLOAD, repository: OTHER, algorithm: 'sha512', startedAtMs: 7 } as const;
+      await metadata.putUpload(changed);
+      assert.deepEqual(await metadata.uploads(), [changed]);
+    });
+
+    suite('sync can be asked for at any time, and takes nothing away', async (metadata, _, reopen) => {
+      await metadata.sync();
+      await metadata.linkBlob([APP], row('blob'));
+      await Promise.all([metadata.sync(), metadata.linkBlob([OTHER], row('blob')), metadata.sync()]);
+      const later = await reopen();
+      await later.sync();
+      for (const repository of [APP, OTHER]) {
+        assertIs(await later.findBlob(repository, row('blob').digest), row('blob'));
+      }
     });
 
     suite('coldest is what was pulled longest ago, oldest first, and no more than asked for', async (metadata, clock) => {

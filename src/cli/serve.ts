@@ -157,7 +157,7 @@ export async function startCache(
 function connect(options: UpstreamOptions, api: URL | undefined) {
   const requests = new Requests(options);
   const { dialer } = requests;
-  const packages = api && new Packages({ api, credentials: options.credentials, dialer });
+  const packages = api && new Packages({ ...options, api, dialer });
   const reads = new UpstreamClient(requests);
   return {
     reads,

@@ -259,6 +259,45 @@ describe('a client that leaves', () => {
     }
   }
 
+  for (const isWaitedFor of [false, true]) {
+    test(`may be said to have left, ${isWaitedFor ? 'while a chunk is waited for' : 'in the middle of its body'}`, async t => {
+      const { incoming, client } = await requestOf(t, 'content-length: 14', 'bytes');
+      const stop = new AbortController();
+      const gate = Promise.withResolvers<void>();
+      let taken = '';
+      const receiving = watch(
+        receive(
+          incoming,
+          chunk => {
+            taken += chunk;
+            return isWaitedFor ? gate.promise : undefined;
+          },
+          stop.signal,
+        ),
+      );
+      await until(() => taken !== '');
+      client.resume();
+      const closed = once(client, 'close');
+      stop.abort();
+      if (isWaitedFor) {
+        await turns();
+        assert.equal(receiving.outcome, 'pending');
+        gate.resolve();
+      }
+      await until(() => receiving.outcome !== 'pending');
+      assert.ok(receiving.error instanceof ClientLeft);
+      // It has no use for an answer any more.
+      await closed;
+      assert.equal(taken, 'bytes');
+    });
+  }
+
+  test('is not said to have left when its body has come', async t => {
+    const { incoming } = await requestOf(t, 'content-length: 5', 'bytes');
+    const stop = new AbortController();
+    await receive(incoming, () => undefined, stop.signal);
+  });
+
   test('after its whole body was handed over is none', async t => {
     const { incoming, leave } = await requestOf(t, 'content-length: 5', 'bytes');
     await receive(incoming, () => undefined);

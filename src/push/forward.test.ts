@@ -448,6 +448,29 @@ describe('a forward of several who push the same', () => {
     assert.deepEqual([a.openReaders, b.openReaders], [0, 0]);
   });
 
+  test('is joined by nobody once it is being given up, or over', async () => {
+    const upstream = new TestUpstream();
+    const gate = Promise.withResolvers<void>();
+    upstream.starting.push(gate.promise);
+    const [a, b] = [new TestSupplier('a'), new TestSupplier('a')];
+    const { forward, ended } = setUp(a, upstream);
+    await until(() => upstream.done.length === 2);
+    assert.equal(forward.join(b), true);
+    forward.leave(a);
+    forward.leave(b);
+    assert.equal(forward.join(b), false);
+    await turns();
+    assert.equal(ended.result, undefined, 'the answer to what it asked is still to come');
+    gate.resolve();
+    assert.ok('failure' in (await forward.over));
+    assert.equal(forward.join(b), false);
+    assert.equal(upstream.done.at(-1), 'cancel /0');
+
+    const done = setUp(new TestSupplier('b').end()).forward;
+    assert.ok('accepted' in (await done.over));
+    assert.equal(done.join(b), false);
+  });
+
   test('that turn out to differ ends with the one that is complete, sent once more by itself', async () => {
     const [a, b] = [new TestSupplier('same, then a'), new TestSupplier('same')];
     const { forward, upstream, warnings } = setUp(a);
@@ -475,22 +498,56 @@ describe('a forward of several who push the same', () => {
     assert.deepEqual([a.openReaders, b.openReaders], [0, 0]);
   });
 
-  test('has passed who is complete with less than was sent, and goes on without it', async () => {
-    const [long, short] = [new TestSupplier('0123456'), new TestSupplier('0123')];
+  test('is read on from who is complete, though somebody else has more', async () => {
+    const [long, whole] = [new TestSupplier('0123'), new TestSupplier('0123')];
     const { forward, upstream } = setUp(long);
+    forward.join(whole);
+    await until(() => upstream.uploads[0]?.length === 4);
+    long.add('456789');
+    whole.add('4567').end();
+    forward.moved();
+    assert.deepEqual(await forward.over, accepted(whole));
+    assert.deepEqual(upstream.uploads.map(String), ['01234567']);
+  });
+
+  for (const order of ['first', 'last']) {
+    test(`has passed who is complete with less than was sent, and goes on without it, be it ${order}`, async () => {
+      const [long, short] = [new TestSupplier('0123456'), new TestSupplier('0123')];
+      const [one, two] = order === 'first' ? [short, long] : [long, short];
+      const { forward, upstream } = setUp(one);
+      forward.join(two);
+      await until(() => upstream.uploads[0]?.length === 7);
+      assert.equal(forward.hasPassed(short), false, 'it may still get there');
+      short.end();
+      assert.equal(forward.hasPassed(short), true);
+      assert.equal(forward.hasPassed(new TestSupplier('0123456').end()), false);
+      assert.equal(forward.hasPassed(new TestSupplier('01234567').end()), false);
+      forward.moved();
+      await turns();
+      long.add('789').end();
+      forward.moved();
+      assert.deepEqual(await forward.over, accepted(long));
+      assert.deepEqual(upstream.uploads.map(String), ['0123456789']);
+    });
+  }
+
+  test('has passed nobody when it is begun anew', async () => {
+    const upstream = new TestUpstream();
+    const gate = Promise.withResolvers<void>();
+    const [long, short] = [new TestSupplier('0123456'), new TestSupplier('0123')];
+    upstream.receiving.push(breakAfter(7, error('UPSTREAM_UNAVAILABLE')));
+    const { forward, warnings } = setUp(long, upstream);
     forward.join(short);
-    await until(() => upstream.uploads[0]?.length === 7);
-    assert.equal(forward.hasPassed(short), false, 'it may still get there');
+    await until(() => warnings.length === 1);
+    upstream.starting.push(gate.promise);
+    long.add('789');
+    forward.moved();
+    await until(() => upstream.done.at(-1) === 'start');
     short.end();
-    assert.equal(forward.hasPassed(short), true);
-    assert.equal(forward.hasPassed(new TestSupplier('0123456').end()), false);
-    assert.equal(forward.hasPassed(new TestSupplier('01234567').end()), false);
-    forward.moved();
-    await turns();
-    long.add('789').end();
-    forward.moved();
-    assert.deepEqual(await forward.over, accepted(long));
-    assert.deepEqual(upstream.uploads.map(String), ['0123456789']);
+    assert.equal(forward.hasPassed(short), false);
+    gate.resolve();
+    assert.deepEqual(await forward.over, accepted(short));
+    assert.equal(upstream.uploads[1]?.toString(), '0123');
   });
 });
 

@@ -448,6 +448,28 @@ describe('an upload', () => {
     assert.equal(await third.finish(), 'miss', 'what was left is not joined');
   });
 
+  test('that comes while a forward is being given up has another one, which others join', async () => {
+    const { upload, upstream } = setUp();
+    const gate = Promise.withResolvers<void>();
+    upstream.starting.push(gate.promise);
+    const [first, second, third] = [upload(prefix), upload(prefix), upload(prefix)];
+    first.forwarding.moved();
+    await until(() => upstream.done.length === 1);
+    first.forwarding.leave();
+    second.forwarding.moved();
+    await until(() => upstream.uploads[0]?.bytes.length === MIB);
+    // The end of the first one is not the end of what has taken its place.
+    gate.resolve();
+    await turns();
+    second.forwarding.assertWanted();
+    third.forwarding.moved();
+    await turns();
+    second.add('end');
+    assert.equal(await second.finish(), 'miss');
+    assert.equal(await third.add('end').finish(), 'joined');
+    assert.equal(upstream.uploads.filter(({ bytes }) => bytes.length > 0).length, 1);
+  });
+
   test('that rests lets go of the upstream, and is sent anew when there is more', async () => {
     const { upload, upstream, count } = setUp();
     const one = upload(prefix);

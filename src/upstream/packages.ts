@@ -1,10 +1,12 @@
 // GitHub's interface for packages, through which manifests of ghcr.io are deleted: the registry itself answers
 // 405. A version there is one manifest with all its tags, and goes as a whole.
 // https://docs.github.com/en/rest/packages/packages
+import type { Clock } from '../clock.ts';
 import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
+import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, ownerOf, type Reference, type Repository } from '../oci/reference.ts';
 import { type Answer, type Dialer, discard, readAll } from './dial.ts';
+import { retryAfterMs } from './refusal.ts';
 import type { Credential } from './tokens.ts';
 
 export interface PackagesOptions {
@@ -12,6 +14,7 @@ export interface PackagesOptions {
   readonly api: URL;
   readonly credentials: readonly Credential[];
   readonly dialer: Dialer;
+  readonly clock: Clock;
 }
 
 interface Version {
@@ -24,6 +27,8 @@ const PAGE = 100;
 const PAGES_LIMIT = 1_000;
 const PAGE_LIMIT_BYTES = 8 * 1024 * 1024;
 const MESSAGE_LIMIT = 300;
+const UNNAMED_WAIT_MS = 60_000;
+const LONGEST_WAIT_MS = 3_600_000;
 
 export class Packages {
   readonly #options: PackagesOptions;
@@ -45,7 +50,13 @@ export class Packages {
         `${what} can only be deleted through ${this.#options.api.host}, and no credential of the config is for owner "${ownerOf(repository)}"`,
       );
     }
-    const { secret } = await credential.read();
+    const { secret } = await credential.read().catch(error => {
+      throw new RegistryError(
+        'DENIED',
+        `credential "${credential.name}" cannot be read: ${reasonOf(error)}`,
+        { cause: error },
+      );
+    });
     const call = async (method: 'GET' | 'DELETE', path: string) => {
       const headers = {
         authorization: `Bearer ${secret}`,
@@ -54,7 +65,7 @@ export class Packages {
       };
       const answer = await this.#options.dialer.dial({ method, url: this.#urlOf(path), headers });
       if (answer.status < 300 || answer.status === 404) return answer;
-      throw await refusal(answer, what, credential.name, secret);
+      throw await refusal(answer, what, credential.name, secret, this.#options.clock.now());
     };
 
     for (const base of basesOf(repository)) {
@@ -134,6 +145,7 @@ async function refusal(
   what: string,
   credential: string,
   secret: string,
+  nowMs: number,
 ): Promise<RegistryError> {
   const { host } = answer.url;
   const text = (await readAll(answer, PAGE_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
@@ -148,6 +160,21 @@ async function refusal(
   const advice = sso?.startsWith('required')
     ? 'authorize the credential for single sign-on of that organisation'
     : 'it needs the rights read:packages and delete:packages, and to be an administrator of the package';
+  // https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+  const isLimit =
+    answer.status === 429 ||
+    (answer.status === 403 &&
+      (answer.header('x-ratelimit-remaining') === '0' ||
+        answer.header('retry-after') !== undefined ||
+        /rate limit/i.test(message)));
+  if (isLimit) {
+    const resetMs = Number(answer.header('x-ratelimit-reset')) * 1000 - nowMs;
+    const waitMs =
+      retryAfterMs(answer.header('retry-after'), nowMs) ?? (resetMs > 0 ? resetMs : UNNAMED_WAIT_MS);
+    return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
+      retryAfterMs: Math.min(waitMs, LONGEST_WAIT_MS),
+    });
+  }
   switch (answer.status) {
     case 401:
       return new RegistryError(
@@ -159,10 +186,6 @@ async function refusal(
         'DENIED',
         `${host} does not let credential "${credential}" delete ${what}: ${said}; ${advice}`,
       );
-    case 429:
-      return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
-        retryAfterMs: Number(answer.header('retry-after') ?? 60) * 1000 || 60_000,
-      });
     case 400:
     case 422:
       return new RegistryError('UNSUPPORTED', `${host} does not delete ${what}: ${said}`);

@@ -111,6 +111,53 @@ describe('the words of a refusal', () => {
   });
 });
 
+describe('the code of a refusal', () => {
+  const table: [body: string | Error, code: string | undefined][] = [
+    [ociBody({ code: 'DENIED', message: 'no' }), 'DENIED'],
+    [ociBody({ code: 'A' }, { code: 'B' }), 'A'],
+    [ociBody({ message: 'no' }, { code: 'B' }), undefined],
+    [ociBody(), undefined],
+    [ociBody({ code: 7 }), undefined],
+    [ociBody({ code: ['A'] }), undefined],
+    ['{"errors":[null]}', undefined],
+    ['{"errors":null}', undefined],
+    ['{"errors":"A"}', undefined],
+    ['{"code":"A"}', undefined],
+    ['[]', undefined],
+    ['null', undefined],
+    ['A', undefined],
+    ['', undefined],
+    [new Error('reset'), undefined],
+  ];
+  for (const [body, code] of table) {
+    test(`of ${body instanceof Error ? 'a body that breaks' : body} is ${code}`, async () => {
+      assert.equal((await readRefusal(answerOf(400, body), NOW_MS, unmasked)).code, code);
+    });
+  }
+});
+
+describe('the particulars of a refusal', () => {
+  const digest = `sha256:${'a'.repeat(64)}`;
+  const table: [what: string, detail: unknown, isNamed: boolean][] = [
+    ['a digest', digest, true],
+    ['an object with a digest', { digest }, true],
+    ['an object as Go writes it', { Digest: digest }, true],
+    ['anything else', { sha: digest }, false],
+    ['a text around a digest', `blob ${digest}`, false],
+    ['a digest that is none', `${digest}\n`, false],
+    ['a digest in a list', [digest], false],
+    ['a digest that is an object', { digest: { digest } }, false],
+    ['null', null, false],
+    ['a number', 7, false],
+  ];
+  for (const [what, detail, isNamed] of table) {
+    test(`are told if they are a digest: ${what}`, async () => {
+      const message = await messageOf(ociBody({ code: 'BLOB_UNKNOWN', message: 'why', detail }));
+      assert.equal(message, isNamed ? `BLOB_UNKNOWN: why ${digest}` : 'BLOB_UNKNOWN: why');
+    });
+  }
+});
+
 describe('how long an upstream wants to be left alone', () => {
   const limit = 'retry-after: 880.092µs, allowed: 44000/minute';
   const table: [
@@ -162,6 +209,16 @@ describe('how long an upstream wants to be left alone', () => {
       else assert.ok(Math.abs((refusal.retryAfterMs ?? -1) - ms) < 1e-6, `${refusal.retryAfterMs}`);
     });
   }
+
+  test('is not told to HEAD, whose answer has no body, but in its header', async () => {
+    const wait = async (headers: Record<string, string>, isHead: boolean, body = '') =>
+      (await readRefusal(answerOf(429, body, headers), NOW_MS, unmasked, isHead)).retryAfterMs;
+    assert.equal(await wait({}, false), MINUTE_MS);
+    const short = (await wait({}, true)) ?? assert.fail();
+    assert.ok(short > 0 && short <= 5_000, 'the next question with a body is to learn it');
+    assert.equal(await wait({ 'retry-after': '90' }, true), 90_000);
+    assert.equal(await wait({ 'retry-after': '999999999' }, true), HOUR_MS);
+  });
 
   test('retryAfterMs reads seconds and dates, and nothing else', () => {
     const cases: [string | undefined, number | undefined][] = [
@@ -255,6 +312,66 @@ describe('the error of a refusal', () => {
       assert.equal(error.retryAfterMs, undefined);
     });
   }
+
+  const refusalOf = (status: number, code?: string) => {
+    return { status, message: 'why', code, challenge: undefined, retryAfterMs: undefined };
+  };
+
+  const ofWrites: [status: number, said: string | undefined, code: ErrorCode][] = [
+    [400, 'MANIFEST_BLOB_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN'],
+    [400, 'MANIFEST_INVALID', 'MANIFEST_INVALID'],
+    [400, 'MANIFEST_UNVERIFIED', 'MANIFEST_INVALID'],
+    [404, 'MANIFEST_BLOB_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN'],
+    [404, 'BLOB_UPLOAD_UNKNOWN', 'BLOB_UPLOAD_UNKNOWN'],
+    [404, 'BLOB_UPLOAD_INVALID', 'BLOB_UPLOAD_INVALID'],
+    [416, 'BLOB_UPLOAD_INVALID', 'BLOB_UPLOAD_INVALID'],
+    [400, 'DIGEST_INVALID', 'DIGEST_INVALID'],
+    [400, 'SIZE_INVALID', 'SIZE_INVALID'],
+    [400, 'TAG_INVALID', 'TAG_INVALID'],
+    [400, 'NAME_INVALID', 'NAME_INVALID'],
+    [405, 'UNSUPPORTED', 'UNSUPPORTED'],
+    [405, undefined, 'UNSUPPORTED'],
+    [405, 'DIGEST_INVALID', 'UNSUPPORTED'],
+    [413, 'SIZE_INVALID', 'TOO_LARGE'],
+    [413, undefined, 'TOO_LARGE'],
+    [404, 'BLOB_UNKNOWN', 'BLOB_UPLOAD_UNKNOWN'],
+    [404, undefined, 'BLOB_UPLOAD_UNKNOWN'],
+    [400, undefined, 'UPSTREAM_INVALID'],
+    [400, 'UNAVAILABLE', 'UPSTREAM_INVALID'],
+    [400, 'digest_invalid', 'UPSTREAM_INVALID'],
+    [403, 'DIGEST_INVALID', 'DENIED'],
+    [401, 'MANIFEST_INVALID', 'UNAUTHORIZED'],
+    [500, 'MANIFEST_INVALID', 'UPSTREAM_UNAVAILABLE'],
+    [302, 'MANIFEST_INVALID', 'UPSTREAM_INVALID'],
+    ...['__proto__', 'constructor', 'toString', 'hasOwnProperty', ''].map(
+      (name): [number, string, ErrorCode] => [400, name, 'UPSTREAM_INVALID'],
+    ),
+  ];
+  for (const [status, said, code] of ofWrites) {
+    test(`of a ${status} ${said ?? ''} to a write is ${code}`, () => {
+      const error = refusalError(refusalOf(status, said), IMAGE, 'BLOB_UPLOAD_UNKNOWN', true);
+      assert.equal(error.code, code);
+      assert.match(error.message, /ghcr\.io.*owner\/app:v1.*"why"|ghcr\.io.*"why".*owner\/app:v1/);
+    });
+  }
+
+  test('to a read is nothing that only a writer could know', () => {
+    for (const [status, said, code] of [
+      [400, 'DIGEST_INVALID', 'UPSTREAM_INVALID'],
+      [404, 'MANIFEST_INVALID', 'BLOB_UNKNOWN'],
+      [405, 'UNSUPPORTED', 'UPSTREAM_INVALID'],
+      [413, undefined, 'UPSTREAM_INVALID'],
+    ] as const) {
+      assert.equal(refusalError(refusalOf(status, said), IMAGE, 'BLOB_UNKNOWN').code, code);
+      assert.equal(refusalError(refusalOf(status, said), IMAGE, 'BLOB_UNKNOWN', false).code, code);
+    }
+  });
+
+  test('of a write that limits us is what it is of a read', () => {
+    const refusal = { ...refusalOf(429, 'DIGEST_INVALID'), retryAfterMs: 5 };
+    const error = refusalError(refusal, IMAGE, 'BLOB_UNKNOWN', true);
+    assert.deepEqual([error.code, error.retryAfterMs], ['TOOMANYREQUESTS', 5]);
+  });
 
   test('that limits us says for how long, whatever its status', () => {
     for (const status of [429, 403]) {

@@ -89,7 +89,7 @@ function connect(
   });
   t.after(() => requests.close());
   const api = options.api && new URL(options.api);
-  const packages = api ? new Packages({ api, credentials, dialer: requests.dialer }) : undefined;
+  const packages = api ? new Packages({ api, credentials, dialer: requests.dialer, clock }) : undefined;
   const reads = new UpstreamClient(requests);
   return { writes: new WriteClient(requests, reads, packages), reads, clock };
 }

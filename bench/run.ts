@@ -6,11 +6,12 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { blob20 } from './blob20.ts';
 import { firstByte } from './first-byte.ts';
+import { push } from './push.ts';
 
 /** A scenario prints its figures and returns them. `folder` is empty, and removed afterwards. */
 type Scenario = (folder: string) => Promise<Record<string, unknown>>;
 
-const SCENARIOS: Record<string, Scenario> = { 'first-byte': firstByte, 'blob-20-clients': blob20 };
+const SCENARIOS: Record<string, Scenario> = { 'first-byte': firstByte, 'blob-20-clients': blob20, push };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter(name => !(name in SCENARIOS));

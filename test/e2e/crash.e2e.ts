@@ -9,6 +9,7 @@ import { Cache } from './support/cache.ts';
 import { Skopeo } from './support/clients/skopeo.ts';
 import { filesIn, verifiedBlobs } from './support/compare.ts';
 import { blobsOf, image, manifestsOf } from './support/images.ts';
+import { randomFrom } from './support/random.ts';
 import { until } from './support/until.ts';
 import { Upstream } from './support/upstream.ts';
 
@@ -19,7 +20,7 @@ const SETTLE_LIMIT_MS = 10_000;
 
 test(`kill -9, ${ROUNDS} rounds`, async t => {
   t.diagnostic(`KILL_SEED=${SEED}`);
-  const random = mulberry32(SEED);
+  const random = randomFrom(SEED);
   await using upstream = await Upstream.start();
   await using skopeo = new Skopeo();
   const wanted = image('medium');
@@ -63,15 +64,4 @@ async function timePull(upstream: Upstream, skopeo: Skopeo): Promise<number> {
   await skopeo.pull(cache.host, image('medium'));
   await skopeo.wipe();
   return Math.round(performance.now() - started);
-}
-
-/** A small generator of numbers in [0, 1) that can be seeded, which Math.random cannot. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -17,6 +17,8 @@ export const CACHE_LOG = 'log';
 export interface CacheSettings {
   /** Where the upstream `ghcr.io` really is. */
   readonly upstream: string;
+  /** Where its `api` is, if it has one. */
+  readonly api?: string;
   /** How long a tag is served without asking, as the config spells it. */
   readonly fresh: string;
   readonly credentials?: readonly Record<string, string>[];
@@ -90,14 +92,14 @@ export class Cache implements AsyncDisposable {
   }
 
   #writeConfig(): string {
-    const { upstream, fresh, credentials } = this.#settings;
+    const { upstream, api, fresh, credentials } = this.#settings;
     const path = join(this.#folder, 'config.yaml');
     writeFileSync(
       path,
       stringify({
         listen: { host: '127.0.0.1', port: this.#port },
         data: this.data,
-        upstreams: { 'ghcr.io': { url: upstream, ...(credentials && { credentials }) } },
+        upstreams: { 'ghcr.io': { url: upstream, ...(api && { api }), ...(credentials && { credentials }) } },
         tags: [{ match: '*', fresh }],
       }),
     );

@@ -22,7 +22,12 @@ export const ACCEPT = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
 
-export function ask(method: string, url: string, headers: Record<string, string> = {}): Promise<Answer> {
+export function ask(
+  method: string,
+  url: string,
+  headers: Record<string, string> = {},
+  body?: Uint8Array,
+): Promise<Answer> {
   const started = performance.now();
   return new Promise((resolve, reject) => {
     const asking = request(url, { method, headers, agent: false }, async response => {
@@ -40,7 +45,7 @@ export function ask(method: string, url: string, headers: Record<string, string>
       }
     });
     asking.once('error', reject);
-    asking.end();
+    asking.end(body);
   });
 }
 

@@ -1,4 +1,4 @@
-// The images that the tests pull. They are made once a run, deterministically, and put into the shared
+// The images that the tests pull and push. They are made once a run, deterministically, and put into the shared
 // storage of the registries through the registry's own API, so that each keeps exactly the media types
 // and bytes that it is about. Each is described to the tests by an Image, kept as JSON.
 import { createCipheriv, createHash } from 'node:crypto';
@@ -37,7 +37,14 @@ export interface Image {
   readonly file: { readonly path: string; readonly sha256: string };
 }
 
-export type ImageName = 'layers' | 'multiarch' | 'schema2' | 'schema2-list' | 'medium' | 'large';
+export type ImageName =
+  | 'layers'
+  | 'multiarch'
+  | 'schema2'
+  | 'schema2-list'
+  | 'medium'
+  | 'one-layer'
+  | 'large';
 
 /** The image of that name; `makeImages` has made it. */
 export function image(name: ImageName): Image {
@@ -84,6 +91,7 @@ export async function makeImages(busybox: Uint8Array): Promise<void> {
   await make('schema2', DOCKER, one, 1 * MIB, 300_000);
   await make('schema2-list', DOCKER, both, 2 * MIB);
   await make('medium', OCI, one, 16 * MIB, 16 * MIB, 16 * MIB);
+  await make('one-layer', OCI, one, 20 * MIB);
   await make('large', OCI, one, 64 * MIB, 64 * MIB, 64 * MIB, 64 * MIB, 64 * MIB);
 }
 
@@ -217,7 +225,7 @@ export function digestOf(bytes: Uint8Array): string {
 }
 
 /** Bytes that do not compress and are the same in every run: a cipher's key stream. */
-function randomBytes(seed: string, size: number): Buffer {
+export function randomBytes(seed: string, size: number): Buffer {
   const key = createHash('sha256').update(seed).digest();
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size));
 }

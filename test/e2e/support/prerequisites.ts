@@ -11,6 +11,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   htpasswd: 'apache2-utils',
   skopeo: 'skopeo',
   podman: 'podman',
+  buildah: 'buildah',
   docker: 'docker.io',
   dockerd: 'docker.io',
   containerd: 'containerd',
@@ -18,6 +19,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   runc: 'runc',
   iptables: 'iptables',
   busybox: 'busybox-static',
+  go: 'golang-go',
 };
 
 /** Makes sure that every program is there. Throws a sentence for a person when it cannot. */

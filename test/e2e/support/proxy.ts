@@ -1,7 +1,8 @@
 // A reverse proxy between the cache and the registry behind it, through which a test sees and disturbs
 // what the cache asks upstream: every exchange is recorded, the proxy can be switched off (connections
-// are refused) and on again on the same port, and it can cut the body of an answer short.
+// are refused) and on again on the same port, and it can cut the body of an answer or of an upload short.
 import {
+  type ClientRequest,
   createServer,
   request as httpRequest,
   type IncomingMessage,
@@ -9,6 +10,8 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+
+const UPLOADS = '/blobs/uploads/';
 
 /** One request that came through, and what was answered. */
 export interface Exchange {
@@ -20,6 +23,8 @@ export interface Exchange {
   status: number;
   /** Bytes of body that were sent to the cache. */
   bodyBytes: number;
+  /** Bytes of body that the cache sent, and that went on to the registry. */
+  requestBytes: number;
 }
 
 interface Cut {
@@ -35,6 +40,7 @@ export class CountingProxy implements AsyncDisposable {
   #server: Server | undefined;
   #port = 0;
   #cut: Cut | undefined;
+  #cutUploadAt = Number.POSITIVE_INFINITY;
 
   private constructor(target: string) {
     this.#target = new URL(target);
@@ -57,6 +63,11 @@ export class CountingProxy implements AsyncDisposable {
   /** The exchanges whose path contains `part`. */
   of(part: string): Exchange[] {
     return this.exchanges.filter(exchange => exchange.path.includes(part));
+  }
+
+  /** Bytes of blobs that went to the registry since the last `clear`. */
+  get uploadedBytes(): number {
+    return this.of(UPLOADS).reduce((sum, { requestBytes }) => sum + requestBytes, 0);
   }
 
   /** From now on connections are refused, and those that exist are gone. */
@@ -87,6 +98,11 @@ export class CountingProxy implements AsyncDisposable {
     this.#cut = { pathEnd, atByte };
   }
 
+  /** The next upload whose body comes to `atByte` bytes is cut there, on both sides. Once only. */
+  cutNextUpload(atByte: number): void {
+    this.#cutUploadAt = atByte;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.switchOff();
   }
@@ -99,6 +115,7 @@ export class CountingProxy implements AsyncDisposable {
       ifNoneMatch: request.headers['if-none-match'],
       status: 0,
       bodyBytes: 0,
+      requestBytes: 0,
     };
     this.exchanges.push(exchange);
 
@@ -120,7 +137,27 @@ export class CountingProxy implements AsyncDisposable {
     response.once('close', () => {
       if (!response.writableFinished) onward.destroy();
     });
-    request.pipe(onward);
+    this.#sendRequest(exchange, request, onward);
+  }
+
+  #sendRequest(exchange: Exchange, request: IncomingMessage, onward: ClientRequest): void {
+    const isUpload = exchange.path.includes(UPLOADS);
+    request.on('data', (chunk: Buffer) => {
+      const left = this.#cutUploadAt - exchange.requestBytes;
+      const isCut = isUpload && left > 0 && chunk.length >= left;
+      const bytes = isCut ? chunk.subarray(0, left) : chunk;
+      exchange.requestBytes += bytes.length;
+      if (isCut) {
+        this.#cutUploadAt = Number.POSITIVE_INFINITY;
+        request.removeAllListeners('data').removeAllListeners('end').resume();
+        // Closed only once it is flushed, so that what was counted does arrive.
+        onward.write(bytes, () => onward.destroy());
+      } else if (!onward.write(bytes)) {
+        request.pause();
+        onward.once('drain', () => request.resume());
+      }
+    });
+    request.once('end', () => onward.end());
   }
 
   #sendBody(exchange: Exchange, answer: IncomingMessage, response: ServerResponse): void {

@@ -1,5 +1,6 @@
 // A real registry: CNCF Distribution, the program `docker-registry` of Debian, on a free loopback port.
-// All of a run's registries share one storage folder, which only images.ts writes to.
+// A run's registries share one storage folder, which only images.ts writes to; those that are pushed to have
+// one of their own.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -21,7 +22,7 @@ export class Registry implements AsyncDisposable {
   }
 
   /** Starts one. With a user, it challenges for Basic credentials and lets nobody else in. */
-  static async start(user?: BasicUser): Promise<Registry> {
+  static async start(user?: BasicUser, storage = workPath('registry-storage')): Promise<Registry> {
     const folder = newFolder('registry');
     const config = join(folder, 'config.yaml');
     writeFileSync(
@@ -29,7 +30,7 @@ export class Registry implements AsyncDisposable {
       stringify({
         version: 0.1,
         log: { level: 'info', accesslog: { disabled: true } },
-        storage: { filesystem: { rootdirectory: workPath('registry-storage') } },
+        storage: { filesystem: { rootdirectory: storage } },
         http: { addr: '127.0.0.1:0', secret: 'one for all' },
         ...(user && { auth: { htpasswd: { realm: 'e2e', path: await writeHtpasswd(folder, user) } } }),
       }),
@@ -38,6 +39,11 @@ export class Registry implements AsyncDisposable {
       ready: ({ output }) => listeningAddress(output) !== undefined,
     });
     return new Registry(daemon, `http://${listeningAddress(daemon.output)}`);
+  }
+
+  /** `127.0.0.1:PORT` */
+  get host(): string {
+    return new URL(this.url).host;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

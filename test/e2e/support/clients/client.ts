@@ -15,7 +15,16 @@ export interface Client extends AsyncDisposable {
   wipe(): Promise<void>;
 }
 
-/** For skopeo and Podman: not the log-ins of the person at this machine. */
+/** A client that can push what it holds. */
+export interface PushingClient extends Client {
+  /**
+   * Gets an image from the registry at `source` and pushes it to `host`, as a repository of that name with the
+   * image's tag: all architectures if it can, else the machine's own. Resolves to the digest that it says it pushed.
+   */
+  push(source: string, image: Image, host: string, repository: string): Promise<string>;
+}
+
+/** For skopeo, Podman and Buildah: not the log-ins of the person at this machine. */
 export function withoutLogIns(): NodeJS.ProcessEnv {
   const path = workPath('no-log-ins.json');
   // Once only: another client may be reading it.

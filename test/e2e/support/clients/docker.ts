@@ -1,4 +1,4 @@
-// The Docker Engine, pulling `127.0.0.1:PORT/…`: it takes plain HTTP from loopback without being told. It
+// The Docker Engine, pulling and pushing `127.0.0.1:PORT/…`: it takes plain HTTP from loopback without being told. It
 // is started without networks of its own, so that it leaves the machine's firewall and bridges alone.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type Image, nativeVariant } from '../images.ts';
 import { Daemon, run } from '../processes.ts';
 import { newFolder } from '../workspace.ts';
-import type { Client } from './client.ts';
+import type { PushingClient } from './client.ts';
 import { type Containerd, startContainerd } from './containerd-daemon.ts';
 
 const NO_NETWORKS = [
@@ -17,7 +17,7 @@ const NO_NETWORKS = [
   '--ip-masq=false',
 ];
 
-export class Docker implements Client {
+export class Docker implements PushingClient {
   readonly name = 'docker';
   readonly #containerd: Containerd;
   readonly #engine: Daemon;
@@ -70,6 +70,16 @@ export class Docker implements Client {
     const { path, sha256 } = image.file;
     const printed = await this.#docker('run', '--rm', '--network', 'none', name, 'sha256sum', `/${path}`);
     assert.equal(printed.split(' ')[0], sha256, `${path} in a container`);
+  }
+
+  async push(source: string, image: Image, host: string, repository: string): Promise<string> {
+    await this.pull(source, { ...image, variants: [nativeVariant(image)] });
+    const name = `${host}/${repository}:${image.tag}`;
+    await this.#docker('tag', `${source}/${image.repository}:${image.tag}`, name);
+    const said = await this.#docker('push', name);
+    const digest = /digest: (sha256:[0-9a-f]{64})/.exec(said)?.[1];
+    assert.ok(digest, said);
+    return digest;
   }
 
   async wipe(): Promise<void> {

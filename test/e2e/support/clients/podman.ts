@@ -1,14 +1,15 @@
-// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too. Its containers are not run: it
+// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too, and pushing to the cache by its address,
+// since mirrors are for reading only. Its containers are not run: it
 // insists on raising limits that sandboxes forbid. Files are read from the mounted image instead.
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Image, sha256 } from '../images.ts';
+import { type Image, nativeVariant, sha256 } from '../images.ts';
 import { run } from '../processes.ts';
 import { newFolder } from '../workspace.ts';
-import { type Client, withoutLogIns } from './client.ts';
+import { type PushingClient, withoutLogIns } from './client.ts';
 
-export class Podman implements Client {
+export class Podman implements PushingClient {
   readonly name = 'podman';
   readonly #folder = newFolder('podman');
 
@@ -24,6 +25,18 @@ export class Podman implements Client {
       assert.ok(digests.includes(image.root.digest), `${digests} holds what the tag points at`);
       await this.#assertFile(name, image);
     }
+  }
+
+  async push(source: string, image: Image, host: string, repository: string): Promise<string> {
+    const native = nativeVariant(image);
+    await this.pull(source, { ...image, variants: [native] });
+    const digestFile = join(this.#folder, 'digest');
+    const target = `docker://${host}/${repository}:${image.tag}`;
+    await this.#podman(
+      ...['push', '--tls-verify=false', '--digestfile', digestFile],
+      ...[native.config.digest.slice('sha256:'.length), target],
+    );
+    return readFileSync(digestFile, 'utf8');
   }
 
   async wipe(): Promise<void> {

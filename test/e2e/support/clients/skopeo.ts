@@ -1,32 +1,46 @@
-// skopeo, copying an image into a folder just as it is: every manifest and blob as a file.
+// skopeo, copying an image into a folder just as it is, and from there: every manifest and blob as a file.
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { blobsOf, digestOf, type Image, manifestsOf } from '../images.ts';
 import { run, runFailing } from '../processes.ts';
 import { newFolder } from '../workspace.ts';
-import { type Client, withoutLogIns } from './client.ts';
+import { type PushingClient, withoutLogIns } from './client.ts';
 
-const COPY = ['--insecure-policy', 'copy', '--all', '--src-tls-verify=false'];
+const COPY = ['--insecure-policy', 'copy', '--all', '--src-tls-verify=false', '--dest-tls-verify=false'];
 
-export class Skopeo implements Client {
+export class Skopeo implements PushingClient {
   readonly name = 'skopeo';
   readonly #folder = newFolder('skopeo');
 
   async pull(host: string, image: Image): Promise<void> {
-    const target = join(this.#folder, image.repository.replaceAll('/', '-'));
+    const target = this.#folderOf(image);
     await run(
       'skopeo',
-      [...COPY, source(host, image.repository, image.tag), `dir:${target}`],
+      [...COPY, nameOf(host, image.repository, image.tag), `dir:${target}`],
       withoutLogIns(),
     );
     assertHolds(target, image);
   }
 
+  async push(source: string, image: Image, host: string, repository: string): Promise<string> {
+    await this.pull(source, image);
+    return this.pushAgain(image, host, repository);
+  }
+
+  /** Pushes an image that it has pulled before. */
+  async pushAgain(image: Image, host: string, repository: string): Promise<string> {
+    const digestFile = join(this.#folder, 'digest');
+    const target = nameOf(host, repository, image.tag);
+    const from = `dir:${this.#folderOf(image)}`;
+    await run('skopeo', [...COPY, '--digestfile', digestFile, from, target], withoutLogIns());
+    return readFileSync(digestFile, 'utf8');
+  }
+
   /** A pull that is to fail: what skopeo says about it. */
   pullFailing(host: string, repository: string, tag: string): Promise<string> {
     const target = newFolder('skopeo-failing');
-    return runFailing('skopeo', [...COPY, source(host, repository, tag), `dir:${target}`], withoutLogIns());
+    return runFailing('skopeo', [...COPY, nameOf(host, repository, tag), `dir:${target}`], withoutLogIns());
   }
 
   async wipe(): Promise<void> {
@@ -37,9 +51,13 @@ export class Skopeo implements Client {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.wipe();
   }
+
+  #folderOf({ repository }: Image): string {
+    return join(this.#folder, repository.replaceAll('/', '-'));
+  }
 }
 
-function source(host: string, repository: string, tag: string): string {
+function nameOf(host: string, repository: string, tag: string): string {
   return `docker://${host}/${repository}:${tag}`;
 }
 

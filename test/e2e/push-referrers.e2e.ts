@@ -1,0 +1,127 @@
+// Artifacts that refer to an image, at an upstream that does not know of referrers, as ghcr.io does not: the
+// cache keeps the list under the fallback tag right, whoever wrote there before, and answers for the upstream,
+// also when it is gone.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Cache } from './support/cache.ts';
+import { type Artifact, Oras } from './support/clients/oras.ts';
+import { assertSameImage } from './support/compare.ts';
+import { digestOf, type Image, image } from './support/images.ts';
+import { pushedImage } from './support/pushed.ts';
+import { Registry } from './support/registry.ts';
+import { StandIn } from './support/stand-in.ts';
+
+const USER = { name: 'octocat', password: 'ghp_e2e' };
+const SBOM = 'application/vnd.e2e.sbom';
+const SIGNATURE = 'application/vnd.e2e.signature';
+
+for (const name of ['layers', 'multiarch'] as const) {
+  test(`referrers of ${name}`, async t => {
+    await using source = await Registry.start();
+    await using upstream = await StandIn.start(USER);
+    await using cache = await startCache(upstream);
+    await using oras = new Oras();
+    await using orasUpstream = new Oras(USER);
+    const subject = { ...image(name), repository: `octocat/${name}` };
+    const attached: Artifact[] = [];
+
+    const assertListed = async (where: string, host = cache.host, client = oras) => {
+      const found = await client.discover(host, subject);
+      assert.deepEqual(sorted(found), sorted(attached), where);
+    };
+
+    await t.test('the image, pushed', async () => {
+      const digest = await oras.push(source.host, image(name), cache.host, subject.repository);
+      assert.equal(digest, subject.root.digest);
+      await assertListed('before anything refers to it');
+    });
+
+    await t.test('attached through the cache', async () => {
+      attached.push(await oras.attach(cache.host, subject, SBOM, 'one'));
+      attached.push(await oras.attach(cache.host, subject, SIGNATURE, 'two'));
+      await assertListed('through the cache');
+      await assertFallbackTag(upstream, subject, attached);
+      // Their library asks for the referrers, is sent away, and looks at the tag.
+      await assertListed('of the upstream itself', upstream.host, orasUpstream);
+      const signatures = await oras.discover(cache.host, subject, SIGNATURE);
+      assert.deepEqual(signatures, [attached[1]], 'of one type');
+    });
+
+    await t.test('attached at the upstream by somebody else, and not lost', async () => {
+      attached.push(await orasUpstream.attach(upstream.host, subject, SBOM, 'three'));
+      attached.push(await oras.attach(cache.host, subject, SBOM, 'four'));
+      await assertFallbackTag(upstream, subject, attached);
+      await assertListed('through the cache');
+    });
+
+    await t.test('attached by several at the same moment', async () => {
+      const texts = ['five', 'six', 'seven', 'eight'];
+      attached.push(
+        ...(await Promise.all(texts.map(text => oras.attach(cache.host, subject, SIGNATURE, text)))),
+      );
+      await assertFallbackTag(upstream, subject, attached);
+      await assertListed('through the cache');
+    });
+
+    await t.test('the upstream is gone', async () => {
+      await upstream.stop();
+      await assertListed('through the cache');
+      const boms = await oras.discover(cache.host, subject, SBOM);
+      assert.equal(boms.length, 3, 'of one type');
+      await oras.pull(cache.host, subject);
+    });
+
+    await t.test('the cache starts without its upstream', async () => {
+      await cache.restart({ fresh: '0s' });
+      await assertListed('through the cache');
+    });
+  });
+}
+
+test('what the cache holds of a push is what the upstream holds', async () => {
+  await using source = await Registry.start();
+  await using upstream = await StandIn.start(USER);
+  await using cache = await startCache(upstream);
+  await using oras = new Oras();
+  const subject = { ...image('multiarch'), repository: 'octocat/multiarch' };
+  await oras.push(source.host, image('multiarch'), cache.host, subject.repository);
+  // Another cache has nothing but what it is told by the upstream.
+  await using other = await startCache(upstream);
+  const pushed = await pushedImage(other.url, subject.repository, subject);
+  assert.deepEqual(pushed, subject);
+  await assertSameImage(cache.url, other.url, subject);
+});
+
+/** Of the upstream itself: an index that lists exactly these, as the spec wants it. */
+async function assertFallbackTag(
+  upstream: StandIn,
+  { repository, root }: Image,
+  attached: readonly Artifact[],
+): Promise<void> {
+  const tag = root.digest.replace(':', '-');
+  const { status, headers, body } = await upstream.get(repository, `manifests/${tag}`);
+  assert.equal(status, 200, body.toString());
+  assert.equal(headers['content-type'], 'application/vnd.oci.image.index.v1+json');
+  const index = JSON.parse(body.toString()) as Record<string, unknown>;
+  assert.equal(index.schemaVersion, 2);
+  assert.equal(index.mediaType, 'application/vnd.oci.image.index.v1+json');
+  assert.deepEqual(sorted(index.manifests as Artifact[]), sorted(attached), `the entries of ${tag}`);
+  for (const { digest, size } of attached) {
+    const manifest = await upstream.get(repository, `manifests/${digest}`);
+    assert.equal(digestOf(manifest.body), digest);
+    assert.equal(manifest.body.length, size);
+  }
+}
+
+function startCache(upstream: StandIn): Promise<Cache> {
+  return Cache.start({
+    upstream: upstream.url,
+    api: upstream.apiUrl,
+    fresh: '1h',
+    credentials: [{ name: 'writer', owner: '*', username: USER.name, token: USER.password }],
+  });
+}
+
+function sorted(artifacts: readonly Artifact[]): Artifact[] {
+  return artifacts.toSorted((a, b) => (a.digest < b.digest ? -1 : 1));
+}

@@ -547,6 +547,24 @@ describe('forwarding', () => {
     assert.deepEqual([put?.method, put?.headers['content-length'], others], ['PUT', String(MIB - 1), []]);
   });
 
+  test('a client that is faster than the upstream is held back', LIMIT, async t => {
+    const { ghcr, client } = await startPushing(t, { timeouts: PATIENT });
+    // Beside what may be ahead some MiB are in sockets.
+    const blob = randomContent(48 * MIB, 'held back');
+    const stall = ghcr.fault({ endpoint: 'upload', method: 'PATCH', stallRequestAfter: MIB });
+    const location = await client.open();
+    let isDone = false;
+    const patching = client.patch(location, inPieces(bytesOf(blob), [], MIB)).finally(() => {
+      isDone = true;
+    });
+    while ((await client.offset(location)) < 16 * MIB);
+    for (let i = 0; i < 50; i++) assert((await client.offset(location)) < 40 * MIB && !isDone);
+    stall.remove();
+    assert.equal((await patching).status, 202);
+    assertCreated(await client.finish(location, blob.digest));
+    assert.equal(ghcr.received({ endpoint: 'upload' }), blob.sizeBytes);
+  });
+
   const locations: [string, Partial<Switches>][] = [
     ['relative', {}],
     ['absolute', { uploadLocation: 'absolute' }],

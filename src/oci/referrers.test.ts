@@ -81,6 +81,22 @@ test('indexOf makes an index that can be pushed', () => {
   }
 });
 
+test('indexOf keeps what an index says beside its entries', () => {
+  const before = {
+    schemaVersion: 2,
+    mediaType: INDEX_TYPE,
+    manifests: [{ digest: 'old' }],
+    annotations: { a: 'b' },
+    subject: { digest: digestOf(Buffer.from('subject')) },
+    other: [null, 7, { deep: true }],
+  };
+  const entries = [{ digest: digestOf(Buffer.from('new')) }];
+  const changed = indexOf(entries, Buffer.from(JSON.stringify(before)));
+  assert.deepEqual(JSON.parse(changed.toString()), { ...before, manifests: entries });
+  const bare = indexOf(entries, Buffer.from('{"manifests":[]}'));
+  assert.deepEqual(bare, indexOf(entries));
+});
+
 describe('an entry', () => {
   const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))];
 

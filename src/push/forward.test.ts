@@ -157,8 +157,8 @@ class TestUpstream {
       for await (const chunk of all()) {
         signal.throwIfAborted();
         assert.ok(chunk.length > 0);
-        // Kept as it came: the sender must not use its memory again.
-        chunks.push(chunk);
+        // What a socket may still hold when it asks for more is kept as it came: its memory must not be used again.
+        chunks.push(chunk.length < 128 * 1024 ? chunk : Buffer.from(chunk));
         this.uploads[number] = Buffer.concat(chunks);
       }
     };
@@ -727,6 +727,24 @@ describe('a forward that breaks', () => {
     supplier.add(' end').end();
     forward.moved();
     assert.deepEqual(await forward.over, accepted(supplier));
+    assert.equal(supplier.openReaders, 0);
+  });
+
+  test('leaves nobody waiting for bytes of what is over', async () => {
+    const supplier = new TestSupplier('begin');
+    const upstream = new TestUpstream();
+    const failure = error('DENIED');
+    let more: Promise<unknown> | undefined;
+    // As when an answer comes while the next chunk is still awaited.
+    upstream.receiving.push(async bytes => {
+      const asked = bytes()[Symbol.asyncIterator]();
+      await asked.next();
+      more = asked.next();
+      throw failure;
+    });
+    const { forward } = setUp(supplier, upstream);
+    assert.deepEqual(await forward.over, { failure });
+    assert.deepEqual(await more, { done: true, value: undefined });
     assert.equal(supplier.openReaders, 0);
   });
 

@@ -40,6 +40,8 @@ const FIRST_PAUSE_MS = 200;
 /** A rate limit of up to this long is waited for. */
 const WAITED_FOR_MS = 5_000;
 const READ_BYTES = 256 * 1024;
+/** The next chunk is asked for when one of this size, above what a socket buffers, has left for good: its memory is free. */
+const REUSED_BYTES = 128 * 1024;
 /** How far suppliers may be ahead of what is sent: it is what is left to send when the last byte has come. */
 const LEAD_BYTES = 16 * 1024 * 1024;
 
@@ -195,6 +197,7 @@ export class Forward {
     let position = 0;
     let supplier: Supplier | undefined;
     let reader: ReturnType<Ingest['reader']> | undefined;
+    let buffer: Buffer | undefined;
     try {
       for (;;) {
         wakeAll(this.#waiting);
@@ -217,14 +220,17 @@ export class Forward {
           supplier = next;
           reader = next.ingest.reader();
         }
-        // A chunk is the receiver's once it was handed over, so the next one needs memory of its own.
-        const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_BYTES));
-        const count = (await reader?.read(chunk, position)) ?? 0;
+        const wanted = Math.min(available, READ_BYTES);
+        if (wanted >= REUSED_BYTES) buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
+        const into = wanted < REUSED_BYTES ? Buffer.allocUnsafeSlow(wanted) : buffer?.subarray(0, wanted);
+        const count = (into && (await reader?.read(into, position))) ?? 0;
         if (stop.stopped) return;
         if (count === 0) throw new Error(`an upload ends at byte ${position}, where there was more`);
         position += count;
         this.#sentBytes = position;
-        yield count === chunk.length ? chunk : chunk.subarray(0, count);
+        const chunk = (into as Buffer).subarray(0, count);
+        // One that is small may still wait in the socket when the next is asked for.
+        yield wanted >= REUSED_BYTES && count < REUSED_BYTES ? Buffer.from(chunk) : chunk;
       }
     } finally {
       reader?.close();

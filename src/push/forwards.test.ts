@@ -423,6 +423,18 @@ describe('an upload', () => {
     }
   });
 
+  test('that says what it is going to be when it is on its way already goes on', async () => {
+    const { upload, upstream, count } = setUp();
+    const one = upload(prefix);
+    upstream.held.add(`owner/app ${digestOf(long)}`);
+    one.forwarding.moved();
+    await until(() => upstream.uploads[0]?.bytes.length === MIB);
+    one.forwarding.expect(digestOf(long));
+    one.add(long.subarray(MIB));
+    assert.equal(await one.finish(), 'miss');
+    assert.equal(count('ask'), 0);
+  });
+
   test('that is something else than it said is sent', async () => {
     const { upload, upstream } = setUp();
     const one = upload();
@@ -497,12 +509,15 @@ describe('an upload that can be read only once', () => {
     second.forwarding.alone();
     second.forwarding.alone();
     await until(() => upstream.uploads[1]?.bytes.length === MIB);
-    second.add('end');
+    second.add('another end');
+    await turns();
     assert.equal(await second.finish(), 'miss');
-    first.add('end');
-    assert.equal(await first.finish(), 'miss');
+    assert.equal(await first.add('end').finish(), 'miss');
     assert.equal(count('stream'), 2);
-    assert.equal(upstream.uploads.length, 2);
+    assert.deepEqual(
+      upstream.uploads.map(({ bytes }) => bytes.length - MIB),
+      [3, 11],
+    );
   });
 
   test('is joined by nobody', async () => {

@@ -4,7 +4,7 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { RegistryError } from '../oci/errors.ts';
-import { Dialer, discard, readAll } from './dial.ts';
+import { Dialer, type DialRequest, discard, readAll } from './dial.ts';
 
 const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200, uploadMs: 2_000 };
 
@@ -108,4 +108,90 @@ test('an abort ends it at any stage, with its reason', async t => {
     return undefined;
   });
   assert((await trouble) instanceof Error);
+});
+
+async function sendTo(t: TestContext, listener: RequestListener) {
+  const server = createServer(listener);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const dialer = new Dialer({ timeouts: TIMEOUTS });
+  t.after(async () => {
+    await dialer.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  return (request: Partial<DialRequest>) => dialer.dial({ method: 'PUT', url, headers: {}, ...request });
+}
+
+test('a body goes out as it is, at once or as its chunks come', async t => {
+  const send = await sendTo(t, async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+    response.end(`${length ?? encoding} ${Buffer.concat(chunks)}`);
+  });
+  async function* chunks() {
+    for (const text of ['one', ' ', 'two']) yield Buffer.from(text);
+  }
+  const said = async (request: Partial<DialRequest>) => String(await readAll(await send(request), 1000));
+  assert.equal(await said({ body: Buffer.from('one two') }), '7 one two');
+  assert.equal(await said({ body: chunks() }), 'chunked one two');
+  assert.equal(await said({ body: chunks(), headers: { 'content-length': '7' } }), '7 one two');
+  assert.equal(await said({}), '0 ');
+});
+
+test('a body is asked for its next chunk when the one before has left, and no sooner', async t => {
+  const received = Promise.withResolvers<void>();
+  const send = await sendTo(t, async request => {
+    request.once('data', () => {
+      request.pause();
+      received.resolve();
+    });
+  });
+  let asked = 0;
+  let isLetGo = false;
+  async function* endless() {
+    try {
+      for (;;) {
+        asked++;
+        yield Buffer.alloc(256 * 1024);
+      }
+    } finally {
+      isLetGo = true;
+    }
+  }
+  const leaving = new AbortController();
+  const sending = send({ body: endless(), signal: leaving.signal, headersMs: 10_000 });
+  sending.catch(() => {});
+  await received.promise;
+  // The buffers of both sockets fill up first.
+  for (let before = -1; before !== asked; ) {
+    before = asked;
+    for (let i = 0; i < 200; i++) await new Promise(resolve => setImmediate(resolve));
+  }
+  assert(asked < 200, `${asked} chunks`);
+  leaving.abort(new Error('leaving'));
+  await assert.rejects(sending, /leaving/);
+  while (!isLetGo) await new Promise(resolve => setImmediate(resolve));
+});
+
+test('a body that fails is what the request fails with, not the other side', async t => {
+  const send = await sendTo(t, request => request.resume());
+  const mine = new Error('mine');
+  async function* failing() {
+    yield Buffer.from('x');
+    throw mine;
+  }
+  await assert.rejects(send({ body: failing() }), mine);
+});
+
+test('an answer may take longer where it is said so', async t => {
+  const heads: (() => void)[] = [];
+  const send = await sendTo(t, (_, response) => heads.push(() => response.end('late')));
+  // What is given no longer runs into its time-out first.
+  const slow = send({ method: 'GET', headersMs: 60_000 });
+  await assert.rejects(send({ method: 'GET' }), { code: 'UPSTREAM_TIMEOUT' });
+  for (const answer of heads) answer();
+  assert.equal(String(await readAll(await slow, 10)), 'late');
 });

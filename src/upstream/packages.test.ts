@@ -7,9 +7,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
+import { TestClock } from '../../test/support/cache.ts';
 import { type Ghcr, startGhcr, type User } from '../../test/support/ghcr.ts';
 import { type Image, makeImage } from '../../test/support/images.ts';
-import { systemClock } from '../clock.ts';
 import { digestOf } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
@@ -36,7 +36,7 @@ function packagesAt(t: TestContext, api: string, credentials: Credential[] = [CR
     timeouts: { connectMs: 2_000, headersMs: 2_000, stallMs: 2_000, uploadMs: 2_000 },
   });
   t.after(() => dialer.close());
-  return new Packages({ api: new URL(api), credentials, dialer, clock: systemClock });
+  return new Packages({ api: new URL(api), credentials, dialer, clock: new TestClock() });
 }
 
 async function setUp(t: TestContext, options: { user?: Partial<User>; credentials?: Credential[] } = {}) {
@@ -248,6 +248,16 @@ describe('a credential', () => {
     assert.equal(ghcr.count(), 0, 'nobody is asked anything');
   });
 
+  test('that cannot be read is DENIED, with its name and why', async t => {
+    const read = () => Promise.reject(new Error('no such file'));
+    const { ghcr, packages } = await setUp(t, { credentials: [{ ...CREDENTIAL, read }] });
+    await assert.rejects(
+      packages.delete(APP, { tag: 'v1' }),
+      fails('DENIED', /credential "ci" cannot be read: no such file/),
+    );
+    assert.equal(ghcr.count(), 0);
+  });
+
   test('that is not known is UNAUTHORIZED, with its name', async t => {
     const { ghcr, packages } = await setUp(t);
     ghcr.removeUser('octocat');
@@ -323,12 +333,24 @@ describe('what GitHub does not do', () => {
     assert.deepEqual(digestsIn(ghcr), digestsOf(two));
   });
 
+  const nowS = new TestClock().now() / 1000;
+  const none = { 'x-ratelimit-remaining': '0' };
   const answers: [status: number, headers: Record<string, string>, code: ErrorCode, retryAfterMs?: number][] =
     [
       [422, {}, 'UNSUPPORTED'],
       [429, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
+      [429, { 'retry-after': 'Thu, 01 Jan 2026 00:00:30 GMT' }, 'TOOMANYREQUESTS', 30_000],
       [429, {}, 'TOOMANYREQUESTS', 60_000],
       [429, { 'retry-after': 'soon' }, 'TOOMANYREQUESTS', 60_000],
+      [429, { 'retry-after': '999999999' }, 'TOOMANYREQUESTS', 3_600_000],
+      [403, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
+      [403, none, 'TOOMANYREQUESTS', 60_000],
+      [403, { ...none, 'x-ratelimit-reset': `${nowS + 90}` }, 'TOOMANYREQUESTS', 90_000],
+      [403, { ...none, 'x-ratelimit-reset': `${nowS - 90}` }, 'TOOMANYREQUESTS', 60_000],
+      [403, { ...none, 'x-ratelimit-reset': `${nowS + 1e6}` }, 'TOOMANYREQUESTS', 3_600_000],
+      [403, { ...none, 'x-ratelimit-reset': 'never' }, 'TOOMANYREQUESTS', 60_000],
+      [403, { 'x-ratelimit-remaining': '10' }, 'DENIED'],
+      [401, none, 'UNAUTHORIZED'],
       [500, {}, 'UPSTREAM_UNAVAILABLE'],
       [502, {}, 'UPSTREAM_UNAVAILABLE'],
       [503, {}, 'UPSTREAM_UNAVAILABLE'],
@@ -337,7 +359,7 @@ describe('what GitHub does not do', () => {
       [418, {}, 'UPSTREAM_INVALID'],
     ];
   for (const [status, headers, code, retryAfterMs] of answers) {
-    test(`because of a ${status} ${Object.values(headers)} is ${code}, whichever request it comes to`, async t => {
+    test(`because of a ${status} with ${JSON.stringify(headers)} is ${code}, whichever request it comes to`, async t => {
       for (const method of ['GET', 'DELETE']) {
         const { packages } = await scripted(t, call => {
           if (call.startsWith(method)) return { status, headers, body: { message: 'why' } };
@@ -351,6 +373,19 @@ describe('what GitHub does not do', () => {
       }
     });
   }
+
+  test('because of a limit that only its words tell is TOOMANYREQUESTS too', async t => {
+    for (const message of [
+      'You have exceeded a secondary rate limit. Please wait a few minutes before you try again.',
+      'API rate limit exceeded for user ID 1.',
+    ]) {
+      const { packages } = await scripted(t, () => ({ status: 403, body: { message } }));
+      await assert.rejects(
+        packages.delete(APP, { tag: 'v1' }),
+        fails('TOOMANYREQUESTS', /limits our requests: 403/),
+      );
+    }
+  });
 
   test('is told without our secret, shortly, and not at all by a page', async t => {
     const bodies: [body: unknown, said: RegExp][] = [

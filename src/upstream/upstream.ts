@@ -64,7 +64,10 @@ export interface Upstream {
   reservePlace(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
-/** The bytes of content to be sent, from the first on, as often as they are asked for. */
+/**
+ * The bytes of content to be sent, from the first on, as often as they are asked for. A chunk of 128 KiB or more is
+ * good only until the next one is asked for.
+ */
 export type Bytes = () => AsyncIterable<Uint8Array>;
 
 /** What pushing and deleting need beside reading. Throws as Upstream does, and what the upstream finds wrong. */

@@ -250,7 +250,7 @@ describe('the requests of an upload', () => {
     const [{ method, url, headers } = assert.fail()] = seen;
     assert.equal(`${method} ${url.pathname}${url.search}`, 'POST /v2/owner/app/blobs/uploads/');
     assert.equal(headers['content-length'], '0');
-    assert.equal(headers['transfer-encoding'], undefined);
+    for (const absent of ['transfer-encoding', 'content-type']) assert.equal(headers[absent], undefined);
   });
 
   test('are one PATCH that says neither its length nor a range, for what may still be growing', async t => {
@@ -660,6 +660,31 @@ test('what is pushed to the stand-in is there, streamed or whole, with a state i
     const scopes = tokens.map(({ path }) => scopesOf(path).join());
     assert.deepEqual(scopes.sort(), ['repository:owner/app:pull', 'repository:owner/app:pull,push']);
   }
+});
+
+describe('a token that has expired when a stream begins', () => {
+  const bytes = bytesOf(randomContent(300_000, 'expired'));
+
+  test('is renewed, and the bytes are asked for again from the first on', async t => {
+    const { ghcr, writes } = await standIn(t);
+    const location = await writes.startUpload(APP);
+    ghcr.expireTokens();
+    const { send, asked } = bytesToSend(bytes);
+    const last = await writes.streamUpload(APP, location, send, never);
+    await writes.finishUpload(APP, last, digestOf(bytes), never);
+    assert.equal(asked.times, 2);
+    assert.equal(await writes.holdsBlob(APP, digestOf(bytes)), true);
+  });
+
+  test('fails it when its bytes can be had only once', async t => {
+    const { ghcr, writes } = await standIn(t);
+    const location = await writes.startUpload(APP);
+    ghcr.expireTokens();
+    const { send, asked } = bytesToSend(bytes);
+    await assert.rejects(writes.streamUpload(APP, location, send, never, true), RegistryError);
+    assert.equal(asked.times, 1);
+    assert.equal(ghcr.count({ endpoint: 'upload', method: 'PATCH' }), 1);
+  });
 });
 
 describe('a delete', () => {

@@ -15,7 +15,7 @@ import { ImagePush, Interrupted, Pusher } from './support/pusher.ts';
 import { randomFrom } from './support/random.ts';
 import { Upstream } from './support/upstream.ts';
 
-const ROUNDS = Number(process.env.KILL_ROUNDS ?? 8);
+const ROUNDS = Number(process.env.KILL_ROUNDS ?? 6);
 const SEED = Number(process.env.KILL_SEED ?? randomInt(2 ** 31));
 const KILLS_LIMIT = 4;
 const MIB = 1024 * 1024;

@@ -607,7 +607,7 @@ describe('an upstream that refuses', () => {
         clock.advance(30_000);
         assertRefused(await client.finish(location, blob.digest), 429, 'TOOMANYREQUESTS');
         assertRefused(await client.manifest(image.manifest), 429, 'TOOMANYREQUESTS', /asked again in 1 s/);
-        assert.equal(ghcr.requests.filter(({ method }) => method !== 'DELETE').length, 0);
+        assert.equal(ghcr.requests.length, 0);
         clock.advance(1000);
         assertCreated(await client.finish(location, blob.digest));
         await assertPushed(both, blob);

@@ -42,6 +42,11 @@ async function startWithParts(t: TestContext, options: PushOptions = {}): Promis
   return both;
 }
 
+/** Time enough for requests that nothing holds up to be answered. */
+async function aWhile(client: PushClient): Promise<void> {
+  for (let i = 0; i < 20; i++) await client.get('/v2/');
+}
+
 const fields = JSON.parse(image.manifest.bytes.toString());
 
 describe('manifests', () => {
@@ -108,8 +113,14 @@ describe('manifests', () => {
         [kind.manifest.mediaType, kind.manifest.bytes],
       );
     }
-    const noLayers = manifestOf({ ...fields, layers: [], config: fields.config });
-    assertCreated(await client.manifest(noLayers, 'no-layers'));
+    for (const [i, odd] of [
+      { layers: [] },
+      { layers: null },
+      { subject: null },
+      { annotations: null },
+    ].entries()) {
+      assertCreated(await client.manifest(manifestOf({ ...fields, ...odd }), `odd-${i}`));
+    }
   });
 
   test('the type may stand in the manifest, in Content-Type, or in neither', async t => {
@@ -335,6 +346,7 @@ describe('tags', () => {
       });
       const pushes = images.map(({ manifest }) => client.manifest(manifest, 'latest'));
       await fault.reached();
+      await aWhile(client);
       gate.resolve();
       for (const got of await Promise.all(pushes)) assertCreated(got);
       const got = await client.get('manifests/latest');
@@ -844,6 +856,16 @@ describe('deletes through the package interface', () => {
       }
       assert.equal(upstreamTag(ghcr, 'v0'), at(0).manifest.digest);
     }
+  });
+
+  test('takes the rights that GitHub wants for it, and not that to push', async t => {
+    const { ghcr, client } = await startPushing(t, {
+      user: { ...WRITER, scopes: ['read:packages', 'delete:packages'] },
+    });
+    for (const [i, each] of images.entries()) ghcr.push(NAME, each, `v${i}`);
+    assert.equal((await client.delete('manifests/v0')).status, 202);
+    assert.equal((await client.delete(`manifests/${at(1).manifest.digest}`)).status, 202);
+    assert.deepEqual([...(packageOf(ghcr)?.tags.keys() ?? [])], ['v2']);
   });
 
   test('the last version stays, and so does the last with a tag', async t => {

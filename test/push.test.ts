@@ -256,6 +256,13 @@ describe('uploads', () => {
     const headers = { 'content-range': '1000-1500' };
     const longer = await client.ask('PATCH', location, { headers, body: bytes.subarray(1000, 2000) });
     assertRefused(longer, 400, 'SIZE_INVALID', /501 bytes/);
+    // In chunks of HTTP its length is known only when it is all here.
+    const unknown = await client.open();
+    for (const length of [400, 600]) {
+      const body = inPieces(bytes.subarray(1000, 1000 + length));
+      const got = await client.ask('PATCH', unknown, { headers: { 'content-range': '0-500' }, body });
+      assert([400, 416].includes(got.status ?? 0), sentenceOf(got));
+    }
     const early = { 'content-range': '2000-2999' };
     await assertStands(await client.finish(location, blob.digest, bytes.subarray(2000), early), 1000);
     assert.equal((await client.patch(location, bytes.subarray(1000, 2000), 1000)).status, 202);
@@ -575,15 +582,22 @@ describe('forwarding', () => {
   for (const [name, switches] of locations) {
     test(`the upstream's Location may be ${name}`, async t => {
       const both = await startPushing(t, { stand: { switches } });
-      for (const sizeBytes of [1000, 1.5 * MIB]) {
-        const blob = randomContent(sizeBytes, name);
-        assertCreated(await both.client.stream(blob));
-        assertCreated(await both.client.put(randomContent(sizeBytes, `${name}, at once`)));
-        await assertPushed(both, blob);
-      }
-      const queries = both.ghcr.requests
-        .filter(({ endpoint }) => endpoint === 'upload')
-        .map(({ path }) => path);
+      const { ghcr, client } = both;
+      const [small, large] = [randomContent(1000, name), randomContent(1.5 * MIB, name)];
+      assertCreated(await client.stream(small));
+      assertCreated(await client.streamAhead(ghcr, large));
+      for (const blob of [small, large]) await assertPushed(both, blob);
+      const sent = ghcr.requests.filter(({ endpoint }) => endpoint === 'upload');
+      // At the first try.
+      assert.deepEqual(
+        sent.map(({ method, status }) => [method, status]),
+        [
+          ['PUT', 201],
+          ['PATCH', 202],
+          ['PUT', 201],
+        ],
+      );
+      const queries = sent.map(({ path }) => path);
       assert(!name.includes('own') || queries.every(path => /\?a=b&c=d(%20|\+)e/.test(path)), queries.join());
     });
   }

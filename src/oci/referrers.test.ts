@@ -51,6 +51,10 @@ describe('indexEntries', () => {
     ['entries that are an object', '{"manifests":{"length":0}}'],
     ['entries by way of a prototype', '{"__proto__":{"manifests":[]}}'],
     ['JSON that breaks off', '{"manifests":[]'],
+    [
+      'entries that are nested too deep to be written again',
+      `{"manifests":[${'['.repeat(1e5)}${']'.repeat(1e5)}]}`,
+    ],
     ['nesting without an end', '['.repeat(100_000)],
   ];
   for (const [what, body] of none) {
@@ -94,7 +98,16 @@ test('indexOf keeps what an index says beside its entries', () => {
   const changed = indexOf(entries, Buffer.from(JSON.stringify(before)));
   assert.deepEqual(JSON.parse(changed.toString()), { ...before, manifests: entries });
   const bare = indexOf(entries, Buffer.from('{"manifests":[]}'));
-  assert.deepEqual(bare, indexOf(entries));
+  assert.deepEqual(JSON.parse(bare.toString()), JSON.parse(indexOf(entries).toString()));
+});
+
+test('indexOf makes an index of whatever stood in its place', () => {
+  const list = 'application/vnd.docker.distribution.manifest.list.v2+json';
+  for (const before of [{ schemaVersion: 1, mediaType: list }, { mediaType: null, schemaVersion: '2' }, {}]) {
+    const bytes = indexOf([], Buffer.from(JSON.stringify({ ...before, manifests: [{}], kept: true })));
+    const expected = { schemaVersion: 2, mediaType: INDEX_TYPE, manifests: [], kept: true };
+    assert.deepEqual(JSON.parse(bytes.toString()), expected);
+  }
 });
 
 describe('an entry', () => {

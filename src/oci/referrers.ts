@@ -15,6 +15,8 @@ export function fallbackTag(subject: Digest): string {
 export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefined {
   try {
     const { manifests } = JSON.parse(new TextDecoder().decode(bytes)) as { manifests: unknown };
+    // What is nested too deep to be written again is not read either.
+    JSON.stringify(manifests);
     return Array.isArray(manifests) ? manifests : undefined;
   } catch {
     return undefined;
@@ -23,9 +25,10 @@ export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefin
 
 /** The index that lists these entries, and says what `before` says beside its own. */
 export function indexOf(entries: readonly unknown[], before?: Uint8Array): Buffer {
-  const kept = before === undefined ? {} : JSON.parse(new TextDecoder().decode(before));
+  const said = before === undefined ? {} : JSON.parse(new TextDecoder().decode(before));
+  const { schemaVersion: _version, mediaType: _type, manifests: _entries, ...others } = said;
   return Buffer.from(
-    JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...kept, manifests: entries }),
+    JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...others, manifests: entries }),
   );
 }
 

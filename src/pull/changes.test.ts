@@ -93,7 +93,7 @@ describe('changes', () => {
           if (isOld) assert.equal(changes.has(key), true);
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     );
   });
 });

@@ -93,7 +93,7 @@ export class Deletes {
   async #gone(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
     const { metadata, subjects } = this.#dependencies;
     await this.#forget(digest, metadata.unlinkManifest(repository, digest));
-    const subject = known && readManifest(known.bytes, undefined).subject;
+    const subject = known && subjectOf(known);
     if (subject !== undefined) await subjects.forget(repository, subject, digest);
   }
 
@@ -109,4 +109,13 @@ function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined
     ({ manifest }) => manifest,
     () => undefined,
   );
+}
+
+/** What a manifest refers to; one that would not be taken as a push, and was pulled, refers to nothing. */
+function subjectOf({ bytes }: Manifest): Digest | undefined {
+  try {
+    return readManifest(bytes, undefined).subject;
+  } catch {
+    return undefined;
+  }
 }

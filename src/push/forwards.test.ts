@@ -510,9 +510,11 @@ describe('an upload that can be read only once', () => {
     second.forwarding.alone();
     await until(() => upstream.uploads[1]?.bytes.length === MIB);
     second.add('another end');
+    first.add('e');
     await turns();
+    assert.equal(upstream.uploads[0]?.bytes.length, MIB + 1, 'of the second it gets nothing');
     assert.equal(await second.finish(), 'miss');
-    assert.equal(await first.add('end').finish(), 'miss');
+    assert.equal(await first.add('nd').finish(), 'miss');
     assert.equal(count('stream'), 2);
     assert.deepEqual(
       upstream.uploads.map(({ bytes }) => bytes.length - MIB),

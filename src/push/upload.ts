@@ -56,6 +56,7 @@ export class Uploads {
   /** Those of an earlier process that nobody has asked for yet. */
   readonly #left: Map<string, UploadRow>;
   readonly #openedAtMs: number;
+  #sweeping: Promise<void> | undefined;
   readonly #resuming = new Shared<Upload | undefined>();
 
   private constructor(dependencies: UploadDependencies, left: readonly UploadRow[]) {
@@ -167,7 +168,14 @@ export class Uploads {
   }
 
   /** Gives up what was abandoned, and lets go of the upstream for what rests. To be called from time to time. */
-  async sweep(): Promise<void> {
+  sweep(): Promise<void> {
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined;
+    });
+    return this.#sweeping;
+  }
+
+  async #sweep(): Promise<void> {
     const now = this.#dependencies.clock.now();
     if (now - this.#openedAtMs > ABANDONED_MS) {
       for (const id of this.#left.keys()) await (await this.#resume(id))?.cancel();

@@ -147,6 +147,8 @@ export class Requests {
       grant.proven = true;
       return result.answer;
     }
+    // One that never worked is not kept: the realm may have forgotten it.
+    if (result.refusal.status === 401 && !grant.proven) this.#tokens.drop(repository, access, grant);
     throw isRightsProblem(result.refusal)
       ? refusedError(result.refusal, repository, grant.credential ?? grant.refused, access)
       : refusalError(result.refusal, ask.what, ask.notThere, !isRead(ask));

@@ -373,6 +373,20 @@ describe('uploads', () => {
     },
   );
 
+  test('nor does it matter how little of the lost request had been done', LIMIT, async t => {
+    const { client } = await startPushing(t);
+    for (let between = 0; between < 30; between++) {
+      const location = await client.open();
+      const over = Promise.withResolvers<void>();
+      const lost = client.patch(location, inPieces(Buffer.alloc(100_000), [[50_000, () => over.promise]]));
+      for (let i = 0; i < between; i++) await new Promise(setImmediate);
+      const got = await client.patch(location, '');
+      assert.equal(got.status, 202, `${between}: ${sentenceOf(got)}`);
+      over.resolve();
+      await lost;
+    }
+  });
+
   test('who comes while an upload is being closed is wrong', LIMIT, async t => {
     const both = await startPushing(t, { timeouts: PATIENT });
     const { ghcr, client } = both;

@@ -45,6 +45,7 @@ export function receive(
       else waits.then(left, left);
     };
     stop?.addEventListener('abort', () => incoming.destroy(), { once: true });
+    if (stop?.aborted) incoming.destroy();
     incoming.once('close', () => {
       if (!incoming.readableEnded) leave();
     });

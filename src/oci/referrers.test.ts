@@ -55,6 +55,10 @@ describe('indexEntries', () => {
       'entries that are nested too deep to be written again',
       `{"manifests":[${'['.repeat(1e5)}${']'.repeat(1e5)}]}`,
     ],
+    [
+      'an index that has such nesting beside its entries',
+      `{"manifests":[],"more":${'['.repeat(1e5)}${']'.repeat(1e5)}}`,
+    ],
     ['nesting without an end', '['.repeat(100_000)],
   ];
   for (const [what, body] of none) {

@@ -14,9 +14,10 @@ export function fallbackTag(subject: Digest): string {
 /** The entries of an image index; undefined when the bytes are none. */
 export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefined {
   try {
-    const { manifests } = JSON.parse(new TextDecoder().decode(bytes)) as { manifests: unknown };
+    const index = JSON.parse(new TextDecoder().decode(bytes)) as { manifests: unknown };
     // What is nested too deep to be written again is not read either.
-    JSON.stringify(manifests);
+    JSON.stringify(index);
+    const { manifests } = index;
     return Array.isArray(manifests) ? manifests : undefined;
   } catch {
     return undefined;

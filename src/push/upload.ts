@@ -309,10 +309,11 @@ export class Upload implements Supplier {
           `the upload stands at byte ${this.#receivedBytes}, and these bytes begin at ${start}`,
         );
       }
-      await this.#prepare();
       this.#stop = new AbortController();
+      const { signal } = this.#stop;
       try {
-        await feed(chunk => this.#take(chunk), this.#stop.signal);
+        await this.#prepare();
+        await feed(chunk => this.#take(chunk), signal);
         await this.ingest.flush();
       } catch (error) {
         // A client that leaves may come back; what we, the disk or the upstream refused is over.

@@ -2,8 +2,8 @@
 // of upstreams.ts, all on loopback: `npm run test:conformance`. Words after `--` pick upstreams and suites, as in
 // `distribution main`; `--direct` leaves the cache out, which shows what the upstream itself is like;
 // `--programs FOLDER` takes suites that are built already (programs.ts). It fails on a failure or a skip that
-// excuses.ts does not know, and on a suite that ran nothing; with exit code 3 when a suite cannot be had. Whatever happens, nothing that was started stays, and the one folder
-// that all of it lives in is removed.
+// excuses.ts does not know, and on a suite that ran nothing; with exit code 3 when all is well but for a suite that
+// cannot be had. Whatever happens, nothing that was started stays, and the one folder that all of it lives in is removed.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { ensurePrograms } from '../e2e/support/prerequisites.ts';
 import { WORKSPACE_VARIABLE } from '../e2e/support/workspace.ts';
 import { startCache } from './cache.ts';
 import { excuseOf } from './excuses.ts';
-import { findPrograms, Unobtainable } from './programs.ts';
+import { findProgram } from './programs.ts';
 import { count, isGood, type Report, reportLines } from './report.ts';
 import { SUITES, type Suite } from './suites.ts';
 import { UPSTREAMS, type Upstream } from './upstreams.ts';
@@ -33,7 +33,7 @@ try {
   process.exitCode = await main();
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
-  process.exitCode = error instanceof Unobtainable ? 3 : 1;
+  process.exitCode = 1;
 } finally {
   rmSync(workspace, { recursive: true, force: true });
 }
@@ -44,12 +44,13 @@ async function main(): Promise<number> {
   if (unknown !== undefined)
     throw new Error(`nothing is named ${unknown}; there are ${[...named].join(', ')}`);
   const suites = picked(SUITES);
-  const programs = findPrograms(suites, values.programs);
+  const programs = new Map(suites.map(suite => [suite, findProgram(suite, values.programs)]));
   ensurePrograms();
 
   const reports: Report[] = [];
   for (const upstream of picked(UPSTREAMS)) {
     for (const [suite, program] of programs) {
+      if (program === undefined) continue;
       const report = await test(upstream, suite, program);
       console.log(`${reportLines(report).join('\n')}\n`);
       reports.push(report);
@@ -59,7 +60,10 @@ async function main(): Promise<number> {
   const excused = count(reports.flatMap(({ tests, excuse }) => tests.filter(excuse))).failed;
   console.log(`${excused} of the failures are excused, and count as skipped:`);
   console.log(`${passed} passed, ${failed - excused} failed, ${skipped + excused} skipped`);
-  return reports.every(isGood) ? 0 : 1;
+  const missing = suites.filter(suite => programs.get(suite) === undefined);
+  for (const { name } of missing) console.log(`NOT RUN, since it cannot be had here: the suite ${name}`);
+  if (!reports.every(isGood)) return 1;
+  return missing.length > 0 ? 3 : 0;
 }
 
 /** Those that were named, or all when none was. */

@@ -38,7 +38,7 @@ const CLIENTS: Readonly<Record<string, Pushing>> = {
     images: ['layers', 'multiarch', 'schema2-list'],
     keepsBytes: true,
   },
-  'oras-go': { start: async () => new Oras(), images: ['layers', 'multiarch'], keepsBytes: true },
+  oras: { start: async () => new Oras(), images: ['layers', 'multiarch'], keepsBytes: true },
 };
 
 const USER: BasicUser = { name: 'octocat', password: 'correct-horse-battery-staple' };

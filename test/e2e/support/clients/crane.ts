@@ -1,12 +1,14 @@
 // crane, which is the library go-containerregistry as a program, as cosign and ko use it too.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { goProgram } from '../go-programs.ts';
+import { goProgram } from '../../../support/go-programs.ts';
 import type { Image } from '../images.ts';
 import { run } from '../processes.ts';
 import { newFolder } from '../workspace.ts';
 import type { PushingClient } from './client.ts';
 import { assertLayoutHolds } from './layout.ts';
+
+export const CRANE = { name: 'crane' };
 
 export class Crane implements PushingClient {
   readonly name = 'crane';
@@ -15,25 +17,20 @@ export class Crane implements PushingClient {
   async pull(host: string, image: Image): Promise<void> {
     const layout = this.#layoutOf(image);
     rmSync(layout, { recursive: true, force: true });
-    await run(goProgram('crane'), [
-      'pull',
-      '--format=oci',
-      nameOf(host, image.repository, image.tag),
-      layout,
-    ]);
+    await run(goProgram(CRANE), ['pull', '--format=oci', nameOf(host, image.repository, image.tag), layout]);
     await assertLayoutHolds(layout, image);
   }
 
   async push(source: string, image: Image, host: string, repository: string): Promise<string> {
     await this.pull(source, image);
     const target = nameOf(host, repository, image.tag);
-    return digestIn(await run(goProgram('crane'), ['push', this.#layoutOf(image), target]));
+    return digestIn(await run(goProgram(CRANE), ['push', this.#layoutOf(image), target]));
   }
 
   /** Has an image of the registry put into another repository there, which it does by mounting. */
   async copy(host: string, image: Image, repository: string): Promise<void> {
     const [from, to] = [image.repository, repository].map(name => nameOf(host, name, image.tag));
-    await run(goProgram('crane'), ['copy', from ?? '', to ?? '']);
+    await run(goProgram(CRANE), ['copy', from ?? '', to ?? '']);
   }
 
   async wipe(): Promise<void> {

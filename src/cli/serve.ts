@@ -9,7 +9,10 @@ import { assertServable, loadConfig } from '../config/load.ts';
 import type { Config, Credential as ConfigCredential, UpstreamConfig } from '../config/schema.ts';
 import { DiskContent } from '../content/disk.ts';
 import { createApp } from '../http/app.ts';
+import { pumpBuffers } from '../http/outlet.ts';
+import { loadSendfile } from '../http/sendfile.ts';
 import { type RunningServer, startServer } from '../http/server.ts';
+import { zerocopy } from '../http/zerocopy.ts';
 import type { Log } from '../log.ts';
 import { SqliteMetadata } from '../metadata/sqlite.ts';
 import type { Repository } from '../oci/reference.ts';
@@ -53,7 +56,8 @@ export async function serve(args: string[]): Promise<void> {
     },
     pino.destination(2),
   );
-  const cache = await startCache(config, { clock: systemClock, log });
+  const sendfile = process.env.GHCR_CACHE_SENDFILE !== 'off';
+  const cache = await startCache(config, { clock: systemClock, log, sendfile });
   process.stdout.write(`${describe(config, cache.server)}\n`);
   leaveOnSignal(cache, log);
 }
@@ -66,10 +70,13 @@ export interface RunningCache {
   stop(graceMs: number): Promise<void>;
 }
 
-/** Puts a cache together from its configuration and starts it. Contacts no upstream. */
+/**
+ * Puts a cache together from its configuration and starts it. Contacts no upstream. `sendfile` is whether bodies may
+ * be sent so, where that can be done; true unless it is said.
+ */
 export async function startCache(
   config: Config,
-  environment: { clock: Clock; log: Log; timeouts?: Timeouts },
+  environment: { clock: Clock; log: Log; timeouts?: Timeouts; sendfile?: boolean },
 ): Promise<RunningCache> {
   const { clock, log } = environment;
   const leaving = new AbortController();
@@ -119,10 +126,16 @@ export async function startCache(
   const pushing = { ...common, uploads, manifests, tags, tagLists, subjects };
   const sweeping = setInterval(() => void uploads.sweep().catch(() => {}), SWEEP_MS).unref();
 
+  const sendfile =
+    environment.sendfile === false
+      ? undefined
+      : await loadSendfile(why => log.info({}, `blobs are sent through buffers: ${why}`));
+
   const app = createApp({
     upstreams: { has: host => clients.has(host), default: config.default },
     ...{ blobs, manifests, tags, tagLists, referrers },
     repositories: () => metadata.repositories(),
+    pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
     pushesOff: config.push === 'off',
     uploads,
     manifestPushes: new ManifestPushes(pushing),

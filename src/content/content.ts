@@ -17,8 +17,21 @@ export interface Source {
    * `position` is the end. It may wait for bytes that are still to come. `into` is the reader's own until then.
    */
   read(into: Uint8Array, position: number): Promise<number>;
+  /**
+   * Lends the file that holds the bytes from `position` on, which must not be the end, for who can use them
+   * without reading them. Undefined where there is none, or not for these. It may wait, and throw, as a read may.
+   */
+  lend?(position: number): Promise<LentFile | undefined>;
   /** Must be called once, when no read is wanted any more. */
   close(): void;
+}
+
+/** An open file whose bytes up to `end` are those of a source, at the positions that they have there. */
+export interface LentFile {
+  readonly fd: number;
+  readonly end: number;
+  /** Must be called once. Until then the descriptor is good, whatever is closed or removed. */
+  release(): void;
 }
 
 export interface OpenContent extends Source {
@@ -48,7 +61,7 @@ export interface Ingest {
    */
   finish(algorithm?: Algorithm): Promise<Digest>;
   /** A reader of what was written so far and will be. Its reads must stay below `writtenBytes`. */
-  reader(): Pick<Source, 'read' | 'close'>;
+  reader(): Omit<Source, 'sizeBytes'>;
   /**
    * Makes it content, for good, under `digest`, which finish() has given. False when that content was here
    * already, and this is one copy too many.

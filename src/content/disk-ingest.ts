@@ -72,9 +72,13 @@ export class DiskIngest implements Ingest {
     return hasher.digest();
   }
 
-  reader(): Pick<Source, 'read' | 'close'> {
+  reader(): Omit<Source, 'sizeBytes'> {
     const file = this.#file.retain();
-    return { read: (into, position) => file.read(into, position), close: () => file.release() };
+    return {
+      read: (into, position) => file.read(into, position),
+      lend: async () => file.lend(this.writtenBytes),
+      close: () => file.release(),
+    };
   }
 
   async commit(digest: Digest): Promise<boolean> {

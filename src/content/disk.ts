@@ -56,6 +56,7 @@ export class DiskContent implements Content {
       sizeBytes: size,
       verified: this.#verified.get(digest) === mtimeMs || this.#verify(digest, file, mtimeMs),
       read: (into, position) => file.read(into, position),
+      lend: async () => file.lend(size),
       close: () => file.release(),
     };
   }

@@ -4,6 +4,7 @@
 import { close, fdatasync, fstat, fsync, open, read, rename, type Stats, writev } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import type { LentFile } from './content.ts';
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);
@@ -40,6 +41,12 @@ export class SharedFile {
   /** Reads from `position` into the front of `into`; resolves to the count, 0 at the end of the file. */
   read(into: Uint8Array, position: number): Promise<number> {
     return this.#use(done => read(this.#fd, into, 0, into.byteLength, position, done));
+  }
+
+  /** Lends it, as a user of its own. */
+  lend(end: number): LentFile {
+    this.retain();
+    return { fd: this.#fd, end, release: () => this.release() };
   }
 
   /** Appends all bytes of all chunks at `position`. */

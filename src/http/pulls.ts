@@ -13,6 +13,7 @@ import type { Tags } from '../pull/tag.ts';
 import type { TagLists } from '../pull/tag-list.ts';
 import { entityTag, isKnownToClient, rangeFor } from './conditional.ts';
 import type { Exchange } from './exchange.ts';
+import type { Pump } from './outlet.ts';
 import type { Upstreams } from './request.ts';
 import { type Headers, send, sendSource } from './send.ts';
 import { type Page, pageOf } from './tag-page.ts';
@@ -24,6 +25,8 @@ export interface Pulls {
   readonly tagLists: TagLists;
   readonly referrers: Referrers;
   readonly upstreams: Upstreams;
+  /** How bodies of blobs are sent. */
+  readonly pump: Pump;
   /** All repositories of which something is here, in lexical order of upstream and name. */
   repositories(): Promise<Repository[]>;
 }
@@ -80,7 +83,7 @@ export async function answerBlob(
     const message = `no byte of the range ${range} is in the ${source.sizeBytes} bytes of ${digest}`;
     throw new RegistryError('RANGE_INVALID', message);
   }
-  await sendSource(exchange.outgoing, { ...exchange.headers(), ...content }, source, spans);
+  await sendSource(exchange.outgoing, { ...exchange.headers(), ...content }, source, spans, pulls.pump);
 }
 
 export async function answerTags(

@@ -1,17 +1,11 @@
 // The one place that writes answers of the distribution API: straight to Node's response, because a web
 // stream in between halves the throughput of blobs.
 //
-// Bodies are read into pooled buffers and written from them; nothing is allocated for a chunk. A body that
-// cannot be completed is cut: the socket is destroyed, so no client takes what it got for the whole.
+// A body that cannot be completed is cut: the socket is destroyed, so no client takes what it got for the whole.
 import type { ServerResponse } from 'node:http';
 import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
-
-/** How much is read and written at a time; two such buffers serve one answer. */
-const BUFFER_BYTES = 256 * 1024;
-/** Buffers that are kept for the next answer. */
-const KEPT_BUFFERS = 32;
-const kept: Buffer[] = [];
+import { Outlet, type Pump } from './outlet.ts';
 
 export type Headers = Record<string, string | number>;
 
@@ -38,12 +32,13 @@ export async function sendSource(
   headers: Headers,
   source: Source,
   spans: readonly Span[] | undefined,
+  pump: Pump,
 ): Promise<void> {
   const outlet = new Outlet(outgoing, source);
   try {
     if (spans === undefined) {
       outgoing.writeHead(200, { ...headers, 'content-length': source.sizeBytes });
-      await outlet.pump({ start: 0, end: source.sizeBytes });
+      await pump(outlet, { start: 0, end: source.sizeBytes });
     } else {
       const parts = partsOf(spans, source.sizeBytes, headers);
       outgoing.writeHead(206, parts.headers);
@@ -51,7 +46,7 @@ export async function sendSource(
       outgoing.flushHeaders();
       for (const { before, span } of parts.parts) {
         if (before !== '') outgoing.write(before);
-        await outlet.pump(span);
+        await pump(outlet, span);
       }
       if (parts.after !== '') outgoing.write(parts.after);
     }
@@ -86,83 +81,4 @@ function partsOf(spans: readonly Span[], sizeBytes: number, headers: Headers) {
   );
   const type = `multipart/byteranges; boundary=${boundary}`;
   return { headers: { ...headers, 'content-type': type, 'content-length': length }, parts, after };
-}
-
-/** A source on its way into a response: reads into one buffer while the other is being written. */
-class Outlet {
-  /** The client has left, or the answer is complete. */
-  gone = false;
-  readonly #outgoing: ServerResponse;
-  readonly #source: Source;
-  readonly #buffers: [Buffer, Buffer] = [takeBuffer(), takeBuffer()];
-  #isClosed = false;
-  /** Whether the buffer that was written last is still in use. */
-  #writing = false;
-  #wake = () => {};
-
-  constructor(outgoing: ServerResponse, source: Source) {
-    this.#outgoing = outgoing;
-    this.#source = source;
-    outgoing.once('close', () => this.#leave());
-    // It may have left while the source was waited for; then there is no more close to come.
-    if (outgoing.destroyed) this.#leave();
-  }
-
-  async pump(span: Span): Promise<void> {
-    for (let position = span.start; position < span.end && !this.gone; ) {
-      const [buffer] = this.#buffers;
-      const wanted = span.end - position;
-      const into = wanted < buffer.byteLength ? buffer.subarray(0, wanted) : buffer;
-      const count = await this.#source.read(into, position);
-      if (count === 0) throw new Error(`the content ends at byte ${position} of ${this.#source.sizeBytes}`);
-      await this.#free();
-      if (this.gone) return;
-      this.#writing = true;
-      this.#outgoing.write(into.subarray(0, count), () => this.#written());
-      this.#buffers.reverse();
-      position += count;
-    }
-  }
-
-  /** To be called when no read is under way. */
-  close(): void {
-    this.#closeSource();
-    // What is still being written is left to the garbage collector.
-    keepBuffer(this.#buffers[0]);
-    if (!this.#writing) keepBuffer(this.#buffers[1]);
-  }
-
-  /** Waits until what was written before has left its buffer. */
-  async #free(): Promise<void> {
-    while (this.#writing && !this.gone) {
-      await new Promise<void>(wake => {
-        this.#wake = wake;
-      });
-    }
-  }
-
-  #leave(): void {
-    this.gone = true;
-    this.#closeSource();
-    this.#written();
-  }
-
-  #written(): void {
-    this.#writing = false;
-    this.#wake();
-  }
-
-  #closeSource(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#source.close();
-  }
-}
-
-function takeBuffer(): Buffer {
-  return kept.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
-}
-
-function keepBuffer(buffer: Buffer): void {
-  if (kept.length < KEPT_BUFFERS) kept.push(buffer);
 }

@@ -25,6 +25,8 @@ import { migrations } from './migrations.ts';
 /** Pulls are written down this often, or when so many have come together. */
 const TOUCH_INTERVAL_MS = 5_000;
 const TOUCH_LIMIT = 10_000;
+/** Rows that are kept in memory, of links and of tags; about 20 MB. */
+const RECALLED_LIMIT = 50_000;
 const ADOPTED_AT_ONCE = 1_000;
 /** The file's application id once it is complete; 0, which SQLite begins with, while it is being filled. */
 const COMPLETE = 0x67686372;
@@ -43,6 +45,12 @@ export class SqliteMetadata implements Metadata {
   readonly #path: string;
   readonly #options: SqliteOptions;
   #open: OpenDatabase;
+  /**
+   * What was looked up since the last change, so that a hot pull does not touch the database. Nobody else writes to
+   * it while this process has its data directory locked.
+   */
+  readonly #links = new Map<string, ManifestRow>();
+  readonly #tags = new Map<string, TagRow>();
   readonly #touched = new Map<Digest, number>();
   #touchTimer: NodeJS.Timeout | undefined;
 
@@ -65,19 +73,15 @@ export class SqliteMetadata implements Metadata {
   }
 
   async findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined> {
-    return this.#run(
-      sql => sql.findLink.get(repository.upstream, repository.name, digest, 'blob') as ContentRow,
-    );
+    return this.#findLink(repository, digest, 'blob');
   }
 
   async findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined> {
-    return this.#run(
-      sql => sql.findLink.get(repository.upstream, repository.name, digest, 'manifest') as ManifestRow,
-    );
+    return this.#findLink(repository, digest, 'manifest');
   }
 
   async linkBlob(repositories: readonly Repository[], content: ContentRow): Promise<void> {
-    this.#transaction(sql => {
+    this.#change(sql => {
       sql.putContent.run(content.digest, content.sizeBytes, this.#options.clock.now());
       for (const repository of repositories) {
         sql.putLink.run(repositoryId(sql, repository), content.digest, 'blob', '');
@@ -90,7 +94,7 @@ export class SqliteMetadata implements Metadata {
     manifest: ManifestRow,
     tags: readonly string[] = [],
   ): Promise<void> {
-    this.#transaction(sql => {
+    this.#change(sql => {
       const now = this.#options.clock.now();
       const id = repositoryId(sql, repository);
       sql.putContent.run(manifest.digest, manifest.sizeBytes, now);
@@ -100,14 +104,14 @@ export class SqliteMetadata implements Metadata {
   }
 
   async unlinkBlob(repository: Repository, digest: Digest): Promise<boolean> {
-    return this.#transaction(sql => {
+    return this.#change(sql => {
       sql.dropLink.run(repository.upstream, repository.name, digest, 'blob');
       return sql.findAnyLink.get(digest) !== undefined;
     });
   }
 
   async unlinkManifest(repository: Repository, digest: Digest): Promise<boolean> {
-    return this.#transaction(sql => {
+    return this.#change(sql => {
       sql.dropLink.run(repository.upstream, repository.name, digest, 'manifest');
       sql.forgetTagsTo.run(repository.upstream, repository.name, digest);
       return sql.findAnyLink.get(digest) !== undefined;
@@ -123,17 +127,18 @@ export class SqliteMetadata implements Metadata {
   }
 
   async findTag(repository: Repository, tag: string): Promise<TagRow | undefined> {
-    return this.#run(sql => sql.findTag.get(repository.upstream, repository.name, tag) as TagRow);
+    const { upstream, name } = repository;
+    return this.#recall(this.#tags, keyOf(repository) + tag, sql => sql.findTag.get(upstream, name, tag));
   }
 
   async confirmTag(repository: Repository, tag: string): Promise<void> {
-    this.#run(sql =>
+    this.#change(sql =>
       sql.confirmTag.run(this.#options.clock.now(), repository.upstream, repository.name, tag),
     );
   }
 
   async forgetTag(repository: Repository, tag: string): Promise<void> {
-    this.#run(sql => sql.forgetTag.run(repository.upstream, repository.name, tag));
+    this.#change(sql => sql.forgetTag.run(repository.upstream, repository.name, tag));
   }
 
   async pulledTags(repository: Repository): Promise<string[]> {
@@ -148,7 +153,7 @@ export class SqliteMetadata implements Metadata {
   }
 
   async saveTagList(repository: Repository, tags: readonly string[]): Promise<void> {
-    this.#transaction(sql => {
+    this.#change(sql => {
       sql.putTagList.run(repositoryId(sql, repository), JSON.stringify(tags), this.#options.clock.now());
     });
   }
@@ -166,19 +171,19 @@ export class SqliteMetadata implements Metadata {
     descriptors: readonly unknown[],
   ): Promise<void> {
     const json = JSON.stringify(descriptors);
-    this.#transaction(sql => {
+    this.#change(sql => {
       sql.putReferrers.run(repositoryId(sql, repository), subject, json, this.#options.clock.now());
     });
   }
 
   async putUpload({ id, repository, algorithm, startedAtMs }: UploadRow): Promise<void> {
-    this.#transaction(sql => {
+    this.#change(sql => {
       sql.putUpload.run(id, repositoryId(sql, repository), algorithm, startedAtMs);
     });
   }
 
   async dropUpload(id: string): Promise<void> {
-    this.#run(sql => sql.dropUpload.run(id));
+    this.#change(sql => sql.dropUpload.run(id));
   }
 
   async uploads(): Promise<UploadRow[]> {
@@ -194,7 +199,7 @@ export class SqliteMetadata implements Metadata {
 
   async drop(digest: Digest): Promise<number> {
     this.#touched.delete(digest);
-    return this.#run(sql => (sql.drop.pluck().get(digest) as number | undefined) ?? 0);
+    return this.#change(sql => (sql.drop.pluck().get(digest) as number | undefined) ?? 0);
   }
 
   async coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]> {
@@ -245,6 +250,34 @@ export class SqliteMetadata implements Metadata {
     }
   }
 
+  #findLink(repository: Repository, digest: Digest, kind: 'blob' | 'manifest'): ManifestRow | undefined {
+    const { upstream, name } = repository;
+    const key = `${kind} ${keyOf(repository)}${digest}`;
+    return this.#recall(this.#links, key, sql => sql.findLink.get(upstream, name, digest, kind));
+  }
+
+  #recall<Row>(known: Map<string, Row>, key: string, find: (sql: Statements) => unknown): Row | undefined {
+    const recalled = known.get(key);
+    if (recalled !== undefined) return recalled;
+    const row = this.#run(find) as Row | undefined;
+    if (row !== undefined) {
+      if (known.size >= RECALLED_LIMIT) known.clear();
+      known.set(key, row);
+    }
+    return row;
+  }
+
+  #forget(): void {
+    this.#links.clear();
+    this.#tags.clear();
+  }
+
+  /** Every change of what is recalled goes through here. All of it is done, or nothing. */
+  #change<T>(work: (sql: Statements) => T): T {
+    this.#forget();
+    return this.#transaction(work);
+  }
+
   #transaction<T>(work: (sql: Statements) => T): T {
     return this.#run((sql, database) => database.transaction(() => work(sql)).immediate());
   }
@@ -257,6 +290,7 @@ export class SqliteMetadata implements Metadata {
       if (!isDamage(error)) throw storageFailure(error);
       this.#open.database.close();
       this.#open = this.#startAnew(error);
+      this.#forget();
       // What it misses of the content until then costs a question upstream, no download.
       void this.#adoptAll().catch(() => {});
       return work(this.#open.sql, this.#open.database);
@@ -267,7 +301,7 @@ export class SqliteMetadata implements Metadata {
   async #adoptAll(): Promise<void> {
     let rows: ContentRow[] = [];
     const write = () =>
-      this.#transaction(sql => {
+      this.#change(sql => {
         for (const row of rows) sql.putContent.run(row.digest, row.sizeBytes, this.#options.clock.now());
         rows = [];
       });
@@ -285,6 +319,11 @@ export class SqliteMetadata implements Metadata {
     this.#options.onDamaged(movedTo, (error as Error).message);
     return open;
   }
+}
+
+/** The lengths keep apart what would read the same. */
+function keyOf({ upstream, name }: Repository): string {
+  return `${upstream.length} ${name.length} ${upstream}${name}`;
 }
 
 interface OpenDatabase {

@@ -173,6 +173,12 @@ export class Blobs {
           return source.read(into, position);
         }
       },
+      // What goes wrong with the disk is met by the reading that comes instead.
+      lend: async position =>
+        source.lend?.(position).catch(error => {
+          if (error instanceof StorageFailure) return undefined;
+          throw error;
+        }),
     };
   }
 }
@@ -180,15 +186,20 @@ export class Blobs {
 /** Content that is being verified: its final stretch waits for the verdict. */
 function heldBack(content: OpenContent, verdict: Promise<boolean>): Source {
   const { sizeBytes } = content;
+  const freeBytes = sizeBytes - HOLD_BACK_BYTES;
   return {
     sizeBytes,
     close: () => content.close(),
     read: async (into, position) => {
-      const free = sizeBytes - HOLD_BACK_BYTES - position;
+      const free = freeBytes - position;
       if (free > 0) return content.read(free < into.byteLength ? into.subarray(0, free) : into, position);
       if (!(await verdict))
         throw new RegistryError('UNAVAILABLE', 'the content is damaged on disk; ask again');
       return content.read(into, position);
+    },
+    lend: async position => {
+      const lent = position < freeBytes ? await content.lend?.(position) : undefined;
+      return lent && { ...lent, end: Math.min(lent.end, freeBytes) };
     },
   };
 }

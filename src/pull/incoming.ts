@@ -62,6 +62,11 @@ export class Incoming {
           ? 0
           : reader.read(available < into.byteLength ? into.subarray(0, available) : into, position);
       },
+      lend: async position => {
+        const available = await this.#until(position);
+        const lent = await reader.lend?.(position);
+        return lent && { ...lent, end: Math.min(lent.end, available) };
+      },
       close: () => reader.close(),
     };
   }

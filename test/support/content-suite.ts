@@ -2,6 +2,7 @@
 // sentence. An implementation hands in how one is made, how the same content is opened anew as after a
 // restart, and how its bytes are changed behind its back.
 import assert from 'node:assert/strict';
+import { readSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import type { Content, Ingest, Source } from '../../src/content/content.ts';
@@ -29,6 +30,39 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       assert.equal(await content.sizeOf(digest), undefined);
       assert.deepEqual(await namesIn(content), []);
       await content.remove(digest);
+    });
+
+    suite('a file that is lent has the bytes at their positions until it is released', async ({
+      content,
+    }) => {
+      const bytes = bytesOf(randomContent(300_000, 'lent'));
+      const ingest = await content.ingest('sha256');
+      await ingest.write(bytes.subarray(0, 100_000));
+      await ingest.flush();
+      const reader = ingest.reader();
+      const early = await reader.lend?.(10);
+      await ingest.write(bytes.subarray(100_000));
+      const digest = await ingest.finish();
+      const late = await reader.lend?.(100_000);
+      reader.close();
+      await ingest.commit(digest);
+      const source = (await content.open(digest)) ?? assert.fail();
+      const whole = await source.lend?.(0);
+      source.close();
+      await content.remove(digest);
+      // Not every implementation has files.
+      for (const [lent, end] of [
+        [early, 100_000],
+        [late, 300_000],
+        [whole, 300_000],
+      ] as const) {
+        if (lent === undefined) continue;
+        assert.equal(lent.end, end);
+        const into = Buffer.alloc(end);
+        assert.equal(readSync(lent.fd, into, 0, end, 0), end);
+        assert.deepEqual(into, bytes.subarray(0, end));
+        lent.release();
+      }
     });
 
     for (const algorithm of ALGORITHMS) {

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, open, openSync, rmSync, writeFileSync } from 'node:fs';
+import net, { type AddressInfo, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
+import { loadSendfile } from './sendfile.ts';
+
+const LINUX = process.platform === 'linux' ? {} : { skip: 'there is no such call here' };
+const BYTES = Buffer.from('0123456789'.repeat(100));
+
+const load = async () => (await loadSendfile(why => assert.fail(why))) ?? assert.fail();
+
+function folderOf(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-sendfile-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+function fileOf(t: TestContext): number {
+  const path = join(folderOf(t), 'file');
+  writeFileSync(path, BYTES);
+  const fd = openSync(path, 'r');
+  t.after(() => closeSync(fd));
+  return fd;
+}
+
+/** Makes connections: our end, and the peer's. */
+async function connections(t: TestContext): Promise<() => Promise<{ ours: Socket; peer: Socket }>> {
+  const server = net.createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  return async () => {
+    const accepted = once(server, 'connection');
+    const peer = net.connect((server.address() as AddressInfo).port, '127.0.0.1').on('error', () => {});
+    const [ours] = (await accepted) as [Socket];
+    t.after(() => [ours, peer].forEach(socket => void socket.destroy()));
+    return { ours, peer };
+  };
+}
+
+async function received(peer: Socket): Promise<string> {
+  let text = '';
+  for await (const chunk of peer) text += chunk;
+  return text;
+}
+
+/** Keeps every thread of libuv's pool busy until it is called, or the test is over. */
+async function blockPool(t: TestContext): Promise<() => Promise<void>> {
+  const folder = folderOf(t);
+  const fifos = Array.from({ length: Number(process.env.UV_THREADPOOL_SIZE ?? 4) }, (_, i) =>
+    join(folder, `fifo-${i}`),
+  );
+  execFileSync('mkfifo', fifos);
+  // To open one for reading waits for who opens it for writing.
+  const opening = fifos.map(fifo => promisify(open)(fifo, 'r'));
+  let released: Promise<void> | undefined;
+  const release = async () => {
+    const writing = fifos.map(fifo => openSync(fifo, 'w'));
+    for (const fd of [...writing, ...(await Promise.all(opening))]) closeSync(fd);
+  };
+  t.after(() => (released ??= release()));
+  return () => (released ??= release());
+}
+
+test('sends bytes of a file from a position on, and says how many', LINUX, async t => {
+  const sendfile = await load();
+  const { ours, peer } = await (await connections(t))();
+  const fd = fileOf(t);
+  assert.equal(await sendfile(ours, fd, 3, 5), 5);
+  assert.equal(await sendfile(ours, fd, 990, 100), 10, 'no more than there are');
+  assert.equal(await sendfile(ours, fd, 1000, 100), 0, 'at the end');
+  ours.end();
+  assert.equal(await received(peer), '345670123456789');
+});
+
+test('a full socket takes what it can, and what the system refuses is nothing', LINUX, async t => {
+  const sendfile = await load();
+  const { ours } = await (await connections(t))();
+  const path = join(folderOf(t), 'large');
+  writeFileSync(path, Buffer.alloc(64 * 1024 * 1024));
+  const fd = openSync(path, 'r');
+  t.after(() => closeSync(fd));
+  const count = 64 * 1024 * 1024;
+  const taken = (await sendfile(ours, fd, 0, count)) ?? 0;
+  assert(taken > 0 && taken < count, `${taken} bytes were taken`);
+  while (((await sendfile(ours, fd, 0, count)) ?? 0) > 0);
+  assert.equal(await sendfile(ours, 1_000_000, 0, 10), 0, 'a descriptor that is none');
+});
+
+test('what is closed, or is no plain connection, is not sent to', LINUX, async t => {
+  const sendfile = await load();
+  const { ours } = await (await connections(t))();
+  const fd = fileOf(t);
+  assert.equal(sendfile(Object.assign(Object.create(ours), { encrypted: true }), fd, 0, 10), undefined);
+  ours.destroy();
+  assert.equal(sendfile(ours, fd, 0, 10), undefined);
+});
+
+test('a connection that closes during a call is not mistaken for the next one', LINUX, async t => {
+  const sendfile = await load();
+  const connect = await connections(t);
+  const fd = fileOf(t);
+  const first = await connect();
+  const number = descriptorOf(first.ours);
+  const release = await blockPool(t);
+  const sending = sendfile(first.ours, fd, 0, BYTES.length);
+  first.ours.destroy();
+  await once(first.ours, 'close');
+  // The number is free, and one end of another connection gets it.
+  const others = [await connect()];
+  const isTaken = () => others.some(ends => Object.values(ends).some(end => descriptorOf(end) === number));
+  while (!isTaken() && others.length < 10) others.push(await connect());
+  assert(isTaken());
+  await release();
+  assert.equal(await sending, BYTES.length);
+  for (const { ours, peer } of others) {
+    ours.end('theirs');
+    peer.end('ours');
+    assert.deepEqual(await Promise.all([received(ours), received(peer)]), ['ours', 'theirs']);
+  }
+  assert.equal(await received(first.peer), BYTES.toString());
+});
+
+function descriptorOf(socket: Socket): number {
+  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
+}

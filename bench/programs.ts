@@ -1,59 +1,156 @@
 // The programs that a benchmark measures, each a process of its own, and what they used.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ensureGoProgram } from '../test/support/go-programs.ts';
 
-export interface Program {
-  /** The line in which it said that it is ready. */
+const START_MS = 30_000;
+const STOP_MS = 10_000;
+/** Of what a server said, in case that it does not start. */
+const KEPT_OUTPUT = 8 * 1024;
+/** Linux tells CPU time in hundredths of a second (proc(5), USER_HZ). */
+const TICK_MS = 10;
+
+/** What it used is that of the process with all that it started; Linux only, else NaN. */
+export interface Program extends AsyncDisposable {
+  /** The line in which it said that it is ready, or the address at which it answers. */
   readonly ready: string;
-  /** Its largest resident memory since the start or the last resetPeak(), in bytes; Linux only, else NaN. */
+  /** Its largest resident memory since the start or the last resetPeak(), in bytes. */
   peakBytes(): number;
   resetPeak(): void;
+  /** Its resident memory now. What processes share is counted for each. */
+  residentBytes(): number;
+  /** User and system CPU time since the start, in steps of 10 ms. */
+  cpuMs(): number;
+  signal(name: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
-/** Starts a TypeScript or JavaScript file of this checkout; resolves when it has printed its first line. */
-export async function startProgram(file: string, args: readonly string[]): Promise<Program> {
-  const path = new URL(`../${file}`, import.meta.url).pathname;
-  // With the flag of `npm start` and of the installed program.
-  const child = spawn(process.execPath, ['--max-semi-space-size=2', path, ...args], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  const ended = new Promise<void>(resolve => child.once('exit', () => resolve()));
-  const first = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
-  if (first.done) throw new Error(`${file} ended before it was ready`);
-  return {
-    ready: first.value,
-    peakBytes: () => peakOf(child),
-    resetPeak: () => {
-      // 5: forget the peak (proc(5), clear_refs).
-      if (process.platform === 'linux') writeFileSync(`/proc/${child.pid}/clear_refs`, '5');
-    },
-    stop: async () => {
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
+/** A program that answers HTTP. */
+export interface Server extends Program {
+  readonly url: string;
+  /** Where a cache of ours keeps its data. */
+  readonly dataFolder?: string;
 }
 
-/** A cache with an empty data directory in `folder`, in front of one upstream. */
-export async function startCache(folder: string, upstreamUrl: string): Promise<Program & { url: string }> {
-  const config = join(folder, 'config.yaml');
+export interface Speaking {
+  /** What it prints next on stdout. */
+  nextLine(): Promise<string>;
+}
+
+/** Starts a TypeScript or JavaScript file of this checkout; resolves when it has printed its first line. */
+export async function startProgram(
+  file: string,
+  args: readonly string[],
+  options: { nodeArgs?: readonly string[]; env?: Readonly<Record<string, string>> } = {},
+): Promise<Program & Speaking> {
+  const path = new URL(`../${file}`, import.meta.url).pathname;
+  // With the flag of `npm start` and of the installed program.
+  const nodeArgs = ['--max-semi-space-size=1', ...(options.nodeArgs ?? [])];
+  const child = spawn(process.execPath, [...nodeArgs, path, ...args], {
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const nextLine = async () => {
+    const line = await lines.next();
+    if (line.done) throw new Error(`${file} ended before it said what was wanted of it`);
+    return line.value;
+  };
+  return { ...programOf(child), nextLine, ready: await nextLine() };
+}
+
+export interface ServerCommand {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly port: number;
+  /** Where it works. */
+  readonly folder: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** What is asked for to see whether it is ready; `/v2/` unless told. */
+  readonly path?: string;
+}
+
+/** Starts a program of others on a port of 127.0.0.1; resolves when it answers there with anything but a 5xx. */
+export async function startServer(server: ServerCommand): Promise<Server> {
+  const { command, args, port, folder, env = {}, path = '/v2/' } = server;
+  const url = `http://127.0.0.1:${port}`;
+  const child = spawn(command, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', text => {
+      output = (output + text).slice(-KEPT_OUTPUT);
+    });
+  }
+  let ended: string | undefined;
+  child.once('error', error => {
+    ended = `cannot be run: ${error.message}`;
+  });
+  child.once('exit', (code, signal) => {
+    ended = `ended with ${signal ?? `status ${code}`} before it answered`;
+  });
+  const program = programOf(child);
+  const giveUpMs = performance.now() + START_MS;
+  while (ended === undefined) {
+    const ready = await answers(url + path);
+    // Once it has ended, it is somebody else who answers there.
+    if (ready && ended === undefined) return { ...program, ready: url, url };
+    if (performance.now() > giveUpMs) {
+      await program.stop();
+      ended = `does not answer ${url}${path} after ${START_MS / 1000} s`;
+    } else if (ended === undefined) await sleep(20);
+  }
+  throw new Error(`${[command, ...args].join(' ')} ${ended}\n${output.trim()}`.trim());
+}
+
+/** A port of 127.0.0.1 that nobody listened on just now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
+
+export interface CacheOptions {
+  /** Beside what every cache of a benchmark has. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly nodeArgs?: readonly string[];
+}
+
+/** A cache that keeps its data in `folder`, in front of one upstream. */
+export async function startCache(
+  folder: string,
+  upstreamUrl: string,
+  { config, ...options }: CacheOptions = {},
+): Promise<Server & Speaking> {
+  const file = join(folder, 'config.yaml');
+  const dataFolder = join(folder, 'data');
   writeFileSync(
-    config,
+    file,
     JSON.stringify({
       listen: { port: 0 },
-      data: join(folder, 'data'),
+      data: dataFolder,
       cache: { maxSize: 'none', minFree: '0' },
       upstreams: { 'ghcr.io': { url: upstreamUrl, credentials: [] } },
       log: { level: 'warn' },
+      ...config,
     }),
   );
-  const program = await startProgram('bin/ghcr-cache.js', ['serve', '--config', config]);
+  const program = await startProgram('bin/ghcr-cache.js', ['serve', '--config', file], options);
   const url = /http:\/\/[^ ,]+/.exec(program.ready)?.[0];
   if (url === undefined) throw new Error(`no address in ${JSON.stringify(program.ready)}`);
-  return { ...program, url };
+  return { ...program, url, dataFolder };
 }
 
 export interface StandInBlob {
@@ -61,20 +158,129 @@ export interface StandInBlob {
   readonly size: number;
 }
 
-/** The stand-in for ghcr.io, holding the images that `args` describe; their blobs by name and tag. */
-export async function startStandIn(
-  args: readonly string[],
-): Promise<Program & { url: string; blobs: Map<string, StandInBlob[]> }> {
-  const program = await startProgram('test/support/ghcr-main.ts', args);
-  const { url, images } = JSON.parse(program.ready) as {
-    url: string;
-    images: { name: string; tag: string; blobs: StandInBlob[] }[];
-  };
-  return { ...program, url, blobs: new Map(images.map(({ name, tag, blobs }) => [`${name}:${tag}`, blobs])) };
+export interface StandInImage {
+  readonly name: string;
+  readonly tag: string;
+  /** Of its manifest. */
+  readonly digest: string;
+  readonly blobs: readonly StandInBlob[];
 }
 
-function peakOf(child: ChildProcess): number {
+/** Requests that the stand-in has had, and bytes that it sent and received, by endpoint. */
+export type Counters = Record<string, { requests: number; bytes: number; received: number }>;
+
+export interface StandIn extends Server, Speaking {
+  readonly images: readonly StandInImage[];
+  counters(): Promise<Counters>;
+}
+
+/** The stand-in for ghcr.io, holding the images that `args` describe. */
+export async function startStandIn(args: readonly string[]): Promise<StandIn> {
+  const program = await startProgram('test/support/ghcr-main.ts', args);
+  const { url, images } = JSON.parse(program.ready) as { url: string; images: StandInImage[] };
+  return {
+    ...program,
+    url,
+    images,
+    counters: async () => {
+      program.signal('SIGUSR2');
+      return JSON.parse(await program.nextLine()) as Counters;
+    },
+  };
+}
+
+/** A line to the server on which there and back takes so long. */
+export async function startDelay({ url }: Server, roundTripMs: number): Promise<Server> {
+  const { host } = new URL(url);
+  const args = ['-to', host, '-round-trip', `${roundTripMs}ms`];
+  const child = spawn(ensureGoProgram({ name: 'delay' }), args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const line = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
+  return { ...programOf(child), ready: String(line.value), url: `http://${line.value}` };
+}
+
+function programOf(child: ChildProcess): Omit<Program, 'ready'> {
+  const ended = new Promise<void>(resolve =>
+    child.once('exit', () => resolve()).once('error', () => resolve()),
+  );
+  const stop = async () => {
+    child.kill('SIGTERM');
+    const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+    await ended;
+    clearTimeout(late);
+  };
+  return {
+    peakBytes: () => sumOf(child, pid => statusBytes(pid, 'VmHWM')),
+    resetPeak: () => {
+      // 5: forget the peak (proc(5), clear_refs).
+      if (process.platform === 'linux')
+        for (const pid of treeOf(child)) writeFileSync(`/proc/${pid}/clear_refs`, '5');
+    },
+    residentBytes: () => sumOf(child, pid => statusBytes(pid, 'VmRSS')),
+    cpuMs: () => sumOf(child, pid => ticksOf(pid) * TICK_MS),
+    signal: name => void child.kill(name),
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(1000) });
+    await answer.body?.cancel();
+    return answer.status < 500;
+  } catch {
+    return false;
+  }
+}
+
+function sumOf(child: ChildProcess, figure: (pid: number) => number): number {
   if (process.platform !== 'linux') return Number.NaN;
-  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1];
+  return treeOf(child).reduce((sum, pid) => sum + figure(pid), 0);
+}
+
+/** The process and all its descendants. */
+function treeOf({ pid = 0 }: ChildProcess): number[] {
+  const children = Map.groupBy(
+    readdirSync('/proc').map(Number).filter(Boolean),
+    each => statOf(each)[PARENT] ?? 0,
+  );
+  const tree = [pid];
+  for (const each of tree) tree.push(...(children.get(each) ?? []));
+  return tree;
+}
+
+// Places in what `statOf` returns (proc(5)).
+const PARENT = 1;
+const USER_TICKS = 11;
+
+/** User and system time, its own and that of the children that it has waited for. */
+function ticksOf(pid: number): number {
+  return statOf(pid)
+    .slice(USER_TICKS, USER_TICKS + 4)
+    .reduce((sum, ticks) => sum + ticks, 0);
+}
+
+/** The fields of /proc/PID/stat from the third one on, the state, which is no number; none if it has ended. */
+function statOf(pid: number): number[] {
+  const text = readProc(pid, 'stat');
+  // The second one is the command in brackets, and may contain anything.
+  return text === ''
+    ? []
+    : text
+        .slice(text.lastIndexOf(')') + 2)
+        .split(' ')
+        .map(Number);
+}
+
+function statusBytes(pid: number, field: string): number {
+  const [, kib = 0] = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readProc(pid, 'status')) ?? [];
   return Number(kib) * 1024;
+}
+
+function readProc(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  } catch {
+    return '';
+  }
 }

@@ -1,40 +1,68 @@
-// `npm run bench [-- SCENARIO …]`: measures the program as users run it, in front of the stand-in for ghcr.io,
-// all on loopback. It prints medians of interleaved runs and their spread, and writes bench/results/latest.json.
-// The machine is part of every absolute figure; what is asked of both sides in one run can be compared.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, beside others that do the same job,
+// in front of the stand-in for ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios;
+// writes bench/results/latest.json and latest.html. The machine is part of every absolute figure; what was measured in
+// one run can be compared.
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { blob20 } from './blob20.ts';
-import { firstByte } from './first-byte.ts';
-import { push } from './push.ts';
+import { parseArgs } from 'node:util';
+import { Bench, type Comparison } from './bench.ts';
+import { reportOf } from './report.ts';
+import { coldBlob } from './scenarios/cold-blob.ts';
+import { herd } from './scenarios/herd.ts';
+import { hotBlob } from './scenarios/hot-blob.ts';
+import { hotImage } from './scenarios/hot-image.ts';
+import { hotManifest } from './scenarios/hot-manifest.ts';
+import { hotSmall } from './scenarios/hot-small.ts';
+import { loop } from './scenarios/loop.ts';
+import { memory } from './scenarios/memory.ts';
+import { push } from './scenarios/push.ts';
+import { scale } from './scenarios/scale.ts';
 
-/** A scenario prints its figures and returns them. `folder` is empty, and removed afterwards. */
-type Scenario = (folder: string) => Promise<Record<string, unknown>>;
+const SCENARIOS: Record<string, (bench: Bench) => Promise<void>> = {
+  'hot-blob': hotBlob,
+  'hot-small': hotSmall,
+  'hot-manifest': hotManifest,
+  'hot-image': hotImage,
+  'cold-blob': coldBlob,
+  herd,
+  push,
+  memory,
+  scale,
+  loop,
+};
 
-const SCENARIOS: Record<string, Scenario> = { 'first-byte': firstByte, 'blob-20-clients': blob20, push };
-
-const asked = process.argv.slice(2);
-const unknown = asked.filter(name => !(name in SCENARIOS));
-if (unknown.length > 0) {
-  console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(SCENARIOS).join(', ')}`);
+const { values, positionals } = parseArgs({
+  options: { runs: { type: 'string', default: '3' } },
+  allowPositionals: true,
+});
+const unknown = positionals.filter(name => !(name in SCENARIOS));
+if (unknown.length > 0 || !(Number(values.runs) >= 1)) {
+  console.error(`npm run bench [-- --runs N SCENARIO …]; there are ${Object.keys(SCENARIOS).join(', ')}`);
   process.exit(2);
 }
 
-const results: Record<string, unknown> = {
+const comparisons: Comparison[] = [];
+for (const [name, scenario] of Object.entries(SCENARIOS)) {
+  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  console.log(`\n${name}`);
+  const bench = new Bench(name, mkdtempSync(join(tmpdir(), 'ghcr-cache-bench-')), Number(values.runs));
+  try {
+    await scenario(bench);
+  } finally {
+    bench.close();
+  }
+  comparisons.push(...bench.comparisons);
+}
+const machine = {
   node: process.version,
   cpu: `${cpus().length} × ${cpus()[0]?.model}`,
+  memory: `${Math.round(totalmem() / 1024 ** 3)} GiB`,
+  system: `${process.platform} ${release()}`,
   at: new Date().toISOString(),
 };
-for (const [name, scenario] of Object.entries(SCENARIOS)) {
-  if (asked.length > 0 && !asked.includes(name)) continue;
-  console.log(`\n${name}`);
-  const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-bench-'));
-  try {
-    results[name] = await scenario(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
 const folder = new URL('results/', import.meta.url).pathname;
 mkdirSync(folder, { recursive: true });
-writeFileSync(join(folder, 'latest.json'), `${JSON.stringify(results, null, 2)}\n`);
+writeFileSync(join(folder, 'latest.json'), `${JSON.stringify({ machine, comparisons }, null, 2)}\n`);
+writeFileSync(join(folder, 'latest.html'), reportOf(machine, comparisons));
+console.log(`\nwritten to ${folder}latest.json and latest.html`);

@@ -4,11 +4,30 @@ import type { ServerResponse } from 'node:http';
 import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
 
-/** How much is read and written at a time; two such buffers serve one answer. */
-const BUFFER_BYTES = 256 * 1024;
-/** Buffers that are kept for the next answer. */
-const KEPT_BUFFERS = 32;
-const kept: Buffer[] = [];
+/** Buffers of one size that are used again: as many of them as are kept for it. */
+class Pool {
+  readonly bytes: number;
+  readonly #keep: number;
+  readonly #kept: Buffer[] = [];
+
+  constructor(bytes: number, keep: number) {
+    this.bytes = bytes;
+    this.#keep = keep;
+  }
+
+  take(): Buffer {
+    return this.#kept.pop() ?? Buffer.allocUnsafeSlow(this.bytes);
+  }
+
+  give(buffer: Buffer): void {
+    if (this.#kept.length < this.#keep) this.#kept.push(buffer);
+  }
+}
+
+/** For small bodies, and for the clients that are slow, of whom there may be many. */
+const SMALL = new Pool(64 * 1024, 64);
+/** How much is read and written at a time; one answer uses up to two of them. */
+const LARGE = new Pool(256 * 1024, 32);
 
 /**
  * Sends a span of the outlet's source; the head, and what else goes before it, has been written. Resolves when what
@@ -24,7 +43,6 @@ export class Outlet {
   readonly source: Source;
   /** The client has left, or the answer is complete. */
   gone = false;
-  #buffers: [Buffer, Buffer] | undefined;
   #isClosed = false;
   /** Whether something that was written is not with the system yet: its buffer is still in use. */
   #isWriting = false;
@@ -39,9 +57,9 @@ export class Outlet {
   }
 
   async pump(span: Span): Promise<void> {
-    this.#buffers ??= [takeBuffer(), takeBuffer()];
+    const pool = span.end - span.start <= SMALL.bytes ? SMALL : LARGE;
     for (let position = span.start; position < span.end && !this.gone; ) {
-      const [buffer] = this.#buffers;
+      const buffer = pool.take();
       const wanted = span.end - position;
       const into = wanted < buffer.byteLength ? buffer.subarray(0, wanted) : buffer;
       const count = await this.source.read(into, position);
@@ -49,8 +67,10 @@ export class Outlet {
       await this.written();
       if (this.gone) return;
       this.#isWriting = true;
-      this.outgoing.write(into.subarray(0, count), () => this.#written());
-      this.#buffers.reverse();
+      this.outgoing.write(into.subarray(0, count), () => {
+        pool.give(buffer);
+        this.#written();
+      });
       position += count;
     }
   }
@@ -77,16 +97,14 @@ export class Outlet {
 
   /** To be called when no pump is under way. */
   close(): void {
-    this.#closeSource();
-    if (this.#buffers === undefined) return;
-    // What is still being written is left to the garbage collector.
-    keepBuffer(this.#buffers[0]);
-    if (!this.#isWriting) keepBuffer(this.#buffers[1]);
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.source.close();
   }
 
   #leave(): void {
     this.gone = true;
-    this.#closeSource();
+    this.close();
     this.#wake();
   }
 
@@ -94,18 +112,4 @@ export class Outlet {
     this.#isWriting = false;
     this.#wake();
   }
-
-  #closeSource(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.source.close();
-  }
-}
-
-function takeBuffer(): Buffer {
-  return kept.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
-}
-
-function keepBuffer(buffer: Buffer): void {
-  if (kept.length < KEPT_BUFFERS) kept.push(buffer);
 }

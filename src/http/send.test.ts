@@ -305,7 +305,7 @@ for (const [how, pump] of PUMPS) {
 test('a connection on which only sendfile sends is not taken for a dead one', async t => {
   const { open } = fileOf(t);
   let activity = 0;
-  const counting: Sendfile = (socket, ...rest) => {
+  const counting: Sendfile = async (socket, ...rest) => {
     const { setTimeout } = socket;
     socket.setTimeout = (...args) => {
       activity++;

@@ -12,7 +12,7 @@ export type Sendfile = (
   fd: number,
   position: number,
   count: number,
-) => Promise<number> | undefined;
+) => Promise<number | undefined>;
 
 /** Undefined, and `onMissing` told why, where there is no such call or koffi does not load. */
 export async function loadSendfile(onMissing: (why: string) => void): Promise<Sendfile | undefined> {
@@ -27,7 +27,7 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
     const dup = libc.func('int dup(int fd)');
     const close = libc.func('int close(int fd)');
     const sendfile = libc.func('int64_t sendfile(int to, int from, int64_t *offset, size_t count)');
-    return (socket, fd, position, count) => {
+    return async (socket, fd, position, count) => {
       const open = descriptorOf(socket);
       if (open === undefined) return undefined;
       // Node closes its own when the client leaves, and the next connection gets that number, while the call may

@@ -2,6 +2,7 @@
 // It never waits for the client. When the socket is full, one piece is written in the ordinary way, whose end comes
 // when the client has made room: so the waiting is the event loop's, and no thread's.
 import type { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import type { Span } from '../oci/range.ts';
 import type { Outlet, Pump } from './outlet.ts';
 import type { Sendfile } from './sendfile.ts';
@@ -13,11 +14,19 @@ const CALL_BYTES = 4 * 1024 * 1024;
 /** The piece that waits for room. */
 const PIECE_BYTES = 64 * 1024;
 
+/**
+ * Calls at a time. More would keep busy the cores that the event loop and the clients need, and all the threads of
+ * libuv's pool, which are four, and have files to open and read for others.
+ */
+const CALLS_AT_ONCE = Math.min(3, Math.max(2, availableParallelism() - 1));
+
 /** A pump that spares the copying wherever it can be spared, and else reads and writes. */
 export function zerocopy(sendfile: Sendfile): Pump {
+  const slots = new Slots(CALLS_AT_ONCE);
+  const inTurn: Sendfile = (...call) => slots.hold(() => sendfile(...call));
   return async (outlet, span) => {
-    const position =
-      span.end - span.start < WORTH_BYTES ? span.start : await sendFiles(sendfile, outlet, span);
+    const isWorth = span.end - span.start >= WORTH_BYTES;
+    const position = isWorth ? await sendFiles(inTurn, outlet, span) : span.start;
     await outlet.pump({ start: position, end: span.end });
   };
 }
@@ -68,4 +77,26 @@ async function sendFile(
 /** Node sees nothing of these bytes, and takes a connection on which it sees none for a dead one. */
 function noteActivity(socket: Socket): void {
   if (socket.timeout !== undefined) socket.setTimeout(socket.timeout);
+}
+
+/** Lets so many work at a time, the others in the order in which they came. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async hold<T>(work: () => T): Promise<Awaited<T>> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>(turn => this.#waiting.push(turn));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free++;
+      else next();
+    }
+  }
 }

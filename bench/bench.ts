@@ -1,0 +1,161 @@
+// How a scenario measures: the contestants in turn, run after run, so that whatever the machine does meanwhile
+// befalls them all; medians, their spread, and what ours is to each of the others.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Program } from './programs.ts';
+import { type Spread, spreadOf, spreadText } from './statistics.ts';
+
+/** Something that is measured. */
+export interface Metric {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: 'more' | 'less';
+}
+
+/** Who takes part. The first of all is the one that the others are compared with: ours. */
+export interface Contestant {
+  readonly name: string;
+  readonly version?: string;
+  /** Whose memory and CPU time are told; absent where that is nobody's business. */
+  readonly program?: Program | undefined;
+}
+
+/** What one run gave: a value for each metric, in their order, and whether the client was what limited. */
+export interface Measured {
+  readonly values: readonly number[];
+  readonly saturated?: boolean;
+}
+
+export interface Series extends Contestant {
+  /** For each metric its runs. */
+  readonly spreads: readonly Spread[];
+  /** For each metric how many times as good ours is, by medians; 1 for ours. */
+  readonly ratios: readonly number[];
+  /** In how many of its runs the client was busy all the time. */
+  readonly saturatedRuns: number;
+}
+
+/** The outcome of one comparison. */
+export interface Comparison {
+  readonly scenario: string;
+  readonly title: string;
+  readonly metrics: readonly Metric[];
+  readonly series: readonly Series[];
+  readonly notes: readonly string[];
+}
+
+const CPU: Metric = { name: 'CPU', unit: 's', better: 'less' };
+const PEAK: Metric = { name: 'peak memory', unit: 'MB', better: 'less' };
+
+export class Bench {
+  readonly runs: number;
+  readonly comparisons: Comparison[] = [];
+  readonly #scenario: string;
+  readonly #root: string;
+  #notes: string[] = [];
+
+  /** `root` is a folder for what the scenario leaves on disk. */
+  constructor(scenario: string, root: string, runs: number) {
+    this.#scenario = scenario;
+    this.#root = root;
+    this.runs = runs;
+  }
+
+  /** A new, empty folder. */
+  folder(): string {
+    return mkdtempSync(join(this.#root, 'folder-'));
+  }
+
+  /** Said below the next comparison. */
+  note(text: string): void {
+    this.#notes.push(text);
+  }
+
+  /**
+   * Measures every contestant once in every run, each time beginning with another. One of the others that fails is
+   * left out, with a note; that ours fails is an error.
+   */
+  async compare<C extends Contestant>(
+    title: string,
+    metrics: readonly Metric[],
+    contestants: readonly C[],
+    measure: (contestant: C, run: number) => Promise<Measured>,
+  ): Promise<Comparison> {
+    const values = new Map<C, number[][]>(contestants.map(contestant => [contestant, []]));
+    const saturated = new Map<C, number>();
+    const [ours] = contestants;
+    for (let run = 0; run < this.runs; run++) {
+      const first = run % contestants.length;
+      for (const contestant of [...contestants.slice(first), ...contestants.slice(0, first)]) {
+        const rows = values.get(contestant);
+        if (rows === undefined) continue;
+        try {
+          const measured = await this.#once(contestant, () => measure(contestant, run));
+          rows.push(measured.values as number[]);
+          if (measured.saturated) saturated.set(contestant, (saturated.get(contestant) ?? 0) + 1);
+        } catch (error) {
+          if (contestant === ours) throw error;
+          this.note(`${contestant.name} failed: ${(error as Error).message.slice(0, 300)}`);
+          values.delete(contestant);
+        }
+      }
+    }
+    const all = [...metrics, ...(contestants.some(({ program }) => program) ? [CPU, PEAK] : [])];
+    const series: Series[] = [];
+    for (const [{ name, version }, rows] of values) {
+      const spreads = all.map((_, i) => spreadOf(rows.map(row => row[i] ?? Number.NaN)));
+      const ratios = all.map((metric, i) => ratioOf(metric, series[0]?.spreads[i] ?? spreads[i], spreads[i]));
+      const saturatedRuns = saturated.get([...values.keys()][series.length] as C) ?? 0;
+      series.push({ name, ...(version && { version }), spreads, ratios, saturatedRuns });
+    }
+    const busy = series.filter(({ saturatedRuns }) => saturatedRuns > 0).map(({ name }) => name);
+    if (busy.length > 0) this.note(`the client, not the server, was the limit for ${busy.join(', ')}`);
+    const comparison = { scenario: this.#scenario, title, metrics: all, series, notes: this.#notes };
+    this.#notes = [];
+    this.comparisons.push(comparison);
+    print(comparison);
+    return comparison;
+  }
+
+  async #once({ program }: Contestant, measure: () => Promise<Measured>): Promise<Measured> {
+    if (program === undefined) return measure();
+    program.resetPeak();
+    const cpuMs = program.cpuMs();
+    const { values, ...others } = await measure();
+    return { ...others, values: [...values, (program.cpuMs() - cpuMs) / 1000, program.peakBytes() / 1e6] };
+  }
+
+  close(): void {
+    rmSync(this.#root, { recursive: true, force: true });
+  }
+}
+
+/** How many times as good ours is. */
+function ratioOf({ better }: Metric, ours: Spread | undefined, theirs: Spread | undefined): number {
+  const ratio = (ours?.median ?? Number.NaN) / (theirs?.median ?? Number.NaN);
+  return better === 'more' ? ratio : 1 / ratio;
+}
+
+function print({ title, metrics, series, notes }: Comparison): void {
+  const [ours, ...others] = series;
+  if (ours === undefined) return;
+  console.log(`\n  ${title}`);
+  const head = ['', ...metrics.flatMap(({ name, unit }) => [`${name}, ${unit}`, 'ours is'])];
+  const rows = [ours, ...others].map(({ name, spreads, ratios }) => [
+    name,
+    ...spreads.flatMap((spread, i) => [
+      Number.isNaN(spread.median) ? '' : spreadText(spread, digitsOf(spread.median)),
+      name === ours.name || !Number.isFinite(ratios[i]) ? '' : `${(ratios[i] ?? 0).toPrecision(3)} ×`,
+    ]),
+  ]);
+  const widths = head.map((text, i) => Math.max(text.length, ...rows.map(row => row[i]?.length ?? 0)));
+  for (const row of [head, ...rows]) {
+    console.log(`    ${row.map((text, i) => text.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd());
+  }
+  for (const note of notes) console.log(`    (${note})`);
+}
+
+/** Three digits that say something. */
+export function digitsOf(value: number): number {
+  return Math.max(0, 2 - Math.floor(Math.log10(Math.max(Math.abs(value), 0.001))));
+}

@@ -1,0 +1,58 @@
+// A layer that is pushed to the upstream, through the cache and directly: how long it takes, and how long of that
+// the client waits for the answer after its last byte. PUSH_GIB sets the size of the layer, which is 1 GiB.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Bench } from '../bench.ts';
+import { registry } from '../contestants.ts';
+import { startCache, startStandIn } from '../programs.ts';
+import type { PushTimes } from '../push-client.ts';
+
+const GIB = 1024 ** 3;
+
+export async function push(bench: Bench): Promise<void> {
+  const gib = Number(process.env.PUSH_GIB ?? 1);
+  if (!(gib > 0)) throw new Error('PUSH_GIB is the size of the layer in GiB');
+  await using upstream = await startStandIn(['--open']);
+  await using cache = await startCache(bench.folder(), upstream.url);
+  using client = new Client(gib * GIB);
+  const contestants = [registry('ghcr-cache', cache), { name: 'direct', program: undefined }];
+  const urlOf = (name: string) => (name === 'direct' ? upstream.url : cache.url);
+  // What the first one finds out and compiles is there for all others.
+  for (const { name } of contestants) await client.push(`${urlOf(name)}/v2/owner/first`, name);
+  await bench.compare(
+    `${gib} GiB`,
+    [
+      { name: 'time', unit: 's', better: 'less' },
+      { name: 'last byte to 201', unit: 'ms', better: 'less' },
+    ],
+    contestants,
+    async ({ name }, run) => {
+      const { totalMs, finishMs } = await client.push(`${urlOf(name)}/v2/owner/app`, `${name} ${run}`);
+      return { values: [totalMs / 1000, finishMs] };
+    },
+  );
+}
+
+/** The pushing program. */
+class Client implements Disposable {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(sizeBytes: number) {
+    const path = new URL('../push-client.ts', import.meta.url).pathname;
+    const child = spawn(process.execPath, [path, String(sizeBytes)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child = child;
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  }
+
+  async push(url: string, seed: string): Promise<PushTimes> {
+    this.#child.stdin?.write(`${JSON.stringify({ url, seed })}\n`);
+    const line = await this.#lines.next();
+    if (line.done) throw new Error(`a push to ${url} failed`);
+    return JSON.parse(line.value) as PushTimes;
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.kill();
+  }
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+)
+
+const maxHeadBytes = 16 << 10
+
+// A conn is a connection and the answer that is being read from it.
+type conn struct {
+	*net.TCPConn
+	host string
+	// What buffer[from:to] holds has been read and not used.
+	buffer   []byte
+	from, to int
+	// For bodies that have to be read.
+	scratch []byte
+
+	status int
+	// Of the body; -1 if the head does not say it.
+	length   int64
+	location string
+	close    bool
+}
+
+func (c *conn) fill() error {
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+	}
+	if c.to == len(c.buffer) {
+		return fmt.Errorf("answered with a head of more than %d bytes", maxHeadBytes)
+	}
+	n, err := c.Read(c.buffer[c.to:])
+	c.to += n
+	if n == 0 && err != nil {
+		return fmt.Errorf("the connection broke: %w", err)
+	}
+	return nil
+}
+
+func (c *conn) readHead() error {
+	end := -1
+	for end < 0 {
+		if err := c.fill(); err != nil {
+			return err
+		}
+		end = bytes.Index(c.buffer[c.from:c.to], []byte("\r\n\r\n"))
+	}
+	status, fields, _ := bytes.Cut(c.buffer[c.from:c.from+end], []byte("\r\n"))
+	c.from += end + len("\r\n\r\n")
+	if !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || len(status) < len("HTTP/1.1 200") {
+		return fmt.Errorf("answered %q", status)
+	}
+	c.status, _ = strconv.Atoi(string(status[9:12]))
+	c.length, c.location, c.close = -1, "", false
+	for field := range bytes.SplitSeq(fields, []byte("\r\n")) {
+		name, value, _ := bytes.Cut(field, []byte(":"))
+		value = bytes.TrimSpace(value)
+		switch {
+		case bytes.EqualFold(name, []byte("content-length")):
+			length, err := strconv.ParseInt(string(value), 10, 64)
+			if err != nil || length < 0 {
+				return fmt.Errorf("answered with Content-Length %q", value)
+			}
+			c.length = length
+		case bytes.EqualFold(name, []byte("location")):
+			c.location = string(value)
+		case bytes.EqualFold(name, []byte("connection")):
+			c.close = bytes.EqualFold(value, []byte("close"))
+		}
+	}
+	return nil
+}
+
+// Buffered uses up to so many bytes that have been read already.
+func (c *conn) buffered(length int64) []byte {
+	had := c.buffer[c.from:min(c.to, c.from+int(min(length, maxHeadBytes)))]
+	c.from += len(had)
+	return had
+}
+
+// Discard throws the next so many bytes away.
+func (c *conn) discard(length int64) error {
+	if length -= int64(len(c.buffered(length))); length == 0 {
+		return nil
+	}
+	return c.discardUnread(length)
+}
+
+// CopyTo hands the next so many bytes to `to`.
+func (c *conn) copyTo(to io.Writer, length int64) error {
+	had := c.buffered(length)
+	length -= int64(len(had))
+	_, err := to.Write(had)
+	if c.scratch == nil {
+		c.scratch = make([]byte, 256<<10)
+	}
+	for length > 0 && err == nil {
+		var n int
+		n, err = c.Read(c.scratch[:min(length, int64(len(c.scratch)))])
+		length -= int64(n)
+		to.Write(c.scratch[:n])
+	}
+	if length > 0 {
+		return broken(length, err)
+	}
+	return nil
+}
+
+func broken(length int64, err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("the connection broke with %d bytes to come: %w", length, err)
+}

@@ -1,0 +1,47 @@
+//go:build linux && (amd64 || arm64)
+
+package main
+
+import (
+	"io"
+	"syscall"
+)
+
+const discardBytes = 1 << 20
+
+// DiscardUnread lets the kernel drop what comes: with MSG_TRUNC, recv(2) copies nothing to us (tcp(7)).
+func (c *conn) discardUnread(length int64) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Read(func(fd uintptr) (done bool) {
+		for length > 0 {
+			want := uintptr(min(length, discardBytes))
+			n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, fd, 0, want, syscall.MSG_TRUNC, 0, 0)
+			switch {
+			case errno == syscall.EAGAIN:
+				return false
+			case errno == syscall.EINTR:
+				continue
+			case errno != 0:
+				failed = errno
+			case n == 0:
+				failed = io.ErrUnexpectedEOF
+			}
+			if failed != nil {
+				return true
+			}
+			length -= int64(n)
+		}
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return broken(length, err)
+	}
+	return nil
+}

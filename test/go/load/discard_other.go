@@ -1,0 +1,9 @@
+//go:build !(linux && (amd64 || arm64))
+
+package main
+
+import "io"
+
+func (c *conn) discardUnread(length int64) error {
+	return c.copyTo(io.Discard, length)
+}

@@ -1,0 +1,161 @@
+// Load makes parallel GETs over plain HTTP/1.1 and throws the bodies away as cheaply as it can, so that what it
+// measures is the server. Each client has connections of its own and walks the URLs in their order, one request
+// after another. It prints one line of JSON; on any error it ends with status 1 and a sentence.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// What the command line asks for.
+type options struct {
+	headers []string
+	verify  bool
+	timeout time.Duration
+}
+
+type quantiles struct {
+	P50 float64 `json:"p50"`
+	P90 float64 `json:"p90"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+type result struct {
+	WallMs float64 `json:"wallMs"`
+	// Of the bodies that were asked for, without those of redirects.
+	Bytes    int64 `json:"bytes"`
+	Requests int   `json:"requests"`
+	// From the request to the first byte of the body that was asked for.
+	FirstByteMs quantiles `json:"firstByteMs"`
+	TotalMs     quantiles `json:"totalMs"`
+	// User and system, of this process, in the time that was measured.
+	CPUMs      float64 `json:"cpuMs"`
+	GOMAXPROCS int     `json:"gomaxprocs"`
+	// Bodies whose digest was compared.
+	Verified int `json:"verified"`
+	// Clients that gave up.
+	Errors int `json:"errors"`
+}
+
+func main() {
+	var ask options
+	clients := flag.Int("clients", 1, "how many ask at once")
+	rounds := flag.Int("rounds", 1, "how often each client walks the URLs")
+	requests := flag.Int("requests", 0, "how many GETs each client makes, in place of rounds")
+	flag.BoolVar(&ask.verify, "verify", false, "compare the bodies with the sha256 digests at the ends of their URLs")
+	flag.DurationVar(&ask.timeout, "timeout", 10*time.Minute, "how long a connection may be used")
+	flag.Func("H", "a header as `Name: value`, may be repeated", func(text string) error {
+		if !strings.Contains(text, ":") {
+			return fmt.Errorf("it is not of the form Name: value")
+		}
+		ask.headers = append(ask.headers, text)
+		return nil
+	})
+	flag.Parse()
+	if *requests == 0 {
+		*requests = *rounds * flag.NArg()
+	}
+	if *clients < 1 || *requests < 1 || flag.NArg() == 0 {
+		fail(fmt.Errorf("usage: load [-clients N] [-rounds R | -requests M] [-H 'Name: value'] [-verify] URL…"))
+	}
+	var urls []*url.URL
+	for _, text := range flag.Args() {
+		at, err := url.Parse(text)
+		if err != nil || at.Scheme != "http" || at.Host == "" {
+			fail(fmt.Errorf("not an http URL: %s", text))
+		}
+		urls = append(urls, at)
+	}
+	measured, err := run(ask, *clients, *requests, urls)
+	line, _ := json.Marshal(measured)
+	fmt.Println(string(line))
+	if err != nil {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "load:", err)
+	os.Exit(1)
+}
+
+// Run returns the first error of all clients beside what was measured.
+func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
+	all := make([]*client, clients)
+	errs := make([]error, clients)
+	for i := range all {
+		all[i] = newClient(ask, requests)
+		defer all[i].close()
+		// Connected before the clock starts: it is answers that are measured, not the kernel's queue of newcomers.
+		if _, err := all[i].connect(urls[0].Host); err != nil {
+			return result{Errors: 1}, err
+		}
+	}
+	var done sync.WaitGroup
+	start := make(chan struct{})
+	for i, one := range all {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			<-start
+			for n := 0; n < requests && errs[i] == nil; n++ {
+				errs[i] = one.get(urls[n%len(urls)])
+			}
+		}()
+	}
+	cpu, started := cpuTime(), time.Now()
+	close(start)
+	done.Wait()
+	wall, cpu := time.Since(started), cpuTime()-cpu
+
+	sum := result{WallMs: ms(wall), CPUMs: ms(cpu), GOMAXPROCS: runtime.GOMAXPROCS(0)}
+	var firstBytes, totals []time.Duration
+	var first error
+	for i, one := range all {
+		sum.Bytes += one.bytes
+		sum.Requests += len(one.totals)
+		sum.Verified += one.verified
+		firstBytes = append(firstBytes, one.firstBytes...)
+		totals = append(totals, one.totals...)
+		if errs[i] != nil {
+			sum.Errors++
+			if first == nil {
+				first = errs[i]
+			}
+		}
+	}
+	sum.FirstByteMs, sum.TotalMs = quantilesOf(firstBytes), quantilesOf(totals)
+	return sum, first
+}
+
+func quantilesOf(values []time.Duration) quantiles {
+	if len(values) == 0 {
+		return quantiles{}
+	}
+	slices.Sort(values)
+	at := func(percent int) float64 { return ms(values[(percent*len(values)+99)/100-1]) }
+	return quantiles{P50: at(50), P90: at(90), P99: at(99), Max: at(100)}
+}
+
+func cpuTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		fail(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+func ms(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}

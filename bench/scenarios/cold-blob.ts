@@ -53,11 +53,11 @@ async function firstByte(bench: Bench): Promise<void> {
 
 async function farAway(bench: Bench): Promise<void> {
   // Without redirects, since the line leads to one port alone.
-  await using upstream = await startSmall(bench, '--spec');
+  await using upstream = await startSmall(bench, '--spec', '--open');
   await using line = await startDelay(upstream, ROUND_TRIP_MS);
   await using cache = await startCache(bench.folder(), line.url);
   await compareFirstBytes(bench, `first byte, ${ROUND_TRIP_MS} ms away`, upstream, cache, line);
-  await using far = await startStandIn(['--spec', ...largeImages(bench, '256MiB')]);
+  await using far = await startStandIn(['--spec', '--open', ...largeImages(bench, '256MiB')]);
   await using farLine = await startDelay(far, ROUND_TRIP_MS);
   await using farCache = await startCache(bench.folder(), farLine.url);
   const asked = { ...(await direct(far, 'owner/big0')), blobUrl: registry('', farLine).blobUrl };

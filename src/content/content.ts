@@ -12,6 +12,8 @@ export { StorageFailure } from '../oci/errors.ts';
 /** Bytes that can be read from any position. */
 export interface Source {
   readonly sizeBytes: number;
+  /** All of them, right and not to be changed, where they are in memory anyway. */
+  readonly bytes?: Buffer;
   /**
    * Fills the front of `into` with bytes from `position` on; resolves to how many, at least 1 unless
    * `position` is the end. It may wait for bytes that are still to come. `into` is the reader's own until then.
@@ -61,7 +63,7 @@ export interface Ingest {
    */
   finish(algorithm?: Algorithm): Promise<Digest>;
   /** A reader of what was written so far and will be. Its reads must stay below `writtenBytes`. */
-  reader(): Omit<Source, 'sizeBytes'>;
+  reader(): Omit<Source, 'sizeBytes' | 'bytes'>;
   /**
    * Makes it content, for good, under `digest`, which finish() has given. False when that content was here
    * already, and this is one copy too many.

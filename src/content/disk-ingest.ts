@@ -2,7 +2,7 @@
 // everything that has come meanwhile in one call; whoever hands them in waits only when too much is pending.
 import { rm } from 'node:fs/promises';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
-import { type Ingest, type Source, StorageFailure } from './content.ts';
+import { type Ingest, StorageFailure } from './content.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: what bounds the memory of an ingest. */
@@ -72,7 +72,7 @@ export class DiskIngest implements Ingest {
     return hasher.digest();
   }
 
-  reader(): Omit<Source, 'sizeBytes'> {
+  reader(): ReturnType<Ingest['reader']> {
     const file = this.#file.retain();
     return {
       read: (into, position) => file.read(into, position),
@@ -103,6 +103,8 @@ export class DiskIngest implements Ingest {
 
   async #flush(): Promise<void> {
     try {
+      // All that comes in this turn of the event loop goes in one call.
+      await new Promise(setImmediate);
       while (this.#pending.length > 0) {
         const chunks = this.#pending;
         const bytes = this.#pendingBytes;

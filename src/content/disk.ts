@@ -5,6 +5,8 @@
 //
 // A file under content/ is whole and durable: commit is fsync, rename, fsync of the directory. Nothing is
 // ever written to it again, so its time of modification tells whether a hash that was computed still speaks for it.
+//
+// Small content is kept in memory once it was opened, and found to be right.
 import { access, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
@@ -14,6 +16,7 @@ import {
   algorithmOf,
   type Digest,
   DigestHasher,
+  digestOf,
   hexOf,
   parseDigest,
 } from '../oci/digest.ts';
@@ -23,11 +26,20 @@ import { SharedFile } from './shared-file.ts';
 
 /** How many verdicts are kept; one that is forgotten costs a hashing. */
 const VERDICTS_LIMIT = 100_000;
+const SMALL_BYTES = 256 * 1024;
+/** Of small content. */
+const MEMORY_BYTES = 32 * 1024 * 1024;
 
 export class DiskContent implements Content {
   readonly #root: string;
   /** Time of modification of the file whose bytes were last found to be right. */
   readonly #verified = new LRUCache<Digest, number>({ max: VERDICTS_LIMIT });
+  readonly #small = new LRUCache<Digest, Buffer>({
+    maxSize: MEMORY_BYTES,
+    // Nothing may have no size.
+    sizeCalculation: ({ length }) => length + 1,
+  });
+  #removals = 0;
   readonly #verifying = new Map<Digest, Promise<boolean>>();
   /** Commits of one digest are done one after another. */
   readonly #storing = new Map<Digest, Promise<unknown>>();
@@ -49,9 +61,18 @@ export class DiskContent implements Content {
   }
 
   async open(digest: Digest): Promise<OpenContent | undefined> {
+    const kept = this.#small.get(digest);
+    if (kept !== undefined) return inMemory(kept);
+    const removals = this.#removals;
     const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
     if (file === undefined) return undefined;
     const { size, mtimeMs } = await file.stat();
+    const bytes = size <= SMALL_BYTES ? await readSmall(digest, file, size) : undefined;
+    if (bytes !== undefined) {
+      // What was removed meanwhile is not to be found again.
+      if (removals === this.#removals) this.#small.set(digest, bytes);
+      return inMemory(bytes);
+    }
     return {
       sizeBytes: size,
       verified: this.#verified.get(digest) === mtimeMs || this.#verify(digest, file, mtimeMs),
@@ -93,6 +114,8 @@ export class DiskContent implements Content {
 
   async remove(digest: Digest): Promise<void> {
     this.#verified.delete(digest);
+    this.#removals++;
+    this.#small.delete(digest);
     await rm(this.#path(digest), { force: true });
   }
 
@@ -168,6 +191,25 @@ export class DiskContent implements Content {
     }
     return verdict;
   }
+}
+
+/** Reads it, and lets go of the file; undefined, and the file is kept, when it cannot be had or is wrong. */
+async function readSmall(digest: Digest, file: SharedFile, sizeBytes: number): Promise<Buffer | undefined> {
+  const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+  const count = await file.read(bytes, 0).catch(() => 0);
+  if (count !== sizeBytes || digestOf(bytes, algorithmOf(digest)) !== digest) return undefined;
+  file.release();
+  return bytes;
+}
+
+function inMemory(bytes: Buffer): OpenContent {
+  return {
+    sizeBytes: bytes.length,
+    bytes,
+    verified: true,
+    read: async (into, position) => bytes.copy(into, 0, position),
+    close: () => {},
+  };
 }
 
 async function hashOf(file: SharedFile, algorithm: Algorithm): Promise<Digest> {

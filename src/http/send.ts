@@ -34,6 +34,11 @@ export async function sendSource(
   spans: readonly Span[] | undefined,
   pump: Pump,
 ): Promise<void> {
+  if (spans === undefined && source.bytes !== undefined) {
+    source.close();
+    send(outgoing, 200, headers, source.bytes);
+    return;
+  }
   const outlet = new Outlet(outgoing, source);
   try {
     if (spans === undefined) {

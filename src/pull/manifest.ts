@@ -1,7 +1,5 @@
 // Pulling a manifest by digest, and storing one, by whatever it was asked for. Manifests are content like
-// blobs are, but small: they are held in memory whole, checked before anybody sees a byte, and the small
-// ones stay there.
-import { LRUCache } from 'lru-cache';
+// blobs are, but small: they are held in memory whole, and checked before anybody sees a byte.
 import type { Clock } from '../clock.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
 import type { Log } from '../log.ts';
@@ -39,16 +37,8 @@ export interface ManifestDependencies {
   upstream(repository: Repository): Upstream;
 }
 
-const MEMORY_BYTES = 32 * 1024 * 1024;
-const MEMORY_ENTRY_BYTES = 256 * 1024;
-
 export class Manifests {
   readonly #dependencies: ManifestDependencies;
-  readonly #memory = new LRUCache<Digest, Buffer>({
-    maxSize: MEMORY_BYTES,
-    maxEntrySize: MEMORY_ENTRY_BYTES,
-    sizeCalculation: bytes => bytes.length + 1,
-  });
   readonly #fetching = new Shared<PulledManifest>();
   readonly #missing: Missing;
 
@@ -182,7 +172,6 @@ export class Manifests {
         }
       }
       await metadata.linkManifest(repository, row, tags);
-      this.#memory.set(digest, bytes);
       return 'miss';
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
@@ -206,13 +195,12 @@ export class Manifests {
     return ingest.commit(digest);
   }
 
-  /** The bytes, from memory or disk, and certainly the right ones; undefined when they are not here. */
+  /** The bytes, and certainly the right ones; undefined when they are not here. */
   async #read(digest: Digest): Promise<Buffer | undefined> {
-    const kept = this.#memory.get(digest);
-    if (kept !== undefined) return kept;
     const source = await this.#dependencies.content.open(digest);
     if (source === undefined) return undefined;
     try {
+      if (source.bytes !== undefined) return source.bytes;
       if (source.sizeBytes > MANIFEST_LIMIT_BYTES || !(await source.verified)) return undefined;
       const bytes = Buffer.allocUnsafeSlow(source.sizeBytes);
       for (let position = 0; position < bytes.length; ) {
@@ -220,7 +208,6 @@ export class Manifests {
         if (count === 0) return undefined;
         position += count;
       }
-      this.#memory.set(digest, bytes);
       return bytes;
     } finally {
       source.close();

@@ -588,7 +588,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
     });
 
     suite('what is changed while the process runs is verified anew', async ({ content, overwrite }) => {
-      const bytes = bytesOf(randomContent(100_000, 'running'));
+      const bytes = bytesOf(randomContent(MIB, 'running'));
       const digest = await put(content, bytes);
       await assertKnown(content, digest);
       await overwrite(digest, Buffer.alloc(bytes.length));
@@ -598,6 +598,34 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       await overwrite(digest, bytes);
       assert.equal(await pendingVerdict(content, digest), true);
       await assertKnown(content, digest);
+    });
+
+    suite('bytes that are in memory are right, whatever becomes of what they were read from', async ({
+      content,
+      overwrite,
+    }) => {
+      const bytes = bytesOf(randomContent(10_000, 'in memory'));
+      const digest = await put(content, bytes);
+      // Not every implementation keeps any.
+      const kept = await content.open(digest);
+      kept?.close();
+      await overwrite(digest, Buffer.alloc(bytes.length));
+      for (const source of [kept, await content.open(digest)]) {
+        if (source?.bytes === undefined) continue;
+        assert.equal(source.verified, true);
+        assert.equal(source.sizeBytes, bytes.length);
+        assert.deepEqual(source.bytes, bytes);
+        assert.deepEqual(await drain(source, bytes.length), bytes);
+      }
+    });
+
+    suite('what is removed while it is being opened is not found again', async ({ content }) => {
+      const digest = await put(content, bytesOf(randomContent(10_000, 'removed')));
+      const opening = content.open(digest);
+      const removing = content.remove(digest);
+      (await opening)?.close();
+      await removing;
+      assert.equal(await content.open(digest), undefined);
     });
 
     suite('it can be checked, and knows how much more it can take', async ({ content }) => {

@@ -103,8 +103,8 @@ export class DiskIngest implements Ingest {
 
   async #flush(): Promise<void> {
     try {
-      // All that comes in this turn of the event loop goes in one call.
-      await new Promise(setImmediate);
+      // All that comes in this turn of the event loop goes in one call; the first bytes somebody waits for.
+      if (this.writtenBytes > 0) await new Promise(setImmediate);
       while (this.#pending.length > 0) {
         const chunks = this.#pending;
         const bytes = this.#pendingBytes;

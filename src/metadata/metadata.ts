@@ -60,6 +60,8 @@ export interface Metadata {
   unlinkBlob(repository: Repository, digest: Digest): Promise<boolean>;
   /** The same for a manifest, and all tags of the repository that point to it. */
   unlinkManifest(repository: Repository, digest: Digest): Promise<boolean>;
+  /** Whether it is recorded as content, whoever may serve it. */
+  isRecorded(digest: Digest): Promise<boolean>;
   /** A repository of the upstream that may serve this as a blob, if there is one. */
   findHolder(upstream: string, digest: Digest): Promise<Repository | undefined>;
   /** All repositories that have a link or a tag, in lexical order of upstream and name. */

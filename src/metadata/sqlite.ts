@@ -118,6 +118,10 @@ export class SqliteMetadata implements Metadata {
     });
   }
 
+  async isRecorded(digest: Digest): Promise<boolean> {
+    return this.#run(sql => sql.findContent.get(digest) !== undefined);
+  }
+
   async findHolder(upstream: string, digest: Digest): Promise<Repository | undefined> {
     return this.#run(sql => sql.findHolder.get(digest, upstream) as Repository | undefined);
   }
@@ -406,6 +410,7 @@ function prepare(database: Database.Database) {
     dropLink: sql(`DELETE FROM links WHERE repository_id = ${OF_REPOSITORY} AND digest = ? AND kind = ?`),
     findAnyLink: sql('SELECT 1 FROM links WHERE digest = ? LIMIT 1'),
     forgetTagsTo: sql(`DELETE FROM tags WHERE repository_id = ${OF_REPOSITORY} AND digest = ?`),
+    findContent: sql('SELECT 1 FROM content WHERE digest = ?'),
     findHolder: sql(
       `SELECT upstream, name FROM links JOIN repositories ON id = repository_id
        WHERE digest = ? AND upstream = ? AND kind = 'blob' LIMIT 1`,

@@ -8,7 +8,7 @@ import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../space/budget.ts';
-import { download } from '../upstream/download.ts';
+import { download, type Receiver } from '../upstream/download.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { Incoming } from './incoming.ts';
 
@@ -48,8 +48,11 @@ export class Flight {
     this.digest = digest;
     this.#what = imageName(repository, { digest });
     this.#passengers = [repository];
-    this.#attempt = this.#takeOff();
-    this.over = this.#fly()
+    const takeOff = this.#takeOff();
+    this.#attempt = takeOff.then(departs => (departs ? this.#nextAttempt() : undefined));
+    // Who follows is told; it is no surprise when nobody does.
+    this.#attempt.catch(() => {});
+    this.over = this.#fly(takeOff)
       .catch(error => this.#report(error))
       .finally(() => this.#leavePlace());
   }
@@ -86,15 +89,18 @@ export class Flight {
     return this.#isBoarding;
   }
 
-  async #takeOff(): Promise<Incoming | undefined> {
-    const { content, upstream, signal } = this.#dependencies;
-    const sizeBytes = await content.sizeOf(this.digest);
+  /** Whether anything is to be fetched: not what is here, and is this repository's too. */
+  async #takeOff(): Promise<boolean> {
+    const { content, metadata, upstream, signal } = this.#dependencies;
+    // The disk is not asked about what nobody has recorded. Bytes that are there all the same are found at commit.
+    const isRecorded = await metadata.isRecorded(this.digest);
+    const sizeBytes = isRecorded ? await content.sizeOf(this.digest) : undefined;
     if (sizeBytes !== undefined && (await this.#isOurs())) {
       await this.#link(sizeBytes);
-      return undefined;
+      return false;
     }
     this.#leavePlace = await upstream(this.repository).reservePlace(this.repository, signal);
-    return this.#nextAttempt();
+    return true;
   }
 
   /** Whether content that is on disk, through another repository, is this repository's too. */
@@ -115,12 +121,14 @@ export class Flight {
     return new Incoming(await this.#dependencies.content.ingest(algorithmOf(this.digest)));
   }
 
-  async #fly(): Promise<void> {
-    let incoming = await this.#attempt;
-    for (let attempt = 1; incoming !== undefined; attempt++) {
+  async #fly(takeOff: Promise<boolean>): Promise<void> {
+    if (!(await takeOff)) return;
+    for (let attempt = 1; ; attempt++) {
+      const opening = this.#attempt as Promise<Incoming>;
       try {
-        return await this.#ingest(incoming);
+        return await this.#ingest(opening);
       } catch (error) {
+        const incoming = await opening;
         const again = isInvalid(error) && attempt < ATTEMPTS && !incoming.wasSeen;
         if (again) {
           this.#dependencies.log.warn({ digest: this.digest }, `${error.message}; trying once more`);
@@ -129,38 +137,41 @@ export class Flight {
         }
         incoming.fail(error as Error);
         if (!again) throw error;
-        incoming = await this.#attempt;
       }
     }
   }
 
-  /** Download → reserve → write and hash → verify → commit → link → settle. */
-  async #ingest(incoming: Incoming): Promise<void> {
+  /** Download → reserve → write and hash → verify → commit → link → settle. The upstream is asked while it opens. */
+  async #ingest(opening: Promise<Incoming>): Promise<void> {
     const { budget, clock, signal } = this.#dependencies;
-    const { ingest } = incoming;
     const upstream = this.#dependencies.upstream(this.repository);
     const onBreak = (why: string, at: number) => this.#reportBreak(why, at);
+    let receive: Receiver['receive'] = () => undefined;
     let reservation: Reservation | undefined;
     let type: string | undefined;
     try {
       await download({ upstream, clock, signal, onBreak }, this.repository, this.digest, {
         start: async (sizeBytes, contentType) => {
           type = contentType;
-          reservation = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
+          const incoming = await opening;
+          const { ingest } = incoming;
+          const room = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
+          reservation = room;
+          receive = chunk => room.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
           if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         },
-        receive: chunk => {
-          const room = reservation?.take(chunk.length);
-          return room === undefined ? ingest.write(chunk) : room.then(() => ingest.write(chunk));
-        },
+        receive: chunk => receive(chunk),
       });
+      const { ingest } = await opening;
       const found = await ingest.finish();
       if (found !== this.digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
     } catch (error) {
       reservation?.release();
-      await ingest.abort();
+      await (await opening).ingest.abort();
       throw error;
     }
+    const incoming = await opening;
+    const { ingest } = incoming;
     // From here on nobody is held back, and nobody waits for the disk.
     this.#isComplete = true;
     incoming.verified();

@@ -323,6 +323,17 @@ export function metadataSuite(
       assert.equal(await metadata.findTag(APP, 'tag'), undefined);
     });
 
+    suite('content is recorded until it is dropped, whoever may serve it', async metadata => {
+      const { digest } = row('blob');
+      assert.equal(await metadata.isRecorded(digest), false);
+      await metadata.linkBlob([APP], row('blob'));
+      assert.equal(await metadata.isRecorded(digest), true);
+      await metadata.unlinkBlob(APP, digest);
+      assert.equal(await metadata.isRecorded(digest), true);
+      await metadata.drop(digest);
+      assert.equal(await metadata.isRecorded(digest), false);
+    });
+
     suite('a holder is a repository of that upstream that may serve it as a blob', async metadata => {
       const blob = manifestRow('blob');
       assert.equal(await metadata.findHolder('ghcr.io', blob.digest), undefined);

@@ -24,6 +24,8 @@ export class DiskIngest implements Ingest {
   #pendingBytes = 0;
   /** The writing in the background, while there is one. It never rejects: what went wrong is in #failure. */
   #flushing: Promise<void> | undefined;
+  /** Resolves when what is pending is on its way, so that there is room again while it is being written. */
+  #taken = Promise.withResolvers<void>();
   #failure: Error | undefined;
   #found: Digest | undefined;
   writtenBytes: number;
@@ -55,7 +57,7 @@ export class DiskIngest implements Ingest {
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.byteLength;
     this.#flushing ??= this.#flush();
-    return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#flushing : undefined;
+    return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
   }
 
   async flush(): Promise<void> {
@@ -110,6 +112,8 @@ export class DiskIngest implements Ingest {
         const bytes = this.#pendingBytes;
         this.#pending = [];
         this.#pendingBytes = 0;
+        this.#taken.resolve();
+        this.#taken = Promise.withResolvers();
         await this.#file.write(chunks, this.writtenBytes);
         this.writtenBytes += bytes;
         this.onWritten();
@@ -117,6 +121,7 @@ export class DiskIngest implements Ingest {
       }
     } catch (error) {
       this.#failure = storageFailure(error);
+      this.#taken.resolve();
     } finally {
       this.#flushing = undefined;
     }

@@ -13,7 +13,7 @@ export interface PushTimes {
 
 const CHUNK_BYTES = 1024 * 1024;
 const size = Number(process.argv[2]);
-const agent = new http.Agent({ keepAlive: true });
+const agent = new http.Agent({ keepAlive: true, timeout: 4_000 });
 const noise = createCipheriv('aes-256-ctr', Buffer.alloc(32), Buffer.alloc(16)).update(
   Buffer.alloc(CHUNK_BYTES),
 );

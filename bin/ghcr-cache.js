@@ -4,6 +4,7 @@
 // V8's young generation from growing to some 50 MB of garbage, of no use to a program that moves bytes.
 import { existsSync } from 'node:fs';
 import module from 'node:module';
+import v8 from 'node:v8';
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
   console.error(
@@ -12,6 +13,10 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
   );
   process.exit(1);
 }
+
+// Buffers of bodies outside of its heap make V8 mark the heap over and over, on all cores; what is in it is small,
+// and marked in some milliseconds when that has to be.
+v8.setFlagsFromString('--no-incremental-marking');
 
 const source = new URL('../src/cli/main.ts', import.meta.url);
 const isCheckout = existsSync(source);

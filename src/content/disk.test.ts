@@ -198,9 +198,10 @@ describe('a disk that fails', () => {
       await assert.rejects(first.finish(), isExpected);
       await first.abort();
 
-      // A writer that is told to wait is let go, to learn the reason at its next write.
+      // A writer that is told to wait is let go, and learns the reason once it is known.
       const wait = second.write(Buffer.alloc(2_000_000)) ?? second.write(Buffer.alloc(2_000_000));
       await assert.doesNotReject(async () => wait);
+      await assert.rejects(second.flush(), isExpected);
       assert.throws(() => second.write(Buffer.alloc(1)), isExpected);
       const into = Buffer.alloc(6);
       assert.equal(await reader.read(into, 0), 6);

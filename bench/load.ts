@@ -102,8 +102,13 @@ export async function wrk(urls: string | readonly string[], options: WrkOptions)
     writeFileSync(paths, all.map(({ pathname, search }) => `${pathname}${search}\n`).join(''));
     const sent = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
     const script = new URL('wrk.lua', import.meta.url).pathname;
-    const times = ['-c', connections, '-t', Math.min(threads, connections), '-d', `${seconds}s`].map(String);
-    const output = await run('wrk', [...times, ...sent, '-s', script, first.href, '--', paths]);
+    const ask = (forSeconds: number) => {
+      const times = ['-c', connections, '-t', Math.min(threads, connections), '-d', `${forSeconds}s`];
+      return run('wrk', [...times.map(String), ...sent, '-s', script, first.href, '--', paths]);
+    };
+    // What is compiled while it runs is measured when it has been.
+    await ask(1);
+    const output = await ask(seconds);
     const line = output.trim().split('\n').at(-1) ?? '';
     const { errors, ...result } = JSON.parse(line) as WrkResult & { errors: Record<string, number> };
     const failed = Object.entries(errors).filter(([, count]) => count > 0);
@@ -132,6 +137,7 @@ function run(command: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(command, args, { maxBuffer: 16 * 1024 * 1024 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
+      else if (error.code === 'ENOENT') reject(new Error(`${command} is not installed`));
       else
         reject(new Error(stderr.trim() || `${command} ended with ${error.signal ?? `status ${error.code}`}`));
     });

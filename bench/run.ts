@@ -49,6 +49,10 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
   const bench = new Bench(name, mkdtempSync(join(tmpdir(), 'ghcr-cache-bench-')), Number(values.runs));
   try {
     await scenario(bench);
+  } catch (error) {
+    // One that cannot be measured here does not keep the others from it.
+    console.error(`  ${name} failed: ${(error as Error).message}`);
+    process.exitCode = 1;
   } finally {
     bench.close();
   }

@@ -4,6 +4,7 @@
 // V8's young generation from growing to some 50 MB of garbage, of no use to a program that moves bytes.
 import { existsSync } from 'node:fs';
 import module from 'node:module';
+import { fileURLToPath } from 'node:url';
 import v8 from 'node:v8';
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
@@ -22,7 +23,7 @@ const source = new URL('../src/cli/main.ts', import.meta.url);
 const isCheckout = existsSync(source);
 // What strips the types takes 30 MB for as long as the process lives; from the second start on it is not loaded.
 if (isCheckout)
-  module.enableCompileCache(new URL('../node_modules/.cache/compiled', import.meta.url).pathname);
+  module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)));
 const { main } = await import(
   isCheckout ? source.href : new URL('../dist/cli/main.js', import.meta.url).href
 );

@@ -24,7 +24,7 @@ export async function hotManifest(bench: Bench): Promise<void> {
     await bench.compare(how, ANSWERS, registries.all, async each => {
       const { requestsPerSecond, latencyMs } = await wrk(each.manifestUrl(image.name, reference), {
         connections: 64,
-        threads: 2,
+        threads: 1,
         seconds: 5,
         headers: ACCEPT,
       });

@@ -12,7 +12,7 @@ export async function loop(bench: Bench): Promise<void> {
   const digest = upstream.images[0]?.blobs.find(({ size }) => size === GIB)?.digest ?? '';
   await using cache = await startCache(bench.folder(), upstream.url, {
     config: { tags: [{ match: '*', fresh: '1h' }] },
-    nodeArgs: ['--import', new URL('../loop-probe.ts', import.meta.url).href],
+    nodeArgs: ['--import', new URL('../loop-probe.js', import.meta.url).href],
   });
   const ours = registry('ghcr-cache', cache);
   const blob = ours.blobUrl('owner/big', digest);

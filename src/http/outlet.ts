@@ -25,7 +25,7 @@ class Pool {
 }
 
 /** For small bodies, and for the clients that are slow, of whom there may be many. */
-const SMALL = new Pool(64 * 1024, 64);
+const SMALL = new Pool(64 * 1024, 256);
 /** How much is read and written at a time; one answer uses up to two of them. */
 const LARGE = new Pool(256 * 1024, 32);
 

@@ -7,7 +7,7 @@ const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
 delays.enable();
 process.on('SIGUSR2', () => {
   // It counts from one timer to the next, which is the resolution when nothing is late.
-  const ms = (percentile: number) => Math.max(0, delays.percentile(percentile) / 1e6 - RESOLUTION_MS);
+  const ms = percentile => Math.max(0, delays.percentile(percentile) / 1e6 - RESOLUTION_MS);
   process.stdout.write(`${JSON.stringify({ p50: ms(50), p99: ms(99), max: ms(100) })}\n`);
   delays.reset();
 });

@@ -117,8 +117,12 @@ export class Flight {
     }
   }
 
-  async #nextAttempt(): Promise<Incoming> {
-    return new Incoming(await this.#dependencies.content.ingest(algorithmOf(this.digest)));
+  /** Opens an ingest. Who needs it waits for it, and not before the upstream has answered: until then it may fail unseen. */
+  #nextAttempt(): Promise<Incoming> {
+    const ingest = this.#dependencies.content.ingest(algorithmOf(this.digest));
+    const opening = ingest.then(opened => new Incoming(opened));
+    opening.catch(() => {});
+    return opening;
   }
 
   async #fly(takeOff: Promise<boolean>): Promise<void> {

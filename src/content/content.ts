@@ -51,8 +51,9 @@ export interface Ingest {
   /** Called whenever `writtenBytes` has grown. */
   onWritten: () => void;
   /**
-   * Takes the next bytes, which must not be changed afterwards. A promise comes back only when the writer
-   * must wait before it hands in more. Throws StorageFailure (then or later) when they cannot be stored.
+   * Takes the next bytes together with their memory, which may be given back to the system: they must not be
+   * used afterwards. A promise comes back only when the writer must wait before it hands in more. Throws
+   * StorageFailure (then or later) when they cannot be stored.
    */
   write(bytes: Uint8Array): Promise<void> | undefined;
   /** Waits until all that was handed in can be read back. */

@@ -3,6 +3,7 @@
 import { rm } from 'node:fs/promises';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
 import { type Ingest, StorageFailure } from './content.ts';
+import { giveBack } from './give-back.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: what bounds the memory of an ingest. */
@@ -57,6 +58,8 @@ export class DiskIngest implements Ingest {
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.byteLength;
     this.#flushing ??= this.#flush();
+    // Somebody waits for the first bytes: they are written before anything else is done for those that follow.
+    if (this.writtenBytes === 0) return this.#flushing;
     return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
   }
 
@@ -116,6 +119,7 @@ export class DiskIngest implements Ingest {
         this.#taken = Promise.withResolvers();
         await this.#file.write(chunks, this.writtenBytes);
         this.writtenBytes += bytes;
+        chunks.forEach(giveBack);
         this.onWritten();
         if (this.#outlives && !this.#isSyncing) this.#sync();
       }

@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { contentSuite, put, read } from '../../test/support/content-suite.ts';
+import { contentSuite, put, read, write } from '../../test/support/content-suite.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { algorithmOf, type Digest, digestOf, hexOf, parseDigest } from '../oci/digest.ts';
 import { StorageFailure } from './content.ts';
@@ -125,7 +125,7 @@ describe('a disk that fails', () => {
     const content = await DiskContent.open(root);
     const bytes = bytesOf(randomContent(100_000));
     const ingest = await content.ingest('sha256');
-    await ingest.write(bytes);
+    await write(ingest, bytes);
     const digest = await ingest.finish();
     const reader = ingest.reader();
     await rm(join(root, 'content/blobs/sha256'), { recursive: true });
@@ -143,7 +143,7 @@ describe('a disk that fails', () => {
     const bytes = Buffer.from('the same');
     const digest = digestOf(bytes);
     const ingests = await Promise.all(['lost', 'kept', 'late'].map(name => content.ingest('sha256', name)));
-    for (const ingest of ingests) await ingest.write(bytes);
+    for (const ingest of ingests) await write(ingest, bytes);
     for (const ingest of ingests) await ingest.finish();
     await rm(join(root, 'ingest/lost'));
     const outcomes = await Promise.allSettled(ingests.map(ingest => ingest.commit(digest)));
@@ -280,6 +280,32 @@ describe('an ingest that outlives the process', () => {
   });
 });
 
+test('the memory of what was handed in is given back once it is written, unless somebody may use it', async t => {
+  const content = await DiskContent.open(await folder(t));
+  const ingest = await content.ingest('sha256');
+  const [own, shared] = [Buffer.alloc(100_000, 'o'), Buffer.alloc(100_000, 's')];
+  ingest.write(own);
+  ingest.write(shared.subarray(1));
+  assert.equal(own.length, 100_000);
+  await ingest.flush();
+  assert.equal(own.length, 0);
+  assert.deepEqual(shared, Buffer.alloc(100_000, 's'));
+  const digest = await ingest.finish();
+  assert.equal(digest, digestOf(Buffer.concat([Buffer.alloc(100_000, 'o'), shared.subarray(1)])));
+  await ingest.commit(digest);
+});
+
+test('whoever hands in the first bytes waits until they can be read, since somebody waits for them', async t => {
+  const content = await DiskContent.open(await folder(t));
+  const ingest = await content.ingest('sha256');
+  const reader = ingest.reader();
+  await (ingest.write(Buffer.from('first')) ?? assert.fail('it is not waited for'));
+  assert.equal(await reader.read(Buffer.alloc(10), 0), 5);
+  assert.equal(ingest.write(Buffer.from('second')), undefined);
+  reader.close();
+  await ingest.abort();
+});
+
 test('no descriptor stays open, whatever way an ingest or a reading ends', {
   skip: !fs.existsSync('/proc/self/fd'),
 }, async t => {
@@ -290,7 +316,7 @@ test('no descriptor stays open, whatever way an ingest or a reading ends', {
   for (let times = 0; times < 20; times++) {
     const aborted = await content.ingest('sha256');
     const reader = aborted.reader();
-    aborted.write(bytes);
+    write(aborted, bytes);
     // A reading that is under way when its reader is closed and the ingest aborted.
     const reading = reader.read(Buffer.alloc(10), 0);
     reader.close();
@@ -298,7 +324,7 @@ test('no descriptor stays open, whatever way an ingest or a reading ends', {
     await reading;
 
     const named = await content.ingest('sha256', 'upload');
-    named.write(bytes);
+    write(named, bytes);
     await named.flush();
     const resumed = (await content.resume('sha256', 'upload')) ?? assert.fail();
     await named.abort();

@@ -186,7 +186,7 @@ export class Manifests {
   async #write(digest: Digest, bytes: Buffer): Promise<boolean> {
     const ingest = await this.#dependencies.content.ingest(algorithmOf(digest));
     try {
-      await ingest.write(bytes);
+      await ingest.write(Buffer.from(bytes));
       await ingest.finish();
     } catch (error) {
       await ingest.abort();

@@ -37,11 +37,11 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
     }) => {
       const bytes = bytesOf(randomContent(300_000, 'lent'));
       const ingest = await content.ingest('sha256');
-      await ingest.write(bytes.subarray(0, 100_000));
+      await write(ingest, bytes.subarray(0, 100_000));
       await ingest.flush();
       const reader = ingest.reader();
       const early = await reader.lend?.(10);
-      await ingest.write(bytes.subarray(100_000));
+      await write(ingest, bytes.subarray(100_000));
       const digest = await ingest.finish();
       const late = await reader.lend?.(100_000);
       reader.close();
@@ -88,7 +88,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       };
       const ingest = await content.ingest('sha256');
       await assertHidden(content);
-      await ingest.write(bytes);
+      await write(ingest, bytes);
       await assertHidden(content);
       assert.equal(await ingest.finish(), digest);
       await assertHidden(content);
@@ -100,10 +100,10 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       const bytes = bytesOf(randomContent(2 * MIB, 'aborted'));
       const stages: ((ingest: Ingest) => unknown)[] = [
         () => {},
-        ingest => void ingest.write(bytes),
-        ingest => ingest.write(bytes),
+        ingest => void write(ingest, bytes),
+        ingest => write(ingest, bytes),
         async ingest => {
-          await ingest.write(bytes);
+          await write(ingest, bytes);
           await ingest.finish();
         },
       ];
@@ -134,7 +134,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
         fc.asyncProperty(pieces, fc.array(fc.boolean()), async (chunks, waits) => {
           const ingest = await content.ingest('sha256');
           for (const [i, chunk] of chunks.entries()) {
-            const wait = ingest.write(chunk);
+            const wait = write(ingest, chunk);
             if (waits[i]) await (wait ?? nextTurn());
           }
           const bytes = Buffer.concat(chunks);
@@ -164,7 +164,8 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
           ),
         );
       };
-      for (let at = 0; at < bytes.length; at += 100_000) await ingest.write(bytes.subarray(at, at + 100_000));
+      for (let at = 0; at < bytes.length; at += 100_000)
+        await write(ingest, bytes.subarray(at, at + 100_000));
       await ingest.finish();
       await Promise.all(reads);
       reader.close();
@@ -193,7 +194,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
         const bytes = bytesOf(randomContent(300_000, 'followed'));
         const ingest = await content.ingest('sha256');
         const readers = [ingest.reader(), ingest.reader()] as const;
-        await ingest.write(bytes);
+        await write(ingest, bytes);
         readers[0].close();
         const digest = await ingest.finish();
         await end(content, ingest, digest);
@@ -236,16 +237,16 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       }) => {
         const bytes = bytesOf(randomContent(1.5 * MIB, 'named'));
         const first = await content.ingest(algorithm, 'upload');
-        await first.write(bytes.subarray(0, 700_000));
+        await write(first, bytes.subarray(0, 700_000));
         await first.flush();
         const second = (await (await reopen()).resume(algorithm, 'upload')) ?? assert.fail();
         assert.equal(second.writtenBytes, 700_000);
-        await second.write(bytes.subarray(700_000, 700_001));
+        await write(second, bytes.subarray(700_000, 700_001));
         await second.flush();
         const later = await reopen();
         const third = (await later.resume(algorithm, 'upload')) ?? assert.fail();
         assert.equal(third.writtenBytes, 700_001);
-        await third.write(bytes.subarray(700_001));
+        await write(third, bytes.subarray(700_001));
         const digest = await third.finish();
         assert.equal(digest, digestOf(bytes, algorithm));
         assert.equal(await third.commit(digest), true);
@@ -266,7 +267,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
           let ingest = await content.ingest('sha256', name);
           let written = 0;
           for (const chunk of chunks) {
-            ingest.write(chunk);
+            write(ingest, chunk);
             await ingest.flush();
             written += chunk.length;
             ingest = (await (await reopen()).resume('sha256', name)) ?? assert.fail();
@@ -287,14 +288,14 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
     }) => {
       const bytes = bytesOf(randomContent(300_000, 'resumed'));
       const first = await content.ingest('sha256', 'upload');
-      await first.write(bytes.subarray(0, 100_000));
+      await write(first, bytes.subarray(0, 100_000));
       await first.flush();
       const later = await reopen();
       const ingest = (await later.resume('sha256', 'upload')) ?? assert.fail();
       const seen: number[] = [];
       ingest.onWritten = () => seen.push(ingest.writtenBytes);
       const reader = ingest.reader();
-      await ingest.write(bytes.subarray(100_000));
+      await write(ingest, bytes.subarray(100_000));
       const digest = await ingest.finish();
       assert.equal(seen.at(-1), bytes.length);
       assert.ok(seen.every(count => count > 100_000));
@@ -310,7 +311,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       const bytes = Buffer.from('bytes');
       const start = async (name: string) => {
         const ingest = await content.ingest('sha256', name);
-        await ingest.write(bytes);
+        await write(ingest, bytes);
         await ingest.flush();
         return ingest;
       };
@@ -336,11 +337,11 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       const digest = await put(content, Buffer.from('content'));
       for (const name of ['one', 'two', 'three']) {
         const ingest = await content.ingest('sha256', name);
-        await ingest.write(Buffer.from(name));
+        await write(ingest, Buffer.from(name));
         await ingest.flush();
       }
       const unnamed = await content.ingest('sha256');
-      await unnamed.write(Buffer.from('unnamed'));
+      await write(unnamed, Buffer.from('unnamed'));
       const later = await reopen();
       await later.keepIngests(new Set(['one', 'three', 'unknown']));
       assert.equal(await later.resume('sha256', 'two'), undefined);
@@ -366,7 +367,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
     }) => {
       const bytes = Buffer.from('hidden');
       const ingest = await content.ingest('sha256', digestOf(bytes).slice('sha256:'.length));
-      await ingest.write(bytes);
+      await write(ingest, bytes);
       const digest = await ingest.finish();
       for (const store of [content, await reopen()]) {
         assert.equal(await store.open(digest), undefined);
@@ -387,7 +388,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       ] as const) {
         // Many at once: whoever flushes need not have waited before.
         for (let at = from; at < to; at += 100_000)
-          ingest.write(bytes.subarray(at, Math.min(to, at + 100_000)));
+          write(ingest, bytes.subarray(at, Math.min(to, at + 100_000)));
         await ingest.flush();
         assert.equal(ingest.writtenBytes, to);
         assert.deepEqual(await drain(ingest.reader(), to, from), bytes.subarray(from, to));
@@ -403,7 +404,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       for (const algorithm of ALGORITHMS) {
         const bytes = bytesOf(randomContent(700_000, `begun with ${algorithm}`));
         const ingest = await content.ingest(algorithm);
-        ingest.write(bytes);
+        write(ingest, bytes);
         const reader = ingest.reader();
         for (const asked of [...ALGORITHMS, undefined, ...ALGORITHMS]) {
           assert.equal(await ingest.finish(asked), digestOf(bytes, asked ?? algorithm));
@@ -425,10 +426,10 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       assert.equal(await empty.finish('sha512'), digestOf(Buffer.alloc(0), 'sha512'));
       await empty.abort();
       const named = await content.ingest('sha256', 'upload');
-      await named.write(Buffer.from('before '));
+      await write(named, Buffer.from('before '));
       await named.flush();
       const resumed = (await (await reopen()).resume('sha256', 'upload')) ?? assert.fail();
-      await resumed.write(Buffer.from('after'));
+      await write(resumed, Buffer.from('after'));
       assert.equal(await resumed.finish('sha512'), digestOf(Buffer.from('before after'), 'sha512'));
       assert.equal(await resumed.finish('sha256'), digestOf(Buffer.from('before after')));
       await resumed.abort();
@@ -441,7 +442,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       const bytes = bytesOf(randomContent(200_000, 'new or not'));
       const commit = async (store: Content, name?: string) => {
         const ingest = await store.ingest('sha256', name);
-        await ingest.write(bytes);
+        await write(ingest, bytes);
         const reader = ingest.reader();
         const isNew = await ingest.commit(await ingest.finish());
         assert.deepEqual(await drain(reader, bytes.length), bytes, 'who reads the ingest goes on');
@@ -468,7 +469,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
         const ingests = await Promise.all(
           Array.from({ length: 6 }, (_, i) => content.ingest('sha256', i % 2 ? `${round}-${i}` : undefined)),
         );
-        for (const ingest of ingests) await ingest.write(bytes);
+        for (const ingest of ingests) await write(ingest, bytes);
         for (const ingest of ingests) assert.equal(await ingest.finish(), digest);
         const answers = await Promise.all(ingests.map(ingest => ingest.commit(digest)));
         assert.equal(answers.filter(isNew => isNew).length, 1, answers.join());
@@ -482,7 +483,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
         ALGORITHMS.flatMap(algorithm =>
           ['a', 'b', 'c'].map(async text => {
             const ingest = await content.ingest(algorithm);
-            await ingest.write(Buffer.from(text));
+            await write(ingest, Buffer.from(text));
             return ingest.commit(await ingest.finish());
           }),
         ),
@@ -525,14 +526,14 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
       const ingest = await content.ingest('sha256');
       const chunk = Buffer.alloc(64 * 1024, 1);
       let handedIn = 0;
-      const write = () => {
+      const next = () => {
         handedIn += chunk.length;
         assert.ok(handedIn - ingest.writtenBytes < 16 * MIB, 'nobody said to wait');
-        return ingest.write(chunk);
+        return write(ingest, chunk);
       };
       for (let times = 0; times < 5; times++) {
-        let wait = write();
-        while (wait === undefined) wait = write();
+        let wait = next();
+        while (wait === undefined) wait = next();
         await wait;
       }
       await ingest.finish();
@@ -635,6 +636,11 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Con
   });
 }
 
+/** Hands in a copy: an ingest may give the memory back. */
+export function write(ingest: Ingest, bytes: Uint8Array): Promise<void> | undefined {
+  return ingest.write(Buffer.from(bytes));
+}
+
 /** Stores bytes as content; resolves to their digest. */
 export async function put(
   content: Content,
@@ -642,7 +648,7 @@ export async function put(
   algorithm: Algorithm = 'sha256',
 ): Promise<Digest> {
   const ingest = await content.ingest(algorithm);
-  await ingest.write(bytes);
+  await write(ingest, bytes);
   const digest = await ingest.finish();
   await ingest.commit(digest);
   return digest;

@@ -4,30 +4,38 @@ import type { ServerResponse } from 'node:http';
 import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
 
-/** Buffers of one size that are used again: as many of them as are kept for it. */
-class Pool {
-  readonly bytes: number;
-  readonly #keep: number;
-  readonly #kept: Buffer[] = [];
+/** How much is read and written at a time; one answer uses up to two buffers of it. */
+const LARGE_BYTES = 256 * 1024;
+/** So many may be in use: what slow clients keep, of whom there may be many, is small. */
+const LARGE_LIMIT = 64;
+const SMALL_BYTES = 64 * 1024;
+/** What is kept of each size when nobody uses it, in bytes. */
+const KEPT_BYTES = 8 * 1024 * 1024;
 
-  constructor(bytes: number, keep: number) {
-    this.bytes = bytes;
-    this.#keep = keep;
-  }
+/** Buffers that are used again. */
+class Buffers {
+  readonly #large: Buffer[] = [];
+  readonly #small: Buffer[] = [];
+  #largeInUse = 0;
 
-  take(): Buffer {
-    return this.#kept.pop() ?? Buffer.allocUnsafeSlow(this.bytes);
+  /** One of at least so many bytes, or of as many as there are to spare. */
+  take(wantedBytes: number): Buffer {
+    if (wantedBytes <= SMALL_BYTES || this.#largeInUse === LARGE_LIMIT) {
+      return this.#small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES);
+    }
+    this.#largeInUse++;
+    return this.#large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES);
   }
 
   give(buffer: Buffer): void {
-    if (this.#kept.length < this.#keep) this.#kept.push(buffer);
+    const isLarge = buffer.byteLength === LARGE_BYTES;
+    if (isLarge) this.#largeInUse--;
+    const free = isLarge ? this.#large : this.#small;
+    if ((free.length + 1) * buffer.byteLength <= KEPT_BYTES) free.push(buffer);
   }
 }
 
-/** For small bodies, and for the clients that are slow, of whom there may be many. */
-const SMALL = new Pool(64 * 1024, 256);
-/** How much is read and written at a time; one answer uses up to two of them. */
-const LARGE = new Pool(256 * 1024, 32);
+const buffers = new Buffers();
 
 /**
  * Sends a span of the outlet's source; the head, and what else goes before it, has been written. Resolves when what
@@ -44,8 +52,10 @@ export class Outlet {
   /** The client has left, or the answer is complete. */
   gone = false;
   #isClosed = false;
-  /** Whether something that was written is not with the system yet: its buffer is still in use. */
+  /** Whether something that was written is not with the system yet. */
   #isWriting = false;
+  /** Its buffer, if it is one of ours. */
+  #inTheAir: Buffer | undefined;
   #wake = () => {};
 
   constructor(outgoing: ServerResponse, source: Source) {
@@ -57,21 +67,28 @@ export class Outlet {
   }
 
   async pump(span: Span): Promise<void> {
-    const pool = span.end - span.start <= SMALL.bytes ? SMALL : LARGE;
     for (let position = span.start; position < span.end && !this.gone; ) {
-      const buffer = pool.take();
-      const wanted = span.end - position;
-      const into = wanted < buffer.byteLength ? buffer.subarray(0, wanted) : buffer;
-      const count = await this.source.read(into, position);
+      const count = await this.#pass(position, span.end - position);
       if (count === 0) throw new Error(`the content ends at byte ${position} of ${this.source.sizeBytes}`);
-      await this.written();
-      if (this.gone) return;
-      this.#isWriting = true;
-      this.outgoing.write(into.subarray(0, count), () => {
-        pool.give(buffer);
-        this.#written();
-      });
       position += count;
+    }
+  }
+
+  /** Reads, and writes as soon as what was written before is with the system; resolves to how much. */
+  async #pass(position: number, wantedBytes: number): Promise<number> {
+    const buffer = buffers.take(wantedBytes);
+    try {
+      const into = wantedBytes < buffer.byteLength ? buffer.subarray(0, wantedBytes) : buffer;
+      const count = await this.source.read(into, position);
+      await this.written();
+      if (count > 0 && !this.gone) {
+        this.#isWriting = true;
+        this.#inTheAir = buffer;
+        this.outgoing.write(into.subarray(0, count), () => this.#written());
+      }
+      return count;
+    } finally {
+      if (this.#inTheAir !== buffer) buffers.give(buffer);
     }
   }
 
@@ -105,11 +122,14 @@ export class Outlet {
   #leave(): void {
     this.gone = true;
     this.close();
-    this.#wake();
+    // What is not with the system now never will be, and is not always told so.
+    this.#written();
   }
 
   #written(): void {
     this.#isWriting = false;
+    if (this.#inTheAir !== undefined) buffers.give(this.#inTheAir);
+    this.#inTheAir = undefined;
     this.#wake();
   }
 }

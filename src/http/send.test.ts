@@ -302,6 +302,40 @@ for (const [how, pump] of PUMPS) {
   });
 }
 
+test('large buffers are for some at a time, small ones for the others, and none is lost however an answer ends', async t => {
+  const CLIENTS = 100;
+  const ends: ((into: Uint8Array) => number)[] = [
+    into => into.fill(7).length,
+    () => 0,
+    () => {
+      throw new Error('rotten');
+    },
+  ];
+  const large: number[] = [];
+  for (const end of [...ends, ...ends]) {
+    // The first reading of each waits for those of all others.
+    const sizes: number[] = [];
+    const all = Promise.withResolvers<void>();
+    const { url } = await serve(t, outgoing => {
+      const { source } = sourceOf(MIB, async into => {
+        if (sizes.push(into.byteLength) === CLIENTS) all.resolve();
+        await all.promise;
+        return end(into);
+      });
+      sendSource(outgoing, {}, source, undefined, pumpBuffers).catch(() => {});
+    });
+    const bodies = await Promise.allSettled(
+      Array.from({ length: CLIENTS }, async () => bodyOf(await get(url))),
+    );
+    for (const body of bodies) {
+      if (end === ends[0]) assert(body.status === 'fulfilled' && body.value.equals(Buffer.alloc(MIB, 7)));
+      else assert.equal(body.status, 'rejected');
+    }
+    large.push(sizes.slice(0, CLIENTS).filter(size => size > 64 * 1024).length);
+  }
+  assert.deepEqual(large, Array(large.length).fill(64));
+});
+
 test('a connection on which only sendfile sends is not taken for a dead one', async t => {
   const { open } = fileOf(t);
   let activity = 0;

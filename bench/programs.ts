@@ -49,7 +49,7 @@ export async function startProgram(
 ): Promise<Program & Speaking> {
   const path = new URL(`../${file}`, import.meta.url).pathname;
   // With the flag of `npm start` and of the installed program.
-  const nodeArgs = ['--max-semi-space-size=1', ...(options.nodeArgs ?? [])];
+  const nodeArgs = ['--max-semi-space-size=2', ...(options.nodeArgs ?? [])];
   const child = spawn(process.execPath, [...nodeArgs, path, ...args], {
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'ignore'],

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1
+#!/usr/bin/env -S node --max-semi-space-size=2
 // The one file that an old Node must be able to read: it refuses politely before anything newer is loaded.
 // From a checkout it runs the sources as they are; from the published package, dist/. The flag above keeps
 // V8's young generation from growing to some 50 MB of garbage, of no use to a program that moves bytes.

@@ -84,7 +84,7 @@ export class Outlet {
       if (count > 0 && !this.gone) {
         this.#isWriting = true;
         this.#inTheAir = buffer;
-        this.outgoing.write(into.subarray(0, count), () => this.#written());
+        this.outgoing.write(into.subarray(0, count), this.#onWritten);
       }
       return count;
     } finally {
@@ -108,7 +108,7 @@ export class Outlet {
     if (this.gone || socket === null) return;
     this.#isWriting = true;
     this.outgoing.flushHeaders();
-    socket.write('', () => this.#written());
+    socket.write('', this.#onWritten);
     await this.written();
   }
 
@@ -118,6 +118,12 @@ export class Outlet {
     this.#isClosed = true;
     this.source.close();
   }
+
+  readonly #onWritten = (error?: Error | null) => {
+    // The close that comes after it would come too late for who reads on meanwhile.
+    if (error) this.#leave();
+    else this.#written();
+  };
 
   #leave(): void {
     this.gone = true;

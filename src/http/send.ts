@@ -18,8 +18,21 @@ export function send(
 ): void {
   if (body !== undefined) headers['content-length'] = Buffer.byteLength(body);
   outgoing.writeHead(status, headers);
-  if (body === undefined || outgoing.req.method === 'HEAD') outgoing.end();
-  else outgoing.end(body);
+  if (leaving.push({ outgoing, body: outgoing.req.method === 'HEAD' ? undefined : body }) === 1) {
+    setImmediate(leave);
+  }
+}
+
+/**
+ * Answers that are ready. They leave together when all requests that had come are read: a client that is written to
+ * wakes up, which costs the more the more often it has to, and between two requests it falls asleep again.
+ */
+let leaving: { outgoing: ServerResponse; body: string | Buffer | undefined }[] = [];
+
+function leave(): void {
+  const all = leaving;
+  leaving = [];
+  for (const { outgoing, body } of all) outgoing.end(body);
 }
 
 /**

@@ -10,7 +10,7 @@ import { suite, type TestContext, test } from 'node:test';
 import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
 import { type Pump, pumpBuffers } from './outlet.ts';
-import { sendSource } from './send.ts';
+import { send, sendSource } from './send.ts';
 import { loadSendfile, type Sendfile } from './sendfile.ts';
 import { zerocopy } from './zerocopy.ts';
 
@@ -301,6 +301,32 @@ for (const [how, pump] of PUMPS) {
     });
   });
 }
+
+test('answers that are ready leave together at the end of a turn, but for those nobody waits for', async t => {
+  const came: ServerResponse[] = [];
+  const { url } = await serve(t, outgoing => came.push(outgoing));
+  const ask = async () => {
+    const request = http.get(url, { agent: false }).on('error', () => {});
+    const count = came.length;
+    while (came.length === count) await turns(1);
+    return { request, outgoing: came.at(-1) ?? assert.fail() };
+  };
+  const [first, left, second] = [await ask(), await ask(), await ask()];
+  left.request.destroy();
+  await once(left.outgoing, 'close');
+  for (const outgoing of came) send(outgoing, 200, {}, 'an answer');
+  assert.deepEqual(
+    came.map(({ headersSent, writableEnded }) => [headersSent, writableEnded]),
+    Array(3).fill([true, false]),
+  );
+  for (const { request } of [first, second]) {
+    const [incoming] = (await once(request, 'response')) as [http.IncomingMessage];
+    assert.equal((await bodyOf(incoming)).toString(), 'an answer');
+  }
+  // One that cannot be is the error of who sends it.
+  const { outgoing } = await ask();
+  assert.throws(() => send(outgoing, 200, { bad: 'a\nb' }), { code: 'ERR_INVALID_CHAR' });
+});
 
 test('large buffers are for some at a time, small ones for the others, and none is lost however an answer ends', async t => {
   const CLIENTS = 100;

@@ -4,34 +4,38 @@ import type { ServerResponse } from 'node:http';
 import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
 
-/** How much is read and written at a time; one answer uses up to two buffers of it. */
+/** What is read and written at a time; one answer uses up to two buffers of it. */
 const LARGE_BYTES = 256 * 1024;
-/** So many may be in use: what slow clients keep, of whom there may be many, is small. */
+/** So many may be in use: what slow clients keep, of whom there may be many, is smaller. */
 const LARGE_LIMIT = 64;
-const SMALL_BYTES = 64 * 1024;
+const MIDDLE_BYTES = 64 * 1024;
+const SMALL_BYTES = 16 * 1024;
 /** What is kept of each size when nobody uses it, in bytes. */
 const KEPT_BYTES = 8 * 1024 * 1024;
 
 /** Buffers that are used again. */
 class Buffers {
-  readonly #large: Buffer[] = [];
-  readonly #small: Buffer[] = [];
+  readonly #free = new Map<number, Buffer[]>(
+    [SMALL_BYTES, MIDDLE_BYTES, LARGE_BYTES].map(size => [size, []]),
+  );
   #largeInUse = 0;
 
   /** One of at least so many bytes, or of as many as there are to spare. */
   take(wantedBytes: number): Buffer {
-    if (wantedBytes <= SMALL_BYTES || this.#largeInUse === LARGE_LIMIT) {
-      return this.#small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES);
-    }
-    this.#largeInUse++;
-    return this.#large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES);
+    const size = this.#sizeFor(wantedBytes);
+    if (size === LARGE_BYTES) this.#largeInUse++;
+    return this.#free.get(size)?.pop() ?? Buffer.allocUnsafeSlow(size);
   }
 
   give(buffer: Buffer): void {
-    const isLarge = buffer.byteLength === LARGE_BYTES;
-    if (isLarge) this.#largeInUse--;
-    const free = isLarge ? this.#large : this.#small;
+    if (buffer.byteLength === LARGE_BYTES) this.#largeInUse--;
+    const free = this.#free.get(buffer.byteLength) ?? [];
     if ((free.length + 1) * buffer.byteLength <= KEPT_BYTES) free.push(buffer);
+  }
+
+  #sizeFor(wantedBytes: number): number {
+    if (wantedBytes <= SMALL_BYTES) return SMALL_BYTES;
+    return wantedBytes <= MIDDLE_BYTES || this.#largeInUse === LARGE_LIMIT ? MIDDLE_BYTES : LARGE_BYTES;
   }
 }
 

@@ -11,8 +11,8 @@ import type { Sendfile } from './sendfile.ts';
 const WORTH_BYTES = 256 * 1024;
 /** As much as one call may send, so that none keeps a thread for long. */
 const CALL_BYTES = 4 * 1024 * 1024;
-/** The piece that waits for room. */
-const PIECE_BYTES = 64 * 1024;
+/** The piece that waits for room: as long as a client does not read, it keeps so much memory. */
+const PIECE_BYTES = 16 * 1024;
 
 /**
  * Calls at a time. More would keep busy the cores that the event loop and the clients need, and all the threads of

@@ -6,7 +6,9 @@
 // A file under content/ is whole and durable: commit is fsync, rename, fsync of the directory. Nothing is
 // ever written to it again, so its time of modification tells whether a hash that was computed still speaks for it.
 //
-// Small content is kept in memory once it was opened, and found to be right.
+// Small content is kept in memory once it was opened, and found to be right; what is larger is kept open, so that a
+// hit waits for no thread that opens, asks and closes.
+import type { Stats } from 'node:fs';
 import { access, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
@@ -29,6 +31,8 @@ const VERDICTS_LIMIT = 100_000;
 const SMALL_BYTES = 256 * 1024;
 /** Of small content. */
 const MEMORY_BYTES = 32 * 1024 * 1024;
+/** Files that stay open when nobody reads them: the layers of some ten images. */
+const OPEN_LIMIT = 256;
 
 export class DiskContent implements Content {
   readonly #root: string;
@@ -38,6 +42,10 @@ export class DiskContent implements Content {
     maxSize: MEMORY_BYTES,
     // Nothing may have no size.
     sizeCalculation: ({ length }) => length + 1,
+  });
+  readonly #large = new LRUCache<Digest, SharedFile>({
+    max: OPEN_LIMIT,
+    dispose: file => file.release(),
   });
   #removals = 0;
   readonly #verifying = new Map<Digest, Promise<boolean>>();
@@ -63,23 +71,22 @@ export class DiskContent implements Content {
   async open(digest: Digest): Promise<OpenContent | undefined> {
     const kept = this.#small.get(digest);
     if (kept !== undefined) return inMemory(kept);
+    const open = this.#large.get(digest);
+    const found = open?.statIfThere();
+    if (open !== undefined && found !== undefined) return this.#inFile(digest, open.retain(), found);
     const removals = this.#removals;
     const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
     if (file === undefined) return undefined;
-    const { size, mtimeMs } = await file.stat();
-    const bytes = size <= SMALL_BYTES ? await readSmall(digest, file, size) : undefined;
+    const stat = await file.stat();
+    const bytes = stat.size <= SMALL_BYTES ? await readSmall(digest, file, stat.size) : undefined;
+    // What was removed meanwhile is not to be found again.
+    const isHere = removals === this.#removals;
     if (bytes !== undefined) {
-      // What was removed meanwhile is not to be found again.
-      if (removals === this.#removals) this.#small.set(digest, bytes);
+      if (isHere) this.#small.set(digest, bytes);
       return inMemory(bytes);
     }
-    return {
-      sizeBytes: size,
-      verified: this.#verified.get(digest) === mtimeMs || this.#verify(digest, file, mtimeMs),
-      read: (into, position) => file.read(into, position),
-      lend: async () => file.lend(size),
-      close: () => file.release(),
-    };
+    if (isHere) this.#large.set(digest, file.retain());
+    return this.#inFile(digest, file, stat);
   }
 
   async sizeOf(digest: Digest): Promise<number | undefined> {
@@ -116,6 +123,7 @@ export class DiskContent implements Content {
     this.#verified.delete(digest);
     this.#removals++;
     this.#small.delete(digest);
+    this.#large.delete(digest);
     await rm(this.#path(digest), { force: true });
   }
 
@@ -136,6 +144,16 @@ export class DiskContent implements Content {
 
   check(): Promise<void> {
     return access(join(this.#root, 'ingest'), constants.W_OK);
+  }
+
+  #inFile(digest: Digest, file: SharedFile, { size, mtimeMs }: Stats): OpenContent {
+    return {
+      sizeBytes: size,
+      verified: this.#verified.get(digest) === mtimeMs || this.#verify(digest, file, mtimeMs),
+      read: (into, position) => file.read(into, position),
+      lend: async () => file.lend(size),
+      close: () => file.release(),
+    };
   }
 
   #ingestOf(

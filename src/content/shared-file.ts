@@ -1,7 +1,7 @@
 // One open file with several users, each of whom reads at positions of its own. The descriptor is closed
 // when the last user has let go and no call is under way, so that a number is never used after it was
 // given back to the system.
-import { close, fdatasync, fstat, fsync, open, read, rename, type Stats, writev } from 'node:fs';
+import { close, fdatasync, fstat, fstatSync, fsync, open, read, rename, type Stats, writev } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { LentFile } from './content.ts';
@@ -65,6 +65,17 @@ export class SharedFile {
 
   stat(): Promise<Stats> {
     return statFile(this.#fd);
+  }
+
+  /** At once, which an open file can be asked. Undefined when there is no such file any more. */
+  statIfThere(): Stats | undefined {
+    try {
+      const stat = fstatSync(this.#fd);
+      return stat.nlink > 0 ? stat : undefined;
+    } catch {
+      // As of a network's disk, on which another machine has removed it.
+      return undefined;
+    }
   }
 
   /** Makes the bytes durable, then the name, in this order: after a crash the name never holds less. */

@@ -110,8 +110,9 @@ export class Outlet {
     await this.written();
     const { socket } = this.outgoing;
     if (this.gone || socket === null) return;
-    this.#isWriting = true;
     this.outgoing.flushHeaders();
+    if (socket.writableLength === 0) return;
+    this.#isWriting = true;
     socket.write('', this.#onWritten);
     await this.written();
   }

@@ -1,13 +1,23 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, open, openSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  open,
+  openSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { loadSendfile } from './sendfile.ts';
+import { hasCachestat } from '../../test/support/cachestat.ts';
+import { loadSendfile, type Sendfile } from './sendfile.ts';
 
 const LINUX = process.platform === 'linux' ? { timeout: 20_000 } : { skip: 'there is no such call here' };
 const BYTES = Buffer.from('0123456789'.repeat(100));
@@ -75,42 +85,84 @@ function blockPool(t: TestContext): () => Promise<void> {
   };
 }
 
-test('sends bytes of a file from a position on, and says how many', LINUX, async t => {
-  const sendfile = await load();
-  const { ours, peer } = await (await connections(t))();
+const AT_ONCE = hasCachestat() ? LINUX : { skip: 'the system does not tell what is in memory' };
+const WAYS: [string, (sendfile: Sendfile) => Sendfile['inThread'], typeof AT_ONCE][] = [
+  ['in a thread', ({ inThread }) => inThread, LINUX],
+  [
+    'at once',
+    ({ atOnce }) =>
+      async (...call) =>
+        atOnce(...call),
+    AT_ONCE,
+  ],
+];
+
+for (const [way, of, when] of WAYS) {
+  test(`${way} sends bytes of a file from a position on, and says how many`, when, async t => {
+    const send = of(await load());
+    const { ours, peer } = await (await connections(t))();
+    const fd = fileOf(t);
+    assert.equal(await send(ours, fd, 3, 5), 5);
+    assert.equal(await send(ours, fd, 990, 10), 10);
+    ours.end();
+    assert.equal(await received(peer), '345670123456789');
+  });
+
+  test(`${way} a full socket takes what it can, and then nothing`, when, async t => {
+    const send = of(await load());
+    const { ours } = await (await connections(t))();
+    const path = join(folderOf(t), 'large');
+    writeFileSync(path, Buffer.alloc(64 * 1024 * 1024));
+    const fd = openSync(path, 'r');
+    t.after(() => closeSync(fd));
+    const count = 64 * 1024 * 1024;
+    const taken = (await send(ours, fd, 0, count)) ?? 0;
+    assert(taken > 0 && taken < count, `${taken} bytes were taken`);
+    while (((await send(ours, fd, 0, count)) ?? 0) > 0);
+  });
+
+  test(`${way} what is closed, or is no plain connection, is not sent to`, when, async t => {
+    const send = of(await load());
+    const { ours, peer } = await (await connections(t))();
+    const fd = fileOf(t);
+    assert.equal(await send(Object.assign(Object.create(ours), { encrypted: true }), fd, 0, 10), undefined);
+    ours.destroy();
+    assert.equal(await send(ours, fd, 0, 10), undefined);
+    assert.equal(await received(peer), '');
+  });
+}
+
+test('in a thread no more is sent than there is, and what the system refuses is nothing', LINUX, async t => {
+  const { inThread } = await load();
+  const { ours } = await (await connections(t))();
   const fd = fileOf(t);
-  assert.equal(await sendfile(ours, fd, 3, 5), 5);
-  assert.equal(await sendfile(ours, fd, 990, 100), 10, 'no more than there are');
-  assert.equal(await sendfile(ours, fd, 1000, 100), 0, 'at the end');
-  ours.end();
-  assert.equal(await received(peer), '345670123456789');
+  assert.equal(await inThread(ours, fd, 990, 100), 10);
+  assert.equal(await inThread(ours, fd, 1000, 100), 0);
+  assert.equal(await inThread(ours, 1_000_000, 0, 10), 0, 'a descriptor that is none');
 });
 
-test('a full socket takes what it can, and what the system refuses is nothing', LINUX, async t => {
-  const sendfile = await load();
-  const { ours } = await (await connections(t))();
-  const path = join(folderOf(t), 'large');
-  writeFileSync(path, Buffer.alloc(64 * 1024 * 1024));
+test('at once what is not all in memory is not sent', AT_ONCE, async t => {
+  const { atOnce } = await load();
+  const { ours, peer } = await (await connections(t))();
+  const path = join(folderOf(t), 'with a hole');
+  const page = 64 * 1024;
+  writeFileSync(path, Buffer.alloc(page, 'a'));
+  // Nobody has read these, so that no memory holds them.
+  truncateSync(path, 3 * page);
   const fd = openSync(path, 'r');
   t.after(() => closeSync(fd));
-  const count = 64 * 1024 * 1024;
-  const taken = (await sendfile(ours, fd, 0, count)) ?? 0;
-  assert(taken > 0 && taken < count, `${taken} bytes were taken`);
-  while (((await sendfile(ours, fd, 0, count)) ?? 0) > 0);
-  assert.equal(await sendfile(ours, 1_000_000, 0, 10), 0, 'a descriptor that is none');
-});
-
-test('what is closed, or is no plain connection, is not sent to', LINUX, async t => {
-  const sendfile = await load();
-  const { ours } = await (await connections(t))();
-  const fd = fileOf(t);
-  assert.equal(await sendfile(Object.assign(Object.create(ours), { encrypted: true }), fd, 0, 10), undefined);
-  ours.destroy();
-  assert.equal(await sendfile(ours, fd, 0, 10), undefined);
+  assert.equal(atOnce(ours, fd, page, page), undefined);
+  assert.equal(atOnce(ours, fd, page - 1, 2), undefined, 'one byte of them');
+  assert.equal(atOnce(ours, 1_000_000, 0, 10), undefined, 'a descriptor that is none');
+  assert.equal(atOnce(ours, fd, page - 2, 2), 2);
+  assert.equal(readSync(fd, Buffer.alloc(page), 0, page, page), page);
+  assert.equal(atOnce(ours, fd, page - 1, 3), 3);
+  ours.end();
+  assert.equal(await received(peer), 'aaa\0\0');
 });
 
 test('a connection that closes during a call is not mistaken for the next one', LINUX, async t => {
-  const sendfile = await load();
+  const { inThread } = await load();
   const connect = await connections(t);
   const fd = fileOf(t);
   // Several, since others take descriptors too: the threads that are being blocked.
@@ -118,7 +170,7 @@ test('a connection that closes during a call is not mistaken for the next one', 
   const numbers = new Set(closing.map(({ ours }) => descriptorOf(ours)));
   const release = blockPool(t);
   try {
-    const calls = closing.map(({ ours }) => sendfile(ours, fd, 0, BYTES.length));
+    const calls = closing.map(({ ours }) => inThread(ours, fd, 0, BYTES.length));
     for (const { ours } of closing) ours.destroy();
     await Promise.all(closing.map(({ ours }) => once(ours, 'close')));
     // Their numbers are free, and ends of other connections get them.

@@ -5,4 +5,6 @@ export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+  /** Whether lines of this level are written: making one costs more than not writing it. */
+  isLevelEnabled?(level: 'info'): boolean;
 }

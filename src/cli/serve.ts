@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { type Clock, systemClock } from '../clock.ts';
-import { globMatches } from '../config/glob.ts';
+import { matcherOf } from '../config/glob.ts';
 import { assertServable, loadConfig } from '../config/load.ts';
 import type { Config, Credential as ConfigCredential, UpstreamConfig } from '../config/schema.ts';
 import { DiskContent } from '../content/disk.ts';
@@ -19,7 +19,7 @@ import type { Repository } from '../oci/reference.ts';
 import { Blobs } from '../pull/blob.ts';
 import { Manifests } from '../pull/manifest.ts';
 import { Referrers } from '../pull/referrers.ts';
-import { Tags } from '../pull/tag.ts';
+import { type TagDependencies, Tags } from '../pull/tag.ts';
 import { TagLists } from '../pull/tag-list.ts';
 import { Turns } from '../pull/turns.ts';
 import { Deletes } from '../push/delete.ts';
@@ -116,7 +116,7 @@ export async function startCache(
 
   const blobs = new Blobs(common);
   const manifests = new Manifests(common);
-  const rule = (repository: Repository, tag: string) => tagRule(config, repository, tag);
+  const rule = tagRuleOf(config);
   const tags = new Tags({ ...common, manifests, rule });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, tags });
@@ -196,7 +196,7 @@ function upstreamOptions(name: string, config: UpstreamConfig, log: Log) {
 function credentialOf(credential: ConfigCredential): Credential {
   return {
     name: credential.name,
-    matches: owner => globMatches(credential.owner, owner),
+    matches: matcherOf(credential.owner),
     read: async () => {
       const secret = await credential.read();
       return { username: credential.username, secret };
@@ -204,12 +204,18 @@ function credentialOf(credential: ConfigCredential): Credential {
   };
 }
 
-function tagRule(config: Config, repository: Repository, tag: string) {
-  const rule = config.tags.find(
-    ({ match, images }) =>
-      globMatches(match, tag) && (images === undefined || globMatches(images, repository.name)),
-  );
-  return rule ?? { freshMs: 0, keepDeleted: false };
+/** The first rule that matches. */
+function tagRuleOf(config: Config): TagDependencies['rule'] {
+  const rules = config.tags.map(rule => ({
+    rule,
+    matchesTag: matcherOf(rule.match),
+    matchesName: matcherOf(rule.images ?? '*'),
+  }));
+  return ({ name }, tag) =>
+    rules.find(({ matchesTag, matchesName }) => matchesTag(tag) && matchesName(name))?.rule ?? {
+      freshMs: 0,
+      keepDeleted: false,
+    };
 }
 
 /** The repository of an image as a person writes it, `[host/]owner/image[:tag|@digest]`. */

@@ -12,19 +12,20 @@ export function isGlob(text: string): boolean {
   return GLOB.test(text);
 }
 
-/** Whether all of `text` matches. Each literal part is searched for once, from left to right: nothing backtracks. */
-export function globMatches(glob: string, text: string): boolean {
+/** Tells whether all of a text matches. Each literal part is searched for once, from left to right: nothing backtracks. */
+export function matcherOf(glob: string): (text: string) => boolean {
   const [head = '', ...parts] = glob.split('*');
   const tail = parts.pop();
-  if (tail === undefined) return glob === text;
-  const end = text.length - tail.length;
-  if (end < head.length || !text.startsWith(head) || !text.endsWith(tail)) return false;
-
-  let at = head.length;
-  for (const part of parts) {
-    const found = text.indexOf(part, at);
-    if (found < 0 || found + part.length > end) return false;
-    at = found + part.length;
-  }
-  return true;
+  if (tail === undefined) return text => text === glob;
+  return text => {
+    const end = text.length - tail.length;
+    if (end < head.length || !text.startsWith(head) || !text.endsWith(tail)) return false;
+    let at = head.length;
+    for (const part of parts) {
+      const found = text.indexOf(part, at);
+      if (found < 0 || found + part.length > end) return false;
+      at = found + part.length;
+    }
+    return true;
+  };
 }

@@ -38,10 +38,10 @@ export class DiskContent implements Content {
   readonly #root: string;
   /** Time of modification of the file whose bytes were last found to be right. */
   readonly #verified = new LRUCache<Digest, number>({ max: VERDICTS_LIMIT });
-  readonly #small = new LRUCache<Digest, Buffer>({
+  readonly #small = new LRUCache<Digest, OpenContent>({
     maxSize: MEMORY_BYTES,
     // Nothing may have no size.
-    sizeCalculation: ({ length }) => length + 1,
+    sizeCalculation: ({ sizeBytes }) => sizeBytes + 1,
   });
   readonly #large = new LRUCache<Digest, SharedFile>({
     max: OPEN_LIMIT,
@@ -68,9 +68,12 @@ export class DiskContent implements Content {
     return new DiskContent(root);
   }
 
-  async open(digest: Digest): Promise<OpenContent | undefined> {
+  open(digest: Digest): Promise<OpenContent | undefined> {
     const kept = this.#small.get(digest);
-    if (kept !== undefined) return inMemory(kept);
+    return kept === undefined ? this.#openFile(digest) : Promise.resolve(kept);
+  }
+
+  async #openFile(digest: Digest): Promise<OpenContent | undefined> {
     const open = this.#large.get(digest);
     const found = open?.statIfThere();
     if (open !== undefined && found !== undefined) return this.#inFile(digest, open.retain(), found);
@@ -78,12 +81,12 @@ export class DiskContent implements Content {
     const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
     if (file === undefined) return undefined;
     const stat = await file.stat();
-    const bytes = stat.size <= SMALL_BYTES ? await readSmall(digest, file, stat.size) : undefined;
+    const small = stat.size <= SMALL_BYTES ? await readSmall(digest, file, stat.size) : undefined;
     // What was removed meanwhile is not to be found again.
     const isHere = removals === this.#removals;
-    if (bytes !== undefined) {
-      if (isHere) this.#small.set(digest, bytes);
-      return inMemory(bytes);
+    if (small !== undefined) {
+      if (isHere) this.#small.set(digest, small);
+      return small;
     }
     if (isHere) this.#large.set(digest, file.retain());
     return this.#inFile(digest, file, stat);
@@ -212,17 +215,17 @@ export class DiskContent implements Content {
 }
 
 /** Reads it, and lets go of the file; undefined, and the file is kept, when it cannot be had or is wrong. */
-async function readSmall(digest: Digest, file: SharedFile, sizeBytes: number): Promise<Buffer | undefined> {
+async function readSmall(
+  digest: Digest,
+  file: SharedFile,
+  sizeBytes: number,
+): Promise<OpenContent | undefined> {
   const bytes = Buffer.allocUnsafeSlow(sizeBytes);
   const count = await file.read(bytes, 0).catch(() => 0);
   if (count !== sizeBytes || digestOf(bytes, algorithmOf(digest)) !== digest) return undefined;
   file.release();
-  return bytes;
-}
-
-function inMemory(bytes: Buffer): OpenContent {
   return {
-    sizeBytes: bytes.length,
+    sizeBytes,
     bytes,
     verified: true,
     read: async (into, position) => bytes.copy(into, 0, position),

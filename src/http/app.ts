@@ -36,8 +36,11 @@ export interface Services extends Pulls, Pushes {
   ready(): Promise<void>;
 }
 
-export function createApp(services: Services): Hono<{ Bindings: HttpBindings }> {
-  const app = new Hono<{ Bindings: HttpBindings }>();
+/** Whether the answer is being written by `send.ts`; what Hono makes of the request has no meaning then. */
+export type Bindings = HttpBindings & { isTaken?: true };
+
+export function createApp(services: Services): Hono<{ Bindings: Bindings }> {
+  const app = new Hono<{ Bindings: Bindings }>();
 
   app.get('/healthz', c => c.text('ok\n'));
   app.get('/readyz', async c => {
@@ -49,15 +52,23 @@ export function createApp(services: Services): Hono<{ Bindings: HttpBindings }> 
     }
   });
 
-  const registry = async ({ incoming, outgoing }: HttpBindings) => {
+  const { clock, log } = services;
+  const registry = ({ env }: { env: Bindings }) => {
+    env.isTaken = true;
+    const { incoming, outgoing } = env;
     const exchange = new Exchange(incoming, outgoing);
-    const startedMs = services.clock.now();
-    outgoing.once('close', () => exchange.log(services.log, services.clock.now() - startedMs));
-    await answer(services, exchange).catch(error => exchange.fail(error));
+    const startedMs = clock.now();
+    outgoing.on('close', () => exchange.log(log, clock.now() - startedMs));
+    answer(services, exchange)
+      .catch(error => exchange.fail(error))
+      .catch(error => {
+        log.error({ err: error }, 'a request could not even be refused');
+        outgoing.destroy();
+      });
     return RESPONSE_ALREADY_SENT;
   };
-  app.all('/v2', c => registry(c.env));
-  app.all('/v2/*', c => registry(c.env));
+  app.all('/v2', registry);
+  app.all('/v2/*', registry);
 
   app.notFound(c => c.text('not found; the registry is under /v2/\n', 404));
   return app;

@@ -58,6 +58,7 @@ export class Exchange {
   log(log: Log, ms: number): void {
     const { incoming, outgoing } = this;
     const error = this.#error;
+    if (error === undefined && log.isLevelEnabled?.('info') === false) return;
     const image = this.#image();
     const fields = {
       method: incoming.method,

@@ -16,6 +16,7 @@ export type Asked =
 
 export interface ParsedRequest {
   readonly asked: Asked;
+  /** To be read alone: that of requests without any is the same for all. */
   readonly query: URLSearchParams;
   /** The `ns` of the query, when there was one: it is to be named in the answer. */
   readonly namespace: string | undefined;
@@ -26,6 +27,7 @@ export interface Upstreams {
   readonly default: string;
 }
 
+const NO_QUERY = new URLSearchParams();
 /** Longer than any valid request, with room for a query. */
 const TARGET_LIMIT = 4096;
 
@@ -36,7 +38,7 @@ const TARGET_LIMIT = 4096;
 export function parseRequest(target: string, upstreams: Upstreams): ParsedRequest {
   if (target.length > TARGET_LIMIT) throw new RegistryError('NAME_INVALID', 'the request path is too long');
   const question = target.indexOf('?');
-  const query = new URLSearchParams(question < 0 ? '' : target.slice(question + 1));
+  const query = question < 0 ? NO_QUERY : new URLSearchParams(target.slice(question + 1));
   const namespace = query.get('ns') ?? undefined;
   if (namespace !== undefined && !upstreams.has(namespace)) {
     const shown = JSON.stringify(namespace.slice(0, 100));

@@ -1,9 +1,9 @@
 // The HTTP server around the app: limits against hostile clients, and an orderly end.
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import type { createApp } from './app.ts';
+import type { Bindings, createApp } from './app.ts';
 
 /** A connection on which nothing moves for so long is dropped. */
 const IDLE_MS = 120_000;
@@ -23,10 +23,11 @@ export function startServer(
   listen: { host: string; port: number },
 ): Promise<RunningServer> {
   const server = createAdaptorServer({
-    fetch: async (request, env) => {
-      const response = await app.fetch(request, env);
-      // For HEAD Hono makes a response of its own out of the word that send.ts has written one.
-      return env.outgoing.headersSent ? RESPONSE_ALREADY_SENT : response;
+    fetch: (request, bindings) => {
+      const env: Bindings = bindings as HttpBindings;
+      const response = app.fetch(request, env);
+      // For HEAD Hono makes a response of its own out of the word that there will be one.
+      return env.isTaken ? RESPONSE_ALREADY_SENT : response;
     },
     serverOptions: {
       maxHeaderSize: HEAD_LIMIT_BYTES,

@@ -25,8 +25,8 @@ import { migrations } from './migrations.ts';
 /** Pulls are written down this often, or when so many have come together. */
 const TOUCH_INTERVAL_MS = 5_000;
 const TOUCH_LIMIT = 10_000;
-/** Rows that are kept in memory, of links and of tags; about 20 MB. */
-const RECALLED_LIMIT = 50_000;
+/** Rows that are kept in memory, of links to blobs, of those to manifests, and of tags; about 5 MB each. */
+const RECALLED_LIMIT = 20_000;
 const ADOPTED_AT_ONCE = 1_000;
 /** The file's application id once it is complete; 0, which SQLite begins with, while it is being filled. */
 const COMPLETE = 0x67686372;
@@ -49,7 +49,7 @@ export class SqliteMetadata implements Metadata {
    * What was looked up since the last change, so that a hot pull does not touch the database. Nobody else writes to
    * it while this process has its data directory locked.
    */
-  readonly #links = new Map<string, ManifestRow>();
+  readonly #links = { blob: new Map<string, ManifestRow>(), manifest: new Map<string, ManifestRow>() };
   readonly #tags = new Map<string, TagRow>();
   readonly #touched = new Map<Digest, number>();
   #touchTimer: NodeJS.Timeout | undefined;
@@ -72,11 +72,11 @@ export class SqliteMetadata implements Metadata {
     return metadata;
   }
 
-  async findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined> {
+  findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined> {
     return this.#findLink(repository, digest, 'blob');
   }
 
-  async findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined> {
+  findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined> {
     return this.#findLink(repository, digest, 'manifest');
   }
 
@@ -130,9 +130,9 @@ export class SqliteMetadata implements Metadata {
     return this.#run(sql => sql.repositories.all() as Repository[]);
   }
 
-  async findTag(repository: Repository, tag: string): Promise<TagRow | undefined> {
+  findTag(repository: Repository, tag: string): Promise<TagRow | undefined> {
     const { upstream, name } = repository;
-    return this.#recall(this.#tags, keyOf(repository) + tag, sql => sql.findTag.get(upstream, name, tag));
+    return this.#recall(this.#tags, keyOf(repository, tag), sql => sql.findTag.get(upstream, name, tag));
   }
 
   async confirmTag(repository: Repository, tag: string): Promise<void> {
@@ -254,15 +254,30 @@ export class SqliteMetadata implements Metadata {
     }
   }
 
-  #findLink(repository: Repository, digest: Digest, kind: 'blob' | 'manifest'): ManifestRow | undefined {
+  #findLink(
+    repository: Repository,
+    digest: Digest,
+    kind: 'blob' | 'manifest',
+  ): Promise<ManifestRow | undefined> {
     const { upstream, name } = repository;
-    const key = `${kind} ${keyOf(repository)}${digest}`;
-    return this.#recall(this.#links, key, sql => sql.findLink.get(upstream, name, digest, kind));
+    const key = keyOf(repository, digest);
+    return this.#recall(this.#links[kind], key, sql => sql.findLink.get(upstream, name, digest, kind));
   }
 
-  #recall<Row>(known: Map<string, Row>, key: string, find: (sql: Statements) => unknown): Row | undefined {
+  #recall<Row>(
+    known: Map<string, Row>,
+    key: string,
+    find: (sql: Statements) => unknown,
+  ): Promise<Row | undefined> {
     const recalled = known.get(key);
-    if (recalled !== undefined) return recalled;
+    return recalled === undefined ? this.#lookUp(known, key, find) : Promise.resolve(recalled);
+  }
+
+  async #lookUp<Row>(
+    known: Map<string, Row>,
+    key: string,
+    find: (sql: Statements) => unknown,
+  ): Promise<Row | undefined> {
     const row = this.#run(find) as Row | undefined;
     if (row !== undefined) {
       if (known.size >= RECALLED_LIMIT) known.clear();
@@ -272,7 +287,8 @@ export class SqliteMetadata implements Metadata {
   }
 
   #forget(): void {
-    this.#links.clear();
+    this.#links.blob.clear();
+    this.#links.manifest.clear();
     this.#tags.clear();
   }
 
@@ -325,9 +341,9 @@ export class SqliteMetadata implements Metadata {
   }
 }
 
-/** The lengths keep apart what would read the same. */
-function keyOf({ upstream, name }: Repository): string {
-  return `${upstream.length} ${name.length} ${upstream}${name}`;
+/** No host and no name has a space in it, so that no two read the same. */
+function keyOf({ upstream, name }: Repository, what: string): string {
+  return `${upstream} ${name} ${what}`;
 }
 
 interface OpenDatabase {

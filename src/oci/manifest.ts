@@ -49,10 +49,26 @@ export function mediaTypeOf(contentType: string | undefined): string | undefined
  */
 export function accepts(accept: string | undefined, type: string): boolean {
   if (accept === undefined || accept.trim() === '') return true;
-  return accept.split(',').some(item => {
+  let ranges = readAccepts.get(accept);
+  if (ranges === undefined) {
+    ranges = acceptedRanges(accept);
+    if (readAccepts.size >= READ_ACCEPTS_LIMIT) readAccepts.clear();
+    readAccepts.set(accept, ranges);
+  }
+  return ranges.some(
+    range =>
+      range === type || range === '*/*' || (range.endsWith('/*') && type.startsWith(range.slice(0, -1))),
+  );
+}
+
+/** Clients send the same few headers over and over. Each is of 16 KiB at most. */
+const readAccepts = new Map<string, readonly string[]>();
+const READ_ACCEPTS_LIMIT = 100;
+
+function acceptedRanges(accept: string): string[] {
+  return accept.split(',').flatMap(item => {
     const [range = '', ...parameters] = item.split(';').map(part => part.trim().toLowerCase());
-    if (parameters.some(parameter => /^q=0(\.0*)?$/.test(parameter))) return false;
-    return range === type || range === '*/*' || (range.endsWith('/*') && type.startsWith(range.slice(0, -1)));
+    return parameters.some(parameter => /^q=0(\.0*)?$/.test(parameter)) ? [] : [range];
   });
 }
 

@@ -1,7 +1,7 @@
 // Pulling a manifest by digest, and storing one, by whatever it was asked for. Manifests are content like
 // blobs are, but small: they are held in memory whole, and checked before anybody sees a byte.
 import type { Clock } from '../clock.ts';
-import { type Content, StorageFailure } from '../content/content.ts';
+import { type Content, type OpenContent, StorageFailure } from '../content/content.ts';
 import type { Log } from '../log.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
@@ -49,10 +49,10 @@ export class Manifests {
 
   /** Find link → open content → touch; else one fetch for all who ask now. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
-    const key = imageName(repository, { digest });
     // Looked up first: what was not there a moment ago may have been pushed since.
     const manifest = await this.find(repository, digest);
     if (manifest !== undefined) return { manifest, outcome: 'hit' };
+    const key = imageName(repository, { digest });
     return this.#missing.unlessKnown(key, async () => {
       const { result, joined } = this.#fetching.run(key, () => this.#miss(repository, digest));
       return joined ? { ...(await result), outcome: 'joined' } : result;
@@ -64,7 +64,7 @@ export class Manifests {
     const { metadata, content } = this.#dependencies;
     const row = await metadata.findManifest(repository, digest);
     if (row === undefined) return undefined;
-    const bytes = await this.#read(digest);
+    const bytes = await bytesOf(await content.open(digest));
     if (bytes === undefined) {
       const isGone = (await content.sizeOf(digest)) === undefined;
       await dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
@@ -108,7 +108,7 @@ export class Manifests {
     // Here through another repository: this one's upstream has to say that it holds it too.
     const sizeBytes = await content.sizeOf(digest);
     if (sizeBytes !== undefined && sizeBytes <= MANIFEST_LIMIT_BYTES) {
-      const bytes = await this.#read(digest);
+      const bytes = await bytesOf(await content.open(digest));
       const mediaType = bytes && manifestType(bytes, undefined);
       if (bytes !== undefined && mediaType !== undefined) {
         await upstream(repository).confirmManifest(repository, digest);
@@ -194,23 +194,26 @@ export class Manifests {
     }
     return ingest.commit(digest);
   }
+}
 
-  /** The bytes, and certainly the right ones; undefined when they are not here. */
-  async #read(digest: Digest): Promise<Buffer | undefined> {
-    const source = await this.#dependencies.content.open(digest);
-    if (source === undefined) return undefined;
-    try {
-      if (source.bytes !== undefined) return source.bytes;
-      if (source.sizeBytes > MANIFEST_LIMIT_BYTES || !(await source.verified)) return undefined;
-      const bytes = Buffer.allocUnsafeSlow(source.sizeBytes);
-      for (let position = 0; position < bytes.length; ) {
-        const count = await source.read(bytes.subarray(position), position);
-        if (count === 0) return undefined;
-        position += count;
-      }
-      return bytes;
-    } finally {
-      source.close();
+/** All bytes of what was opened, and certainly the right ones, else undefined. Closes it. */
+function bytesOf(opened: OpenContent | undefined): Buffer | undefined | Promise<Buffer | undefined> {
+  if (opened?.bytes === undefined) return opened && readWhole(opened);
+  opened.close();
+  return opened.bytes;
+}
+
+async function readWhole(opened: OpenContent): Promise<Buffer | undefined> {
+  try {
+    if (opened.sizeBytes > MANIFEST_LIMIT_BYTES || !(await opened.verified)) return undefined;
+    const bytes = Buffer.allocUnsafeSlow(opened.sizeBytes);
+    for (let position = 0; position < bytes.length; ) {
+      const count = await opened.read(bytes.subarray(position), position);
+      if (count === 0) return undefined;
+      position += count;
     }
+    return bytes;
+  } finally {
+    opened.close();
   }
 }

@@ -46,9 +46,11 @@ export class Tags {
 
   /** The manifest that the tag points to. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, tag: string): Promise<PulledManifest> {
-    const { known, manifest } = await this.#find(repository, tag);
-    if (known !== undefined && manifest !== undefined && this.#isFresh(repository, tag, known)) {
-      return { manifest, outcome: 'hit' };
+    const { metadata, manifests } = this.#dependencies;
+    const known = await metadata.findTag(repository, tag);
+    if (known !== undefined && this.#isFresh(repository, tag, known)) {
+      const manifest = await manifests.find(repository, known.digest);
+      if (manifest !== undefined) return { manifest, outcome: 'hit' };
     }
     const key = imageName(repository, { tag });
     const { result, joined } = this.#asking.run(key, () =>
@@ -70,25 +72,20 @@ export class Tags {
     this.#doubted.set(imageName(repository, { tag }), true);
   }
 
-  async #find(repository: Repository, tag: string) {
-    const known = await this.#dependencies.metadata.findTag(repository, tag);
-    const manifest = known && (await this.#dependencies.manifests.find(repository, known.digest));
-    return { known, manifest };
-  }
-
   #isFresh(repository: Repository, tag: string, { checkedAtMs }: TagRow): boolean {
     const { rule, clock } = this.#dependencies;
     const ageMs = clock.now() - checkedAtMs;
-    if (this.#doubted.has(imageName(repository, { tag }))) return false;
+    if (this.#doubted.size > 0 && this.#doubted.has(imageName(repository, { tag }))) return false;
     // A time of confirmation that is still to come was written by a clock that has been set back since.
     return ageMs >= 0 && ageMs < rule(repository, tag).freshMs;
   }
 
   /** In its turn: what is known may have changed while it was waited for. */
   async #ask(repository: Repository, tag: string): Promise<PulledManifest> {
-    const { manifests, rule } = this.#dependencies;
+    const { manifests, metadata, rule } = this.#dependencies;
     const key = imageName(repository, { tag });
-    const { known, manifest } = await this.#find(repository, tag);
+    const known = await metadata.findTag(repository, tag);
+    const manifest = known && (await manifests.find(repository, known.digest));
     let pulled: PulledManifest;
     if (known === undefined || manifest === undefined) {
       const fetch = () => manifests.fetch(repository, { tag });

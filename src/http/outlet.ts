@@ -29,8 +29,8 @@ class Buffers {
 
   give(buffer: Buffer): void {
     if (buffer.byteLength === LARGE_BYTES) this.#largeInUse--;
-    const free = this.#free.get(buffer.byteLength) ?? [];
-    if ((free.length + 1) * buffer.byteLength <= KEPT_BYTES) free.push(buffer);
+    const free = this.#free.get(buffer.byteLength);
+    if (free !== undefined && (free.length + 1) * buffer.byteLength <= KEPT_BYTES) free.push(buffer);
   }
 
   #sizeFor(wantedBytes: number): number {

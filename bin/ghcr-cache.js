@@ -19,7 +19,7 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
 // and marked in some milliseconds when that has to be.
 v8.setFlagsFromString('--no-incremental-marking');
 // Left to itself V8 lets the heap grow to four times of what is in it, when many requests come beside many bodies.
-v8.setFlagsFromString('--heap-growing-percent=60');
+v8.setFlagsFromString('--heap-growing-percent=50');
 // The parser of upstream answers is WebAssembly: to optimize it takes 10 MB that do not come back, and a core at the
 // first pull, and pulls become no faster by it.
 v8.setFlagsFromString('--liftoff-only');

@@ -54,8 +54,9 @@ test('skopeo does not notice that the upstream is gone for a moment', async () =
 
   const pushing = skopeo.pushAgain(wanted, cache.host, wanted.repository);
   const outage = async () => {
-    const isBegun = () => upstream.proxy.uploadedBytes > 0;
-    await until('the first bytes have gone up', BEGUN_LIMIT_MS, isBegun);
+    // By then skopeo has asked which layers are there already, and gives up when that fails.
+    const isBegun = () => upstream.proxy.uploadedBytes > 8 * 1024 * 1024;
+    await until('8 MiB have gone up', BEGUN_LIMIT_MS, isBegun);
     await upstream.proxy.switchOff();
     await sleep(OUTAGE_MS);
     await upstream.proxy.switchOn();

@@ -20,9 +20,10 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
 v8.setFlagsFromString('--no-incremental-marking');
 // Left to itself V8 lets the heap grow to four times of what is in it, when many requests come beside many bodies.
 v8.setFlagsFromString('--heap-growing-percent=50');
-// The parser of upstream answers is WebAssembly: to optimize it takes 10 MB that do not come back, and a core at the
+// The parser of upstream answers is WebAssembly: to optimize it takes 25 MB that do not come back, and a core at the
 // first pull, and pulls become no faster by it.
-v8.setFlagsFromString('--liftoff-only');
+v8.setFlagsFromString('--no-wasm-tier-up');
+v8.setFlagsFromString('--no-wasm-dynamic-tiering');
 
 const source = new URL('../src/cli/main.ts', import.meta.url);
 const isCheckout = existsSync(source);

@@ -2,8 +2,8 @@
 // everything that has come meanwhile in one call; whoever hands them in waits only when too much is pending.
 import { rm } from 'node:fs/promises';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
+import { giveBack } from '../slabs.ts';
 import { type Ingest, StorageFailure } from './content.ts';
-import { giveBack } from './give-back.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: what bounds the memory of an ingest. */

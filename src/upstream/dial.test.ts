@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { RegistryError } from '../oci/errors.ts';
+import { giveBack } from '../slabs.ts';
 import { Dialer, type DialRequest, discard, readAll } from './dial.ts';
 
 const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200, uploadMs: 2_000 };
@@ -21,7 +23,7 @@ async function dialTo(t: TestContext, listener: RequestListener) {
     server.close();
   });
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  const dial = (signal?: AbortSignal) => dialer.dial({ method: 'GET', url, headers: {}, signal });
+  const dial = (signal?: AbortSignal, headers = {}) => dialer.dial({ method: 'GET', url, headers, signal });
   return { dial, connections: () => connections };
 }
 
@@ -60,6 +62,51 @@ test('every chunk that came is handed over, also when the body then breaks, and 
     });
     assert(trouble instanceof Error);
     assert.equal(length, 300_000);
+  }
+});
+
+/** Sends bytes in pieces of these sizes, over and over. */
+async function sendInPieces(
+  response: ServerResponse,
+  bytes: Buffer,
+  sizes: readonly number[],
+): Promise<void> {
+  for (let at = 0, i = 0; at < bytes.length; i++) {
+    const piece = bytes.subarray(at, at + (sizes[i % sizes.length] ?? 0));
+    if (!response.write(piece)) await once(response, 'drain');
+    at += piece.length;
+  }
+  response.end();
+}
+
+test('bytes stay what they are until they are given back, and their memory is used again', async t => {
+  const sent = randomBytes(8_000_000);
+  const { dial } = await dialTo(t, (request, response) => {
+    // With a length, and in chunks of HTTP, many of which come in one read.
+    const isWhole = request.headers['x-whole'] !== undefined;
+    if (isWhole) response.setHeader('content-length', sent.length);
+    void sendInPieces(response, sent, isWhole ? [sent.length] : [1, 50, 70_000, 3, 1_000_000, 16_384]);
+  });
+  for (const headers of [{ 'x-whole': 'yes' }, {}]) {
+    const memories = new Set<ArrayBufferLike>();
+    const kept: { chunk: Buffer; at: number }[] = [];
+    const giveOneBack = (which: number) => {
+      const [one] = kept.splice(which, 1);
+      if (one === undefined) return;
+      assert(one.chunk.equals(sent.subarray(one.at, one.at + one.chunk.length)), `at ${one.at}`);
+      giveBack(one.chunk);
+    };
+    let at = 0;
+    const trouble = await (await dial(undefined, headers)).body.read(chunk => {
+      memories.add(chunk.buffer);
+      kept.push({ chunk, at });
+      at += chunk.length;
+      if (kept.length > 3) giveOneBack(at % kept.length);
+      return at % 5 === 0 ? new Promise(resolve => setImmediate(resolve)) : undefined;
+    });
+    while (kept.length > 0) giveOneBack(0);
+    assert.deepEqual([trouble, at], [undefined, sent.length]);
+    if ('x-whole' in headers) assert(memories.size < 12, `${memories.size} pieces of memory for 8 MB`);
   }
 });
 

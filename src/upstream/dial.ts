@@ -4,6 +4,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { getCACertificates } from 'node:tls';
 import { type Dispatcher, EnvHttpProxyAgent, errors } from 'undici';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { connector } from './connector.ts';
 
 export interface Timeouts {
   readonly connectMs: number;
@@ -43,9 +44,10 @@ export interface Answer {
 
 export interface Body {
   /**
-   * Hands over each chunk the moment it comes; the next one waits for the promise of the one before, if it gave
-   * one. Resolves to what broke the body, or to undefined at its end; rejects with what `take` failed with. No
-   * chunk that came is lost when the body breaks, so who reads knows exactly where to go on.
+   * Hands over each chunk the moment it comes, with its memory, which may be given back (slabs.ts); the next one waits
+   * for the promise of the one before, if it gave one. Resolves to what broke the body, or to undefined at its end;
+   * rejects with what `take` failed with. No chunk that came is lost when the body breaks, so who reads knows exactly
+   * where to go on.
    */
   read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
   /** Ends it, and its connection if there is more to come. */
@@ -71,7 +73,7 @@ export class Dialer {
       keepAliveTimeout: 30_000,
       headersTimeout: headersMs,
       bodyTimeout: stallMs,
-      connect: { timeout: connectMs, ...trusted },
+      connect: connector({ timeout: connectMs, ...trusted }),
       // The same behind a proxy, where the connection to the upstream is inside the proxy's.
       requestTls: { timeout: connectMs, ...trusted },
     });

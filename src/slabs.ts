@@ -1,0 +1,100 @@
+// Memory for bytes that come in: slabs, into which a connection reads as much as there is at a time, and which are used
+// again. A pull is bound by the CPU, and that is a seventh less of it than 64 KiB at a time in memory that is new.
+
+/** What one read may bring. */
+const SLAB_BYTES = 512 * 1024;
+/** A connection that brings less at a time holds no slab. */
+const LARGE_BYTES = 16 * 1024;
+/** A slab with less room than this is not read into any more. */
+const ROOM_BYTES = 64 * 1024;
+/** So many are kept when nobody uses them. */
+const KEPT = 16;
+
+interface Slab {
+  readonly bytes: Buffer<ArrayBuffer>;
+  /** How many bytes were read into it, and how many of these nobody needs any more. */
+  taken: number;
+  givenBack: number;
+  /** Whether nothing more is read into it. */
+  isClosed: boolean;
+}
+
+const slabs = new WeakMap<ArrayBufferLike, Slab>();
+const kept: Slab[] = [];
+/** Where all connections read whose last read was a small one; what it brings is copied at once. */
+const shared = Buffer.allocUnsafeSlow(LARGE_BYTES);
+
+/** The memory that one connection reads into. */
+export class Inlet {
+  #slab: Slab | undefined;
+
+  /** Where the next read goes. What it brings must be taken before anything else is read. */
+  room(): Buffer {
+    return this.#slab === undefined ? shared : this.#slab.bytes.subarray(this.#slab.taken);
+  }
+
+  /** The `count` bytes that a read has brought into the room: they are the caller's, and may be given back. */
+  take(count: number): Buffer {
+    const bytes = this.#bytes(count);
+    const isLittle = count < LARGE_BYTES;
+    if (isLittle || SLAB_BYTES - (this.#slab?.taken ?? 0) < ROOM_BYTES) this.close();
+    if (!isLittle) this.#slab ??= takeSlab();
+    return bytes;
+  }
+
+  /** Nothing more is read. */
+  close(): void {
+    if (this.#slab === undefined) return;
+    this.#slab.isClosed = true;
+    useAgain(this.#slab);
+    this.#slab = undefined;
+  }
+
+  #bytes(count: number): Buffer {
+    const slab = this.#slab;
+    if (slab === undefined) {
+      const copy = Buffer.allocUnsafeSlow(count);
+      shared.copy(copy, 0, 0, count);
+      return copy;
+    }
+    slab.taken += count;
+    return slab.bytes.subarray(slab.taken - count, slab.taken);
+  }
+}
+
+/**
+ * To be called once for bytes that nobody is going to look at again. Their memory is used for others, when it is a
+ * slab, or else goes back to the system, when they are all that their buffer holds: V8 looks after buffers outside of
+ * its heap when there are some 32 MB of them. Bytes that are not given back, or not all of a slab, are left to V8.
+ */
+export function giveBack({ buffer, byteLength }: Uint8Array): void {
+  const slab = slabs.get(buffer);
+  if (slab !== undefined) {
+    slab.givenBack += byteLength;
+    useAgain(slab);
+  } else if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) {
+    buffer.transfer(0);
+  }
+}
+
+function takeSlab(): Slab {
+  const slab = kept.pop() ?? newSlab();
+  slab.taken = 0;
+  slab.givenBack = 0;
+  return slab;
+}
+
+function newSlab(): Slab {
+  const bytes = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  const slab = { bytes, taken: 0, givenBack: 0, isClosed: false };
+  slabs.set(bytes.buffer, slab);
+  return slab;
+}
+
+/** As soon as nothing more is read into it, and nobody needs any of it. */
+function useAgain(slab: Slab): void {
+  if (!slab.isClosed || slab.givenBack < slab.taken) return;
+  slab.isClosed = false;
+  if (kept.length < KEPT) kept.push(slab);
+  else slab.bytes.buffer.transfer(0);
+}

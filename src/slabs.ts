@@ -3,8 +3,13 @@
 
 /** What one read may bring. */
 const SLAB_BYTES = 512 * 1024;
-/** A connection that brings less at a time holds no slab. */
-const LARGE_BYTES = 16 * 1024;
+/** A read that fills its room may be followed by one that is so much larger: the first bytes are not to wait for many. */
+const GROWTH = 4;
+/**
+ * A read that brings less, though there was room, is the last for now: the next may begin with the head of an answer,
+ * which nobody gives back, so it does not go into a slab.
+ */
+const LAST_BYTES = 128 * 1024;
 /** A slab with less room than this is not read into any more. */
 const ROOM_BYTES = 64 * 1024;
 /** So many are kept when nobody uses them. */
@@ -21,24 +26,31 @@ interface Slab {
 
 const slabs = new WeakMap<ArrayBufferLike, Slab>();
 const kept: Slab[] = [];
-/** Where all connections read whose last read was a small one; what it brings is copied at once. */
-const shared = Buffer.allocUnsafeSlow(LARGE_BYTES);
+/** Where all connections read until there is much to read; what that brings is copied at once. */
+const shared = Buffer.allocUnsafeSlow(16 * 1024);
 
 /** The memory that one connection reads into. */
 export class Inlet {
   #slab: Slab | undefined;
+  /** How much the next read may bring, into the slab; 0 when it goes into what is shared. */
+  #nextBytes = 0;
 
   /** Where the next read goes. What it brings must be taken before anything else is read. */
   room(): Buffer {
-    return this.#slab === undefined ? shared : this.#slab.bytes.subarray(this.#slab.taken);
+    if (this.#slab === undefined || this.#nextBytes === 0) return shared;
+    const { bytes, taken } = this.#slab;
+    return bytes.subarray(taken, taken + this.#nextBytes);
   }
 
   /** The `count` bytes that a read has brought into the room: they are the caller's, and may be given back. */
   take(count: number): Buffer {
-    const bytes = this.#bytes(count);
-    const isLittle = count < LARGE_BYTES;
+    const room = this.room();
+    const bytes = this.#bytes(room, count);
+    const isLast = count < Math.min(room.byteLength, LAST_BYTES);
+    const isLittle = count < shared.byteLength;
     if (isLittle || SLAB_BYTES - (this.#slab?.taken ?? 0) < ROOM_BYTES) this.close();
-    if (!isLittle) this.#slab ??= takeSlab();
+    if (!isLast) this.#slab ??= takeSlab();
+    this.#nextBytes = isLast ? 0 : count * GROWTH;
     return bytes;
   }
 
@@ -50,15 +62,15 @@ export class Inlet {
     this.#slab = undefined;
   }
 
-  #bytes(count: number): Buffer {
-    const slab = this.#slab;
-    if (slab === undefined) {
-      const copy = Buffer.allocUnsafeSlow(count);
-      shared.copy(copy, 0, 0, count);
-      return copy;
+  #bytes(room: Buffer, count: number): Buffer {
+    const bytes = room.subarray(0, count);
+    if (this.#slab !== undefined && room !== shared) {
+      this.#slab.taken += count;
+      return bytes;
     }
-    slab.taken += count;
-    return slab.bytes.subarray(slab.taken - count, slab.taken);
+    const copy = Buffer.allocUnsafeSlow(count);
+    copy.set(bytes);
+    return copy;
   }
 }
 

@@ -54,10 +54,11 @@ export class DiskIngest implements Ingest {
 
   write(bytes: Uint8Array): Promise<void> | undefined {
     if (this.#failure) throw this.#failure;
-    this.#hasher.update(bytes);
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.byteLength;
     this.#flushing ??= this.#flush();
+    // The first bytes are being written meanwhile.
+    this.#hasher.update(bytes);
     // Somebody waits for the first bytes: they are written before anything else is done for those that follow.
     if (this.writtenBytes === 0) return this.#flushing;
     return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;

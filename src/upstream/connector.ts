@@ -16,8 +16,10 @@ export function connector(options: buildConnector.BuildOptions): buildConnector.
       buffer: () => inlet.room(),
       callback: (count: number): boolean => socket.push(inlet.take(count)),
     };
-    // It passes on to net.connect what it does not know itself, and returns the socket, which its types do not say.
-    const connect = buildConnector({ ...options, onread } as buildConnector.BuildOptions);
+    // It passes on to net.connect what it does not know itself, and returns the socket, which its types do not say. A
+    // stream makes one of two reads that wait for its reader, by a copy: so one of any size is enough to wait.
+    const passedOn = { onread, highWaterMark: undefined, readableHighWaterMark: 1 };
+    const connect = buildConnector({ ...options, ...passedOn } as buildConnector.BuildOptions);
     const socket = connect(target, callback) as unknown as Socket;
     socket.once('close', () => inlet.close());
     return socket;

@@ -42,6 +42,9 @@ export interface Answer {
   readonly body: Body;
 }
 
+/** Who reads a body. What it throws, or rejects with, ends the reading. */
+export type Take = (chunk: Buffer) => Promise<void> | undefined;
+
 export interface Body {
   /**
    * Hands over each chunk the moment it comes, with its memory, which may be given back (slabs.ts); the next one waits
@@ -49,7 +52,7 @@ export interface Body {
    * rejects with what `take` failed with. No chunk that came is lost when the body breaks, so who reads knows exactly
    * where to go on.
    */
-  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
+  read(take: Take): Promise<unknown>;
   /** Ends it, and its connection if there is more to come. */
   abandon(): void;
 }
@@ -135,7 +138,9 @@ class Exchange implements Dispatcher.DispatchHandler, Body {
   readonly #answer = Promise.withResolvers<Answer>();
   readonly #end = Promise.withResolvers<unknown>();
   #controller: Dispatcher.DispatchController | undefined;
-  #take: ((chunk: Buffer) => Promise<void> | undefined) | undefined;
+  #take: Take | undefined;
+  /** What came of the body together with the head, while nobody reads. */
+  #early: Buffer | undefined;
   #isOver = false;
 
   constructor(url: URL, signal: AbortSignal | undefined) {
@@ -146,10 +151,17 @@ class Exchange implements Dispatcher.DispatchHandler, Body {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown> {
+  read(take: Take): Promise<unknown> {
     this.#take = take;
-    if (!this.#isOver) this.#controller?.resume();
+    if (this.#early !== undefined) void this.#goOn(take, this.#early);
+    this.#early = undefined;
     return this.#end.promise;
+  }
+
+  /** Hands over what came before anybody read, and has the rest come. */
+  async #goOn(take: Take, early: Buffer): Promise<void> {
+    await this.#hand(take, early);
+    if (!this.#isOver) this.#controller?.resume();
   }
 
   abandon(): void {
@@ -164,13 +176,11 @@ class Exchange implements Dispatcher.DispatchHandler, Body {
   }
 
   onResponseStart(
-    controller: Dispatcher.DispatchController,
+    _controller: Dispatcher.DispatchController,
     status: number,
     headers: IncomingHttpHeaders,
   ): void {
     if (status < 200) return;
-    // Nobody reads yet.
-    controller.pause();
     const header = (name: string) => {
       const value = headers[name];
       return Array.isArray(value) ? value[0] : value;
@@ -179,14 +189,23 @@ class Exchange implements Dispatcher.DispatchHandler, Body {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    try {
-      const wait = this.#take?.(chunk);
-      if (wait === undefined) return;
+    // As it does whenever it goes on.
+    if (chunk.length === 0) return;
+    if (this.#take === undefined) {
+      this.#early = chunk;
       controller.pause();
-      wait.then(
-        () => this.#isOver || controller.resume(),
-        error => this.#fail(error),
-      );
+      return;
+    }
+    const wait = this.#hand(this.#take, chunk);
+    if (wait === undefined) return;
+    controller.pause();
+    void wait.then(() => this.#isOver || controller.resume());
+  }
+
+  /** What comes back waits for the reader, and never rejects. */
+  #hand(take: Take, chunk: Buffer): Promise<void> | undefined {
+    try {
+      return take(chunk)?.catch(error => this.#fail(error));
     } catch (error) {
       this.#fail(error);
     }

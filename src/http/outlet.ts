@@ -5,9 +5,9 @@ import type { Source } from '../content/content.ts';
 import type { Span } from '../oci/range.ts';
 
 /** What is read and written at a time; one answer uses up to two buffers of it. */
-const LARGE_BYTES = 256 * 1024;
+const LARGE_BYTES = 512 * 1024;
 /** So many may be in use: what slow clients keep, of whom there may be many, is smaller. */
-const LARGE_LIMIT = 64;
+const LARGE_LIMIT = 32;
 const MIDDLE_BYTES = 64 * 1024;
 const SMALL_BYTES = 16 * 1024;
 /** What is kept of each size when nobody uses it, in bytes. */

@@ -837,7 +837,7 @@ describe('keeping up', () => {
   });
 
   test('lasts until enough was sent, and no longer', async () => {
-    const supplier = new TestSupplier(Buffer.alloc(2 * MIB));
+    const supplier = new TestSupplier(Buffer.alloc(8 * MIB));
     const { forward, next, leaving } = await held(supplier);
     const chunk = supplier.readBytes;
     let isOver = false;

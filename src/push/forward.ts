@@ -39,7 +39,7 @@ const WHOLES = 2;
 const FIRST_PAUSE_MS = 200;
 /** A rate limit of up to this long is waited for. */
 const WAITED_FOR_MS = 5_000;
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 1024 * 1024;
 /** The next chunk is asked for when one of this size, above what a socket buffers, has left for good: its memory is free. */
 const REUSED_BYTES = 128 * 1024;
 /** How far suppliers may be ahead of what is sent: it is what is left to send when the last byte has come. */

@@ -1,5 +1,5 @@
 // Memory for bytes that come in: slabs, into which a connection reads as much as there is at a time, and which are used
-// again. A pull is bound by the CPU, and that is a seventh less of it than 64 KiB at a time in memory that is new.
+// again. A pull is bound by the CPU, and that is a fifth less of it than 64 KiB at a time in memory that is new.
 
 /** What one read may bring. */
 const SLAB_BYTES = 512 * 1024;

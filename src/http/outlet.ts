@@ -7,10 +7,10 @@ import type { Span } from '../oci/range.ts';
 /** What is read and written at a time; one answer uses up to two buffers of it. */
 const LARGE_BYTES = 512 * 1024;
 /** So many may be in use: what slow clients keep, of whom there may be many, is smaller. */
-const LARGE_LIMIT = 32;
+const LARGE_LIMIT = 64;
 const MIDDLE_BYTES = 64 * 1024;
 const SMALL_BYTES = 16 * 1024;
-/** What is kept of each size when nobody uses it, in bytes. */
+/** What is kept of each other size when nobody uses it, in bytes; large ones are few, and all kept. */
 const KEPT_BYTES = 8 * 1024 * 1024;
 
 /** Buffers that are used again. */
@@ -28,9 +28,11 @@ class Buffers {
   }
 
   give(buffer: Buffer): void {
-    if (buffer.byteLength === LARGE_BYTES) this.#largeInUse--;
-    const free = this.#free.get(buffer.byteLength);
-    if (free !== undefined && (free.length + 1) * buffer.byteLength <= KEPT_BYTES) free.push(buffer);
+    const { byteLength } = buffer;
+    const isLarge = byteLength === LARGE_BYTES;
+    if (isLarge) this.#largeInUse--;
+    const free = this.#free.get(byteLength);
+    if (free !== undefined && (isLarge || (free.length + 1) * byteLength <= KEPT_BYTES)) free.push(buffer);
   }
 
   #sizeFor(wantedBytes: number): number {

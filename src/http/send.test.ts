@@ -363,7 +363,7 @@ test('large buffers are for some at a time, small ones for the others, and none 
     }
     large.push(sizes.slice(0, CLIENTS).filter(size => size > 64 * 1024).length);
   }
-  assert.deepEqual(large, Array(large.length).fill(32));
+  assert.deepEqual(large, Array(large.length).fill(64));
 });
 
 suite('of sendfile', { skip: sendfile === undefined }, () => {

@@ -9,7 +9,7 @@ const GROWTH = 4;
  * A read that brings less, though there was room, is the last for now: the next may begin with the head of an answer,
  * which nobody gives back, so it does not go into a slab.
  */
-const LAST_BYTES = 128 * 1024;
+const LAST_BYTES = 256 * 1024;
 /** A slab with less room than this is not read into any more. */
 const ROOM_BYTES = 64 * 1024;
 /** So many are kept when nobody uses them. */

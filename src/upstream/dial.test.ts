@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import { createSecureServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { LOOPBACK_TLS } from '../../test/support/tls.ts';
 import type { RegistryError } from '../oci/errors.ts';
 import { giveBack } from '../slabs.ts';
 import { Dialer, type DialRequest, discard, readAll } from './dial.ts';
@@ -24,7 +26,7 @@ async function dialTo(t: TestContext, listener: RequestListener) {
   });
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
   const dial = (signal?: AbortSignal, headers = {}) => dialer.dial({ method: 'GET', url, headers, signal });
-  return { dial, connections: () => connections };
+  return { dialer, url, dial, connections: () => connections };
 }
 
 test('connections are used again for all that is asked in turn, whichever way the body is done with', async t => {
@@ -38,6 +40,27 @@ test('connections are used again for all that is asked in turn, whichever way th
   }
   // The next request may come a moment before the connection of the last is known to be free.
   assert(connections() <= 2, `${connections()} connections`);
+});
+
+test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/2 is to be had', async t => {
+  const server = createSecureServer({ ...LOOPBACK_TLS, allowHTTP1: true }, (request, response) => {
+    response.end(request.httpVersion);
+  });
+  let connections = 0;
+  server.on('secureConnection', () => connections++);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const dialer = new Dialer({ timeouts: TIMEOUTS, ca: LOOPBACK_TLS.cert });
+  t.after(async () => {
+    await dialer.close();
+    server.close();
+  });
+  const url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const answers = [1, 2, 3].map(async () =>
+    String(await readAll(await dialer.dial({ method: 'GET', url, headers: {} }), 10)),
+  );
+  assert.deepEqual(await Promise.all(answers), ['1.1', '1.1', '1.1']);
+  assert.equal(connections, 3);
 });
 
 test('a body longer than is wanted ends its connection', async t => {
@@ -158,16 +181,7 @@ test('an abort ends it at any stage, with its reason', async t => {
 });
 
 async function sendTo(t: TestContext, listener: RequestListener) {
-  const server = createServer(listener);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const dialer = new Dialer({ timeouts: TIMEOUTS });
-  t.after(async () => {
-    await dialer.close();
-    server.closeAllConnections();
-    server.close();
-  });
-  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const { dialer, url } = await dialTo(t, listener);
   return (request: Partial<DialRequest>) => dialer.dial({ method: 'PUT', url, headers: {}, ...request });
 }
 

@@ -68,17 +68,19 @@ export class Dialer {
   constructor(options: { timeouts: Timeouts; ca?: string | undefined }) {
     const { connectMs, headersMs, stallMs } = options.timeouts;
     const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] };
+    // One connection of HTTP/2 would make all downloads share one window.
+    const allowH2 = false;
+    const connecting = { timeout: connectMs, allowH2, ...trusted };
     this.#dispatcher = new EnvHttpProxyAgent({
       connections: CONNECTIONS,
-      // One connection of HTTP/2 would make all downloads share one window.
-      allowH2: false,
+      allowH2,
       pipelining: 1,
       keepAliveTimeout: 30_000,
       headersTimeout: headersMs,
       bodyTimeout: stallMs,
-      connect: connector({ timeout: connectMs, ...trusted }),
+      connect: connector(connecting),
       // The same behind a proxy, where the connection to the upstream is inside the proxy's.
-      requestTls: { timeout: connectMs, ...trusted },
+      requestTls: connecting,
     });
   }
 

@@ -176,7 +176,7 @@ export interface StandIn extends Server, Speaking {
 
 /** The stand-in for ghcr.io, holding the images that `args` describe. */
 export async function startStandIn(args: readonly string[]): Promise<StandIn> {
-  const program = await startProgram('test/support/ghcr-main.ts', args);
+  const program = await startProgram('test/support/ghcr/main.ts', args);
   const { url, images } = JSON.parse(program.ready) as { url: string; images: StandInImage[] };
   return {
     ...program,
@@ -249,7 +249,7 @@ function treeOf({ pid = 0 }: ChildProcess): number[] {
   return tree;
 }
 
-// Places in what `statOf` returns (proc(5)).
+// Positions in what `statOf` returns (proc(5)).
 const PARENT = 1;
 const USER_TICKS = 11;
 

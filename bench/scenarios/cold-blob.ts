@@ -1,9 +1,9 @@
 // A blob that is not cached, and the same asked of the upstream directly: how long a gigabyte takes, and how long it
 // takes until the first byte of a megabyte is there; both also behind a line with a round trip of 50 ms.
 import type { Bench, Measured } from '../bench.ts';
-import { ACCEPT, direct, type Registry, registry, startRegistries } from '../contestants.ts';
 import { load } from '../load.ts';
 import { type Server, type StandIn, startCache, startDelay, startStandIn } from '../programs.ts';
+import { ACCEPT, direct, type Registry, registry, startRegistries } from '../subjects.ts';
 
 const MIB = 1024 ** 2;
 const PAIRS = 20;

@@ -1,9 +1,9 @@
 // An image of 256 MiB that is not cached, and 100 clients that want it at the same moment: how long until all have
 // it, against how long it takes for one alone, and what the upstream is asked for.
 import type { Bench } from '../bench.ts';
-import { ACCEPT, type Registry, startRegistries } from '../contestants.ts';
 import { load } from '../load.ts';
 import { type StandIn, startStandIn } from '../programs.ts';
+import { ACCEPT, type Registry, startRegistries } from '../subjects.ts';
 
 const CLIENTS = 100;
 const LAYERS = Array.from({ length: 8 }, () => '32MiB').join(',');

@@ -1,8 +1,8 @@
 // A blob of 1 GiB that is cached, to 1, 4 and 64 clients that start together.
 import type { Bench } from '../bench.ts';
-import { startRegistries } from '../contestants.ts';
 import { load } from '../load.ts';
 import { startStandIn } from '../programs.ts';
+import { startRegistries } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 const LOADS = [

@@ -1,8 +1,8 @@
 // An image of 40 layers that is cached, pulled whole by 16 clients at once.
 import type { Bench } from '../bench.ts';
-import { ACCEPT, startRegistries } from '../contestants.ts';
 import { load } from '../load.ts';
 import { startStandIn } from '../programs.ts';
+import { ACCEPT, startRegistries } from '../subjects.ts';
 
 const CLIENTS = 16;
 const LAYERS = [64, 256, 1024, 4096, 8192].flatMap(kib => Array.from({ length: 8 }, () => `${kib}KiB`));

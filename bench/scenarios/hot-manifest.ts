@@ -1,8 +1,8 @@
 // A manifest that is cached, asked for by 64 clients: by digest, and by a tag that counts as fresh.
 import type { Bench } from '../bench.ts';
-import { ACCEPT, startRegistries } from '../contestants.ts';
 import { wrk } from '../load.ts';
 import { startStandIn } from '../programs.ts';
+import { ACCEPT, startRegistries } from '../subjects.ts';
 import { ANSWERS } from './answers.ts';
 
 export async function hotManifest(bench: Bench): Promise<void> {

@@ -1,8 +1,8 @@
 // Blobs of 64 KiB that are cached, asked for at random by 64 clients.
 import type { Bench } from '../bench.ts';
-import { startRegistries } from '../contestants.ts';
 import { wrk } from '../load.ts';
 import { startStandIn } from '../programs.ts';
+import { startRegistries } from '../subjects.ts';
 import { ANSWERS } from './answers.ts';
 
 const BLOBS = 200;

@@ -1,8 +1,8 @@
 // How late the event loop is while 64 clients pull a blob of 1 GiB and 16 others ask for manifests.
 import type { Bench } from '../bench.ts';
-import { ACCEPT, registry } from '../contestants.ts';
 import { load, wrk } from '../load.ts';
 import { startCache, startStandIn } from '../programs.ts';
+import { ACCEPT, registry } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 const SECONDS = 5;

@@ -3,8 +3,8 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from '../bench.ts';
-import { type Registry, startRegistries } from '../contestants.ts';
 import { startStandIn } from '../programs.ts';
+import { type Registry, startRegistries } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 const IDLE = 1_000;

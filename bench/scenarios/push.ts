@@ -3,9 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Bench } from '../bench.ts';
-import { registry } from '../contestants.ts';
 import { startCache, startStandIn } from '../programs.ts';
 import type { PushTimes } from '../push-client.ts';
+import { registry } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 

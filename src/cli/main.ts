@@ -1,9 +1,10 @@
 // The command line: which command, and what of it all commands share. One file a command; exit codes are 0
 // done, 1 failed, 2 bad usage.
+
+import { version } from '../base/version.ts';
 import { ConfigError } from '../config/load.ts';
+import { UsageError } from './options.ts';
 import { serve } from './serve.ts';
-import { UsageError } from './usage.ts';
-import { version } from './version.ts';
 
 const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { serve };
 

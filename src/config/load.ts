@@ -6,13 +6,19 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
-import { ANY_USERNAME, environmentCredentials, fileCredential, fixedCredential } from './credentials.ts';
-import { dockerCredential } from './docker.ts';
+import { fileProblem } from '../base/file-problem.ts';
+import type { OwnedCredential } from '../credentials/credential.ts';
+import { dockerCredential } from '../credentials/docker.ts';
+import {
+  ANY_USERNAME,
+  environmentCredentials,
+  fileCredential,
+  fixedCredential,
+} from '../credentials/sources.ts';
 import { isLoopback, isUpstreamHost } from './host.ts';
 import {
   type AccessConfig,
   type Config,
-  type Credential,
   type CredentialSettings,
   GHCR,
   type ListenConfig,
@@ -22,7 +28,7 @@ import {
   type UpstreamConfig,
   type UpstreamSettings,
 } from './schema.ts';
-import { type ConfigError, fileProblem, type KeyPath, NO_SOURCE, readSource, type Source } from './source.ts';
+import { ConfigError, type KeyPath, NO_SOURCE, readSource, type Source } from './source.ts';
 
 export { ConfigError } from './source.ts';
 
@@ -189,7 +195,12 @@ function upstreamConfig(host: string, settings: UpstreamSettings, loading: Loadi
   };
 }
 
-function refuseClearText(keys: KeyPath, url: URL, [credential]: readonly Credential[], source: Source): void {
+function refuseClearText(
+  keys: KeyPath,
+  url: URL,
+  [credential]: readonly OwnedCredential[],
+  source: Source,
+): void {
   if (credential === undefined || url.protocol === 'https:' || isLoopback(url.hostname)) return;
   throw source.error(
     keys,
@@ -198,8 +209,13 @@ function refuseClearText(keys: KeyPath, url: URL, [credential]: readonly Credent
   );
 }
 
-function credentialsOf(host: string, settings: UpstreamSettings, loading: Loading): readonly Credential[] {
-  if (settings.credentials === undefined) return host === GHCR ? environmentCredentials(loading.env) : [];
+function credentialsOf(
+  host: string,
+  settings: UpstreamSettings,
+  loading: Loading,
+): readonly OwnedCredential[] {
+  if (settings.credentials === undefined)
+    return host === GHCR ? environmentCredentials(loading.env, environmentError) : [];
   const names = new Set<string>();
   return settings.credentials.map((item, i) => {
     const keys = ['upstreams', host, 'credentials', i];
@@ -218,12 +234,16 @@ function credentialsOf(host: string, settings: UpstreamSettings, loading: Loadin
   });
 }
 
+function environmentError(key: string, problem: string): ConfigError {
+  return new ConfigError(problem, { file: 'environment', key });
+}
+
 function writtenCredential(
   host: string,
   item: CredentialSettings,
   keys: KeyPath,
   loading: Loading,
-): Credential {
+): OwnedCredential {
   const { source, folder } = loading;
   const { token, tokenFile } = item;
   if (item.username === undefined && host !== GHCR) throw source.error([...keys, 'username'], 'missing');

@@ -3,6 +3,7 @@
 // absolute. Then the keys of the file, with their defaults as a person would write them. The schema checks
 // each value by itself; what values mean to each other, and to the disk, is load.ts.
 import { z } from 'zod';
+import type { OwnedCredential } from '../credentials/credential.ts';
 import * as value from './values.ts';
 
 export interface Config {
@@ -56,7 +57,7 @@ export interface UpstreamConfig {
   /** The GitHub REST API, for token checks and package deletes. */
   readonly api?: URL;
   /** The first whose owner pattern matches the repository's owner is the one to use. */
-  readonly credentials: readonly Credential[];
+  readonly credentials: readonly OwnedCredential[];
   /** Never contact it. */
   readonly offline: boolean;
   /** `host` or `host:port` of further token realms that may be told our credentials. */
@@ -65,18 +66,6 @@ export interface UpstreamConfig {
   readonly parallel: number;
   /** PEM text of further certificate authorities. */
   readonly ca?: string;
-}
-
-/** A user name and a secret. The secret is in no property, so that printing a config cannot show it. */
-export interface Credential {
-  /** What logs and errors call it. */
-  readonly name: string;
-  /** A glob over repository owners, in lower case. */
-  readonly owner: string;
-  /** Read it after `read()` settled: a docker credential helper tells it only then. */
-  readonly username: string;
-  /** The secret. Read again each time from a file or helper, so that rotation works; may throw. */
-  read(): Promise<string> | string;
 }
 
 export interface TagRule {

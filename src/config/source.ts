@@ -3,6 +3,7 @@
 // what looks like a credential gets into an error: values are quoted as the file spells them.
 import { readFileSync } from 'node:fs';
 import * as yaml from 'yaml';
+import { fileProblem } from '../base/file-problem.ts';
 
 /** Keys and list positions, from the root. */
 export type KeyPath = readonly PropertyKey[];
@@ -157,15 +158,6 @@ class YamlSource implements Source {
     if (typeof filled !== 'string') throw this.#errorAt(this.#lineOf(scalar), keys, filled.problem);
     scalar.value = filled;
   }
-}
-
-/** What a person is told about a file that cannot be read. */
-export function fileProblem(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';
-  if (code === 'EACCES' || code === 'EPERM') return 'permission to read it is denied';
-  if (code === 'EISDIR') return 'it is a directory, not a file';
-  return `it cannot be read (${code ?? String(error)})`;
 }
 
 /** `text` with `${NAME}` replaced from the environment, once; `$${` stands for `${`. */

@@ -4,11 +4,11 @@
 // are also taken as text, since that is what an environment variable gives.
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { isGlob } from '../base/glob.ts';
+import { parseDuration, parseSize } from '../base/units.ts';
 import { parseDigest } from '../oci/digest.ts';
 import { isName, isTag } from '../oci/reference.ts';
-import { isGlob } from './glob.ts';
 import { isHost, isUpstreamHost } from './host.ts';
-import { parseDuration, parseSize } from './units.ts';
 
 const DURATION_PROBLEM = 'is not a duration; write a number with a unit, such as 60s, 5m or 30d';
 

@@ -3,7 +3,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import type { Bindings, createApp } from './app.ts';
+import type { Bindings, createApp } from './registry/routes.ts';
 
 /** A connection on which nothing moves for so long is dropped. */
 const IDLE_MS = 120_000;

@@ -89,7 +89,7 @@ export interface Metadata {
   /** Forgets the content and all links to it; resolves to its size in bytes, 0 when it was not known. */
   drop(digest: Digest): Promise<number>;
   /** The content that was pulled longest ago and that none of these repositories links, oldest first. */
-  coldest(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
+  leastRecentlyUsed(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
   totalBytes(): Promise<number>;
 
   /** Makes all that was written before durable, against loss of power too. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { parseDigest } from './digest.ts';
-import { imageName, isName, isTag, ownerOf, parseReference } from './reference.ts';
+import { imageName, isName, isTag, ownerOf, parseImage, parseReference } from './reference.ts';
 
 const DIGEST = parseDigest(`sha256:${'0'.repeat(64)}`) ?? assert.fail();
 
@@ -170,4 +170,32 @@ test('long and nasty texts are judged in time that grows no faster than they do'
   }
   // Quadratic time would be minutes, exponential time for ever.
   assert.ok(performance.now() - started < 10_000);
+});
+
+describe('an image as a person writes it', () => {
+  const upstreams = {
+    has: (host: string) => ['ghcr.io', 'registry:5000'].includes(host),
+    default: 'ghcr.io',
+  };
+  const digest = `sha256:${'0'.repeat(64)}`;
+  const cases: [text: string, upstream: string, name: string, reference: string][] = [
+    ['acme/app', 'ghcr.io', 'acme/app', 'latest'],
+    ['acme/app:v1', 'ghcr.io', 'acme/app', 'v1'],
+    ['ghcr.io/acme/app:v1', 'ghcr.io', 'acme/app', 'v1'],
+    ['registry:5000/acme/app', 'registry:5000', 'acme/app', 'latest'],
+    ['registry:5000/acme/app:v1', 'registry:5000', 'acme/app', 'v1'],
+    [`acme/app@${digest}`, 'ghcr.io', 'acme/app', digest],
+    [`registry:5000/acme/app:v1@${digest}`, 'registry:5000', 'acme/app', digest],
+  ];
+  for (const [text, upstream, name, expected] of cases) {
+    test(text, () => {
+      const { repository, reference } = parseImage(text, upstreams) ?? assert.fail();
+      assert.deepEqual(repository, { upstream, name });
+      assert.equal(reference.tag ?? reference.digest, expected);
+    });
+  }
+
+  for (const text of ['', 'Acme/app', 'acme/app:', 'acme/app@sha256:0', 'acme/app:a:b', 'acme//app', ':v1']) {
+    test(`is not ${JSON.stringify(text)}`, () => assert.equal(parseImage(text, upstreams), undefined));
+  }
 });

@@ -42,6 +42,25 @@ export function imageName(repository: Repository, reference?: Reference): string
   return reference.tag === undefined ? `${name}@${reference.digest}` : `${name}:${reference.tag}`;
 }
 
+/**
+ * An image as a person writes it: `[host/]name[:tag][@digest]`, of the default upstream where the first component is no
+ * upstream. Without a reference it is `latest`; a digest counts more than a tag. Undefined when it is no such thing.
+ */
+export function parseImage(
+  text: string,
+  upstreams: { has(host: string): boolean; readonly default: string },
+): { repository: Repository; reference: Reference } | undefined {
+  const [, whole = '', tag = 'latest', digest] =
+    /^([^:@]*(?::\d+\/[^:@]*)?)(?::([^:@/]+))?(?:@(.+))?$/.exec(text) ?? [];
+  const host = whole.slice(0, Math.max(0, whole.indexOf('/')));
+  const isNamed = upstreams.has(host);
+  const repository = isNamed
+    ? { upstream: host, name: whole.slice(host.length + 1) }
+    : { upstream: upstreams.default, name: whole };
+  const reference = parseReference(digest ?? tag);
+  return isName(repository.name) && reference !== undefined ? { repository, reference } : undefined;
+}
+
 /** The first component of the name, which credentials are matched by. */
 export function ownerOf(repository: Repository): string {
   const slash = repository.name.indexOf('/');

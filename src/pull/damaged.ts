@@ -1,8 +1,8 @@
 // Content that is on record and cannot be served, because its bytes are gone or are not what they were.
-import type { Log } from '../log.ts';
+import type { Log } from '../base/log.ts';
 import type { Digest } from '../oci/digest.ts';
 import { StorageFailure } from '../oci/errors.ts';
-import type { Budget } from '../space/budget.ts';
+import type { Budget } from '../retention/budget.ts';
 
 /** Drops it, so that it is fetched again, and says so. `what` is the image, as a person writes it. */
 export async function dropDamaged(

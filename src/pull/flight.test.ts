@@ -39,7 +39,7 @@ test('an ingest that cannot be opened for the second attempt ends the flight, th
       log: { warn: (_fields: object, message: string) => warnings.push(message) },
       signal: new AbortController().signal,
       upstream: () => ({
-        reservePlace: async () => () => {},
+        acquireDownload: async () => () => {},
         openBlob: async () => {
           // The upstream takes its time, in which the failure is nobody's yet.
           if (++requests > 1) for (let i = 0; i < 10; i++) await new Promise(setImmediate);

@@ -1,13 +1,13 @@
 // A flight: one upstream download of one digest, whoever asks and through whichever repository. It does not
 // end because clients leave, and a slow one does not slow it.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import type { Content, Source } from '../content/content.ts';
-import type { Log } from '../log.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import type { Budget, Reservation } from '../space/budget.ts';
+import type { Budget, Reservation } from '../retention/budget.ts';
 import { download, type Receiver } from '../upstream/download.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { Incoming } from './incoming.ts';
@@ -38,7 +38,7 @@ export class Flight {
   #isBoarding = true;
   /** The attempt to follow; undefined when nothing comes because it is here already. */
   #attempt: Promise<Incoming | undefined>;
-  #leavePlace = () => {};
+  #releasePlace = () => {};
   #isComplete = false;
 
   /** Takes off at once. */
@@ -54,7 +54,7 @@ export class Flight {
     this.#attempt.catch(() => {});
     this.over = this.#fly(takeOff)
       .catch(error => this.#report(error))
-      .finally(() => this.#leavePlace());
+      .finally(() => this.#releasePlace());
   }
 
   /**
@@ -84,7 +84,7 @@ export class Flight {
   }
 
   /** This repository, whose right was confirmed, is linked as well; false when it is too late for that. */
-  board(repository: Repository): boolean {
+  attach(repository: Repository): boolean {
     if (this.#isBoarding && !this.carries(repository)) this.#passengers.push(repository);
     return this.#isBoarding;
   }
@@ -99,7 +99,7 @@ export class Flight {
       await this.#link(sizeBytes);
       return false;
     }
-    this.#leavePlace = await upstream(this.repository).reservePlace(this.repository, signal);
+    this.#releasePlace = await upstream(this.repository).acquireDownload(this.repository, signal);
     return true;
   }
 

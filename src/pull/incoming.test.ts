@@ -3,11 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { turns } from '../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import type { Ingest, Source } from '../content/content.ts';
 import { HOLD_BACK_BYTES, Incoming } from './incoming.ts';
-
-const turn = () => new Promise(resolve => setImmediate(resolve));
 
 class MemoryIngest implements Ingest {
   writtenBytes = 0;
@@ -71,7 +70,7 @@ async function stateOf(promise: Promise<unknown>): Promise<'pending' | 'fulfille
       state = 'rejected';
     },
   );
-  await turn();
+  await turns();
   return state;
 }
 
@@ -289,7 +288,7 @@ test('whatever comes when: nothing of the final stretch is read before it is ver
         for (const [step, growth] of [...steps, sizeBytes].entries()) {
           join(step);
           ingest.grow(growth);
-          await turn();
+          await turns();
         }
         if (good) {
           isVerified = true;

@@ -2,17 +2,17 @@
 // and its answer remembered like a list of tags. For one that has not, as ghcr.io, the answer is the index
 // under the fallback tag, which is pulled, kept and served stale like any other tag.
 import { LRUCache } from 'lru-cache';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { SingleFlight } from '../base/single-flight.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
 import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, indexEntries } from '../oci/referrers.ts';
-import { isAway, isNotThere, type Upstream } from '../upstream/upstream.ts';
-import { Changes } from './changes.ts';
-import type { Outcome, Staleness } from './pulled.ts';
-import { Shared } from './shared.ts';
-import type { Tags } from './tag.ts';
+import { isNotFound, isUnavailable, type Upstream } from '../upstream/upstream.ts';
+import { LocalWrites } from './local-writes.ts';
+import type { Outcome, Staleness } from './outcome.ts';
+import type { Tags } from './tags.ts';
 
 export interface PulledReferrers {
   /** Descriptors, as they are in an image index. */
@@ -36,10 +36,10 @@ const REMEMBERED_LIMIT = 10_000;
 
 export class Referrers {
   readonly #dependencies: ReferrersDependencies;
-  readonly #asking = new Shared<PulledReferrers>();
+  readonly #asking = new SingleFlight<PulledReferrers>();
   /** Repositories whose upstream lacks the API, until when that is believed. */
   readonly #lacking = new LRUCache<string, number>({ max: REMEMBERED_LIMIT });
-  readonly #changes = new Changes();
+  readonly #changes = new LocalWrites();
 
   constructor(dependencies: ReferrersDependencies) {
     this.#dependencies = dependencies;
@@ -103,7 +103,7 @@ export class Referrers {
       );
       return { descriptors: indexEntries(manifest.bytes) ?? [], outcome, ...(stale && { stale }) };
     } catch (error) {
-      if (!isNotThere(error)) throw error;
+      if (!isNotFound(error)) throw error;
       return { descriptors: [], outcome: 'miss' };
     }
   }
@@ -116,7 +116,7 @@ export class Referrers {
     if (known !== undefined && (ageMs <= staleIfErrorMs || upstream(repository).offline)) {
       return { descriptors: known.descriptors, outcome: 'stale', stale: { ageMs, why: reasonOf(error) } };
     }
-    if (!isAway(error) || (await metadata.findTag(repository, fallbackTag(subject))) === undefined)
+    if (!isUnavailable(error) || (await metadata.findTag(repository, fallbackTag(subject))) === undefined)
       throw error;
     return this.#fallback(repository, subject);
   }

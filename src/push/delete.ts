@@ -1,23 +1,24 @@
 // Deleting: done by the upstream first, then forgotten here. Content goes when no repository links it any more.
+
+import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { readManifest } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { Manifest, Manifests, PulledManifest } from '../pull/manifest.ts';
-import type { TagLists } from '../pull/tag-list.ts';
-import type { Turns } from '../pull/turns.ts';
-import type { Budget } from '../space/budget.ts';
-import { isNotThere, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
-import type { Subjects } from './subject.ts';
+import type { Manifest, Manifests, PulledManifest } from '../pull/manifests.ts';
+import type { TagLists } from '../pull/tag-lists.ts';
+import type { Budget } from '../retention/budget.ts';
+import { isNotFound, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { FallbackReferrers } from './fallback-referrers.ts';
 
 export interface DeleteDependencies {
   readonly metadata: Metadata;
   readonly budget: Budget;
   readonly manifests: Manifests;
   readonly tagLists: TagLists;
-  readonly turns: Turns;
-  readonly subjects: Subjects;
+  readonly tagMutex: KeyedMutex;
+  readonly fallbackReferrers: FallbackReferrers;
   upstream(repository: Repository): Upstream;
   writes(repository: Repository): UpstreamWrites;
 }
@@ -38,7 +39,7 @@ export class Deletes {
       await this.#delete(repository, digest, known);
     } catch (error) {
       // What is not there is not to be served from here either.
-      if (isNotThere(error)) await this.#forget(digest, metadata.unlinkManifest(repository, digest));
+      if (isNotFound(error)) await this.#forget(digest, metadata.unlinkManifest(repository, digest));
       throw error;
     }
     tagLists.changed(repository);
@@ -50,12 +51,12 @@ export class Deletes {
    * UpstreamWrites.deleteManifest does.
    */
   async tag(repository: Repository, tag: string): Promise<void> {
-    const { metadata, manifests, tagLists, turns } = this.#dependencies;
+    const { metadata, manifests, tagLists, tagMutex } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
-    await turns.take(imageName(repository, { tag }), async () => {
+    await tagMutex.run(imageName(repository, { tag }), async () => {
       const known = writes.isGitHub ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
       const gone = await writes.deleteManifest(repository, { tag }).catch(async error => {
-        if (isNotThere(error)) await metadata.forgetTag(repository, tag);
+        if (isNotFound(error)) await metadata.forgetTag(repository, tag);
         throw error;
       });
       await metadata.forgetTag(repository, tag);
@@ -70,7 +71,7 @@ export class Deletes {
     try {
       await this.#dependencies.writes(repository).deleteBlob(repository, digest);
     } catch (error) {
-      if (isNotThere(error)) await this.#forget(digest, metadata.unlinkBlob(repository, digest));
+      if (isNotFound(error)) await this.#forget(digest, metadata.unlinkBlob(repository, digest));
       throw error;
     }
     await this.#forget(digest, metadata.unlinkBlob(repository, digest));
@@ -91,10 +92,10 @@ export class Deletes {
 
   /** A manifest is there no more, and is not to be listed by what it referred to. */
   async #gone(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
-    const { metadata, subjects } = this.#dependencies;
+    const { metadata, fallbackReferrers } = this.#dependencies;
     await this.#forget(digest, metadata.unlinkManifest(repository, digest));
     const subject = known && subjectOf(known);
-    if (subject !== undefined) await subjects.forget(repository, subject, digest);
+    if (subject !== undefined) await fallbackReferrers.forget(repository, subject, digest);
   }
 
   async #forget(digest: Digest, unlinking: Promise<boolean>): Promise<void> {

@@ -1,19 +1,20 @@
 // Pushing a manifest: checked → accepted by the upstream → recorded with its tag → its subject noted. What was
 // pushed is a hit at once.
+
+import type { KeyedMutex } from '../base/keyed-mutex.ts';
+import type { Log } from '../base/log.ts';
 import type { Content } from '../content/content.ts';
-import type { Log } from '../log.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
 import { type ManifestParts, readManifest } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { Manifest, Manifests } from '../pull/manifest.ts';
-import type { Outcome } from '../pull/pulled.ts';
-import type { Tags } from '../pull/tag.ts';
-import type { TagLists } from '../pull/tag-list.ts';
-import type { Turns } from '../pull/turns.ts';
-import { isAway, type ManifestAnswer, type UpstreamWrites } from '../upstream/upstream.ts';
-import type { Subjects } from './subject.ts';
+import type { Manifest, Manifests } from '../pull/manifests.ts';
+import type { Outcome } from '../pull/outcome.ts';
+import type { TagLists } from '../pull/tag-lists.ts';
+import type { Tags } from '../pull/tags.ts';
+import { isUnavailable, type ManifestAnswer, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { FallbackReferrers } from './fallback-referrers.ts';
 import type { Uploads } from './upload.ts';
 
 export interface PushedManifest {
@@ -31,8 +32,8 @@ export interface ManifestPushDependencies {
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
-  readonly turns: Turns;
-  readonly subjects: Subjects;
+  readonly tagMutex: KeyedMutex;
+  readonly fallbackReferrers: FallbackReferrers;
   readonly log: Log;
   writes(repository: Repository): UpstreamWrites;
 }
@@ -77,7 +78,7 @@ export class ManifestPushes {
         outcome = await this.#record(repository, manifest, []);
       }
       for (const tag of tags) {
-        await this.#dependencies.turns.take(imageName(repository, { tag }), async () => {
+        await this.#dependencies.tagMutex.run(imageName(repository, { tag }), async () => {
           answer = await this.#putTag(repository, tag, manifest);
           outcome = await this.#record(repository, manifest, [tag]);
         });
@@ -87,7 +88,7 @@ export class ManifestPushes {
       this.#dependencies.tagLists.changed(repository);
     }
     if (parts.subject !== undefined) {
-      await this.#dependencies.subjects.note(
+      await this.#dependencies.fallbackReferrers.note(
         repository,
         parts.subject,
         descriptorOf(manifest, parts),
@@ -105,7 +106,8 @@ export class ManifestPushes {
       return await put({ digest });
     } catch (error) {
       // Not every registry knows another algorithm than sha256, and the bytes are the same.
-      const isUnknown = algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isAway(error);
+      const isUnknown =
+        algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isUnavailable(error);
       if (!isUnknown) throw error;
       return put({ digest: digestOf(bytes) });
     }
@@ -116,7 +118,7 @@ export class ManifestPushes {
       return await this.#supplied(repository, { tag }, manifest);
     } catch (error) {
       // It may have been accepted, and only the answer been lost.
-      if (isAway(error)) this.#dependencies.tags.doubt(repository, tag);
+      if (isUnavailable(error)) this.#dependencies.tags.doubt(repository, tag);
       throw error;
     }
   }

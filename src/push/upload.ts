@@ -5,21 +5,21 @@
 // An upload outlives the process: its bytes are in a named ingest, its row in metadata. What outlives
 // nothing, and is not kept, is content for which there is no room: it passes through (passing.ts).
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { SingleFlight } from '../base/single-flight.ts';
 import { type Content, type Ingest, StorageFailure } from '../content/content.ts';
-import type { Log } from '../log.ts';
 import type { Metadata, UploadRow } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import type { Blobs } from '../pull/blob.ts';
-import type { Outcome } from '../pull/pulled.ts';
-import { Shared } from '../pull/shared.ts';
-import type { Budget, Reservation } from '../space/budget.ts';
-import { isAway, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
-import { mayPass, type Supplier } from './forward.ts';
-import { Forwarding, Forwards } from './forwards.ts';
-import { PassingIngest } from './passing.ts';
+import type { Blobs } from '../pull/blobs.ts';
+import type { Outcome } from '../pull/outcome.ts';
+import type { Budget, Reservation } from '../retention/budget.ts';
+import { isUnavailable, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import { MemoryIngest } from './memory-ingest.ts';
+import { isTransient, type RelaySource } from './relay.ts';
+import { RelayHandle, Relays } from './relays.ts';
 
 export interface UploadDependencies {
   readonly content: Content;
@@ -34,9 +34,9 @@ export interface UploadDependencies {
 }
 
 /** Takes the chunks of a body; a promise asks the sender to wait. */
-export type Take = (chunk: Buffer) => Promise<void> | undefined;
+export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
 /** Hands over a body; rejects when it breaks or is told to stop, or with what `take` failed with. */
-export type Feed = (take: Take, stop: AbortSignal) => Promise<void>;
+export type Feed = (take: OnChunk, stop: AbortSignal) => Promise<void>;
 
 /** An upload that nobody has sent to for so long is given up. */
 const ABANDONED_MS = 3_600_000;
@@ -51,17 +51,17 @@ const SIZE_LIMIT_BYTES = 100 * 1024 ** 3;
 
 export class Uploads {
   readonly #dependencies: UploadDependencies;
-  readonly #forwards: Forwards;
+  readonly #forwards: Relays;
   readonly #open = new Map<string, Upload>();
   /** Those of an earlier process that nobody has asked for yet. */
   readonly #left: Map<string, UploadRow>;
   readonly #openedAtMs: number;
   #sweeping: Promise<void> | undefined;
-  readonly #resuming = new Shared<Upload | undefined>();
+  readonly #resuming = new SingleFlight<Upload | undefined>();
 
   private constructor(dependencies: UploadDependencies, left: readonly UploadRow[]) {
     this.#dependencies = dependencies;
-    this.#forwards = new Forwards(dependencies);
+    this.#forwards = new Relays(dependencies);
     this.#left = new Map(left.map(row => [row.id, row]));
     this.#openedAtMs = dependencies.clock.now();
   }
@@ -222,7 +222,7 @@ export class Uploads {
   }
 }
 
-export class Upload implements Supplier {
+export class Upload implements RelaySource {
   readonly id: string;
   readonly repository: Repository;
   /** What it hashes to, when all of it is here. */
@@ -232,10 +232,10 @@ export class Upload implements Supplier {
   finishing: Promise<unknown> = Promise.resolve();
   readonly #dependencies: UploadDependencies;
   readonly #algorithm: Algorithm;
-  readonly #forwarding: Forwarding;
+  readonly #forwarding: RelayHandle;
   readonly #onOver: () => Promise<void>;
   #stored: Ingest | undefined;
-  #passing: PassingIngest | undefined;
+  #passing: MemoryIngest | undefined;
   #reservation: Reservation | undefined;
   #receivedBytes: number;
   #isBusy = false;
@@ -246,7 +246,7 @@ export class Upload implements Supplier {
 
   constructor(
     dependencies: UploadDependencies,
-    forwards: Forwards,
+    forwards: Relays,
     row: UploadRow,
     ingest: Ingest | undefined,
     onOver: () => Promise<void>,
@@ -259,8 +259,8 @@ export class Upload implements Supplier {
     this.#usedAtMs = dependencies.clock.now();
     this.#stored = ingest;
     this.#receivedBytes = ingest?.writtenBytes ?? 0;
-    if (ingest === undefined) this.#passing = new PassingIngest(row.algorithm);
-    this.#forwarding = new Forwarding(forwards, this, () => {
+    if (ingest === undefined) this.#passing = new MemoryIngest(row.algorithm);
+    this.#forwarding = new RelayHandle(forwards, this, () => {
       // Nobody reads what waits in memory any more.
       void this.#passing?.abort();
     });
@@ -272,7 +272,7 @@ export class Upload implements Supplier {
     return this.#receivedBytes;
   }
 
-  get isFleeting(): boolean {
+  get isSingleUse(): boolean {
     return this.#passing !== undefined;
   }
 
@@ -339,7 +339,7 @@ export class Upload implements Supplier {
         outcome = await this.#forwarding.finish(digest);
       } catch (error) {
         // What is only in the way for the moment leaves the client the choice to close it once more.
-        if (error instanceof RegistryError && (!mayPass(error) || this.isFleeting)) await this.#drop();
+        if (error instanceof RegistryError && (!isTransient(error) || this.isSingleUse)) await this.#drop();
         throw error;
       }
       this.#dependencies.blobs.arrived(this.repository, digest);
@@ -390,7 +390,7 @@ export class Upload implements Supplier {
   /** Room for what comes, or the decision to let it pass through. */
   async #prepare(): Promise<void> {
     if (this.#reservation !== undefined) return;
-    if (this.isFleeting) return this.#forwarding.alone();
+    if (this.isSingleUse) return this.#forwarding.alone();
     const stored = this.#stored as Ingest;
     try {
       this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
@@ -428,7 +428,7 @@ export class Upload implements Supplier {
       `an upload to ${imageName(this.repository)} is passed through without being kept: ${error.message}`,
     );
     await this.#stored?.flush();
-    this.#passing = await PassingIngest.after(this.#algorithm, this.#stored);
+    this.#passing = await MemoryIngest.after(this.#algorithm, this.#stored);
     this.#forwarding.alone();
     this.#listen();
   }
@@ -471,6 +471,6 @@ export class Upload implements Supplier {
 }
 
 function notAway(error: unknown): false {
-  if (isAway(error)) throw error;
+  if (isUnavailable(error)) throw error;
   return false;
 }

@@ -1,15 +1,16 @@
 // What is read from an upstream over HTTP.
+
+import { FairSemaphore } from '../base/fair-semaphore.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, mediaTypeOf } from '../oci/manifest.ts';
 import { parseContentRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
-import { type Answer, discard, readAll } from './dial.ts';
-import { Places } from './places.ts';
-import { isRedirect } from './redirect.ts';
-import type { Ask, Requests } from './requests.ts';
-import { type BlobBody, isNotThere, type Upstream, type UpstreamManifest } from './upstream.ts';
+import type { RequestSpec, Requests } from './requests.ts';
+import { type Answer, discard, readAll } from './transport/dialer.ts';
+import { isRedirect } from './transport/redirect.ts';
+import { type BlobBody, isNotFound, type Upstream, type UpstreamManifest } from './upstream.ts';
 
 /** Downloads at the same time. */
 const PLACES = 32;
@@ -22,7 +23,7 @@ export class UpstreamClient implements Upstream {
   readonly name: string;
   readonly offline: boolean;
   readonly #requests: Requests;
-  readonly #places = new Places(PLACES);
+  readonly #places = new FairSemaphore(PLACES);
 
   constructor(requests: Requests) {
     this.name = requests.name;
@@ -31,8 +32,8 @@ export class UpstreamClient implements Upstream {
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
-    const ask = manifestAsk('GET', repository, reference);
-    return this.#requests.persist(async () =>
+    const ask = manifestSpec('GET', repository, reference);
+    return this.#requests.withRetry(async () =>
       readManifest(await this.#requests.send(repository, ask), ask.what),
     );
   }
@@ -42,11 +43,11 @@ export class UpstreamClient implements Upstream {
     tag: string,
     known: Digest,
   ): Promise<UpstreamManifest | undefined> {
-    const ask = manifestAsk('GET', repository, { tag });
+    const ask = manifestSpec('GET', repository, { tag });
     // GET, not HEAD: an answer to HEAD has no body, which is where ghcr.io says that it is a rate limit and
     // for how long. Where If-None-Match is not honoured a manifest comes that is here already: a few KiB.
     const headers = { ...ask.headers, 'if-none-match': `"${known}"` };
-    return this.#requests.persist(async () => {
+    return this.#requests.withRetry(async () => {
       const answer = await this.#requests.send(repository, { ...ask, headers });
       if (answer.status !== 304 && digestHeader(answer) !== known) return readManifest(answer, ask.what);
       await discard(answer);
@@ -55,14 +56,14 @@ export class UpstreamClient implements Upstream {
   }
 
   async confirmManifest(repository: Repository, digest: Digest): Promise<void> {
-    await this.#requests.persist(async () =>
-      discard(await this.#requests.send(repository, manifestAsk('HEAD', repository, { digest }))),
+    await this.#requests.withRetry(async () =>
+      discard(await this.#requests.send(repository, manifestSpec('HEAD', repository, { digest }))),
     );
   }
 
   async statBlob(repository: Repository, digest: Digest): Promise<number> {
-    const ask = blobAsk('HEAD', repository, digest);
-    return this.#requests.persist(async () => {
+    const ask = blobSpec('HEAD', repository, digest);
+    return this.#requests.withRetry(async () => {
       const answer = await this.#requests.send(repository, { ...ask, redirectIsAnswer: true });
       await discard(answer);
       const sizeBytes = isRedirect(answer) ? undefined : lengthOf(answer);
@@ -82,8 +83,8 @@ export class UpstreamClient implements Upstream {
   }
 
   async confirmBlob(repository: Repository, digest: Digest): Promise<void> {
-    const ask = { ...blobAsk('HEAD', repository, digest), redirectIsAnswer: true };
-    await this.#requests.persist(async () => discard(await this.#requests.send(repository, ask)));
+    const ask = { ...blobSpec('HEAD', repository, digest), redirectIsAnswer: true };
+    await this.#requests.withRetry(async () => discard(await this.#requests.send(repository, ask)));
   }
 
   async openBlob(
@@ -92,9 +93,9 @@ export class UpstreamClient implements Upstream {
     start: number,
     signal: AbortSignal,
   ): Promise<BlobBody> {
-    const ask = blobAsk('GET', repository, digest);
+    const ask = blobSpec('GET', repository, digest);
     const headers: Record<string, string> = start === 0 ? {} : { range: `bytes=${start}-` };
-    return this.#requests.persist(async () => {
+    return this.#requests.withRetry(async () => {
       const answer = await this.#requests.send(repository, { ...ask, headers, signal });
       const contentType = answer.header('content-type');
       const { body } = answer;
@@ -118,8 +119,8 @@ export class UpstreamClient implements Upstream {
     let path = `tags/list?n=${TAG_PAGE}`;
     for (let page = 0; page < TAG_PAGES_LIMIT; page++) {
       const what = `the tags of ${imageName(repository)}`;
-      const ask: Ask = { method: 'GET', path, what: imageName(repository), notThere: 'NAME_UNKNOWN' };
-      const { found, next } = await this.#requests.persist(async () => {
+      const ask: RequestSpec = { method: 'GET', path, what: imageName(repository), notFound: 'NAME_UNKNOWN' };
+      const { found, next } = await this.#requests.withRetry(async () => {
         const answer = await this.#requests.send(repository, ask);
         const body = await readAll(answer, TAG_PAGE_LIMIT_BYTES);
         return { found: parseTags(body, what), next: nextPage(answer) };
@@ -139,9 +140,15 @@ export class UpstreamClient implements Upstream {
     let path = `referrers/${digest}`;
     for (let page = 0; page < REFERRER_PAGES_LIMIT; page++) {
       // ghcr.io redirects to a web page: whatever is no index on the spot is an upstream without this API.
-      const ask: Ask = { method: 'GET', path, what, notThere: 'MANIFEST_UNKNOWN', redirectIsAnswer: true };
+      const ask: RequestSpec = {
+        method: 'GET',
+        path,
+        what,
+        notFound: 'MANIFEST_UNKNOWN',
+        redirectIsAnswer: true,
+      };
       const answer = await this.#requests
-        .persist(() => this.#requests.send(repository, ask))
+        .withRetry(() => this.#requests.send(repository, ask))
         .catch(error => {
           if (lacksReferrers(error)) return undefined;
           throw error;
@@ -161,27 +168,31 @@ export class UpstreamClient implements Upstream {
     return descriptors;
   }
 
-  reservePlace(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#places.take(repository.name, signal);
+  acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void> {
+    return this.#places.acquire(repository.name, signal);
   }
 }
 
-function manifestAsk(method: Ask['method'], repository: Repository, reference: Reference): Ask {
+function manifestSpec(
+  method: RequestSpec['method'],
+  repository: Repository,
+  reference: Reference,
+): RequestSpec {
   return {
     method,
     path: `manifests/${reference.tag ?? reference.digest}`,
     headers: { accept: MANIFEST_TYPES.join(', ') },
     what: imageName(repository, reference),
-    notThere: 'MANIFEST_UNKNOWN',
+    notFound: 'MANIFEST_UNKNOWN',
   };
 }
 
-function blobAsk(method: Ask['method'], repository: Repository, digest: Digest): Ask {
+function blobSpec(method: RequestSpec['method'], repository: Repository, digest: Digest): RequestSpec {
   return {
     method,
     path: `blobs/${digest}`,
     what: imageName(repository, { digest }),
-    notThere: 'BLOB_UNKNOWN',
+    notFound: 'BLOB_UNKNOWN',
   };
 }
 
@@ -227,7 +238,7 @@ function nextPage(answer: Answer): string | undefined {
 /** An upstream that has the API never answers 404; 405 and the like come from one that does not know the path. */
 function lacksReferrers(error: unknown): boolean {
   return (
-    isNotThere(error) ||
+    isNotFound(error) ||
     (error instanceof RegistryError && ['UNSUPPORTED', 'UPSTREAM_INVALID'].includes(error.code))
   );
 }

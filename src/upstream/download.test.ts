@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { TestClock } from '../../test/support/cache.ts';
+import { TestClock } from '../../test/support/clock.ts';
+import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import { type ScriptedAnswer, ScriptedUpstream } from '../../test/support/scripted-upstream.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { download, type Receiver } from './download.ts';
 
@@ -14,17 +14,17 @@ const RESET = new Error('connection reset');
 const AWAY = new RegistryError('UPSTREAM_UNAVAILABLE', 'cannot be reached');
 
 /** The body from where it is asked, whole, or cut after so many bytes of the blob. */
-const from = (start: number, end = SIZE): ScriptedAnswer => ({
+const from = (start: number, end = SIZE): FakeAnswer => ({
   bytes: BYTES.subarray(start, end),
   sizeBytes: SIZE,
 });
-const cut = (start: number, end: number, after: Error = RESET): ScriptedAnswer => ({
+const cut = (start: number, end: number, after: Error = RESET): FakeAnswer => ({
   ...from(start, end),
   after,
 });
 
-function setUp(script: ScriptedAnswer[], receiver: Partial<Receiver> = {}) {
-  const scripted = new ScriptedUpstream(script);
+function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
+  const scripted = new FakeUpstream(script);
   const clock = new TestClock();
   const leaving = new AbortController();
   const pieces: Buffer[] = [];
@@ -81,7 +81,7 @@ describe('a download', () => {
     assert.deepEqual(received(), BYTES);
   });
 
-  const ways: [what: string, script: ScriptedAnswer[]][] = [
+  const ways: [what: string, script: FakeAnswer[]][] = [
     ['a body that breaks', [cut(0, 70_000), from(70_000)]],
     [
       'a body that breaks again and again',
@@ -126,7 +126,7 @@ describe('a download', () => {
     );
     await fc.assert(
       fc.asyncProperty(breakings, fc.integer({ min: 500, max: 9_000 }), async (steps, chunkBytes) => {
-        const script: ScriptedAnswer[] = [];
+        const script: FakeAnswer[] = [];
         let at = 0;
         for (const [i, { more, honoured, told }] of [
           ...steps,
@@ -172,7 +172,7 @@ describe('a download', () => {
   test('is not given up while each try gets further', async () => {
     const step = 65_536;
     const sizes = { sizeBytes: 20 * step };
-    const piece = (i: number): ScriptedAnswer => ({ bytes: Buffer.alloc(step), start: i * step, ...sizes });
+    const piece = (i: number): FakeAnswer => ({ bytes: Buffer.alloc(step), start: i * step, ...sizes });
     const script = Array.from({ length: 20 }, (_, i) => (i < 19 ? { ...piece(i), after: RESET } : piece(i)));
     const { run, received, clock } = setUp(script);
     await run();
@@ -180,7 +180,7 @@ describe('a download', () => {
     assert.deepEqual(new Set(clock.sleptMs), new Set([200]));
   });
 
-  const wrong: [what: string, script: ScriptedAnswer[], message: RegExp][] = [
+  const wrong: [what: string, script: FakeAnswer[], message: RegExp][] = [
     [
       'another size the second time',
       [cut(0, 70_000), { ...from(70_000), sizeBytes: SIZE + 1 }],

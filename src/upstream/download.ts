@@ -1,11 +1,11 @@
 // A whole blob, whatever happens on the way: a body that breaks or stalls is asked for again, through the
 // registry for a fresh redirect, from the byte that is missing. Bytes come once each and in order; whether
 // they are the right ones is for the receiver to tell.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { type BlobBody, isAway, type Upstream } from './upstream.ts';
+import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
 
 /** Where a download goes. What it throws ends the download and is passed on as it is. */
 export interface Receiver {
@@ -45,7 +45,7 @@ export async function download(
     let trouble: unknown;
     const body = await upstream.openBlob(repository, digest, received, signal).catch(error => {
       // A failure of the first request has had its retries; later ones count as one more break.
-      if (!started || !isAway(error)) throw error;
+      if (!started || !isUnavailable(error)) throw error;
       trouble = error;
     });
     if (body !== undefined) {

@@ -2,23 +2,16 @@
 // expired → go on as nobody if our credential is refused → success, or the error that fits. It is repeated with
 // growing pauses when the upstream failed, and not at all when it refused. Which requests there are is said in
 // client.ts and writes.ts.
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Credentials } from '../credentials/credential.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
-import { type Answer, Dialer, type DialRequest, defaultTimeouts, type Timeouts } from './dial.ts';
-import { Gate } from './gate.ts';
-import { dialFollowing, isRedirect } from './redirect.ts';
-import { type Refusal, readRefusal, refusalError } from './refusal.ts';
-import {
-  type Access,
-  type Credential,
-  type Grant,
-  isRightsProblem,
-  PULL,
-  refusedError,
-  Tokens,
-} from './tokens.ts';
-import { isAway } from './upstream.ts';
+import { type Access, type Grant, Grants, isDenial, PULL, toDeniedError } from './auth/grants.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
+import { type ErrorResponse, readErrorResponse, toError } from './error-response.ts';
+import { type Answer, Dialer, type DialRequest, defaultTimeouts, type Timeouts } from './transport/dialer.ts';
+import { dialFollowing, isRedirect } from './transport/redirect.ts';
+import { isUnavailable } from './upstream.ts';
 
 export interface UpstreamOptions {
   /** As in requests and in the config: `ghcr.io`. */
@@ -26,7 +19,7 @@ export interface UpstreamOptions {
   readonly url: URL;
   readonly offline: boolean;
   readonly realms: readonly string[];
-  readonly credentials: readonly Credential[];
+  readonly credentials: Credentials;
   /** PEM text of certificate authorities beside the system's. */
   readonly ca?: string | undefined;
   readonly timeouts?: Timeouts;
@@ -37,7 +30,7 @@ export interface UpstreamOptions {
   readonly onRefused: (credential: string, message: string) => void;
 }
 
-export interface Ask extends Pick<DialRequest, 'method' | 'signal'> {
+export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'> {
   readonly headers?: DialRequest['headers'];
   /** What follows `/v2/<name>/`, or an address that the upstream gave. */
   readonly path: string | URL;
@@ -52,7 +45,7 @@ export interface Ask extends Pick<DialRequest, 'method' | 'signal'> {
   /** How the image is called in errors. */
   readonly what: string;
   /** The code of a 404. */
-  readonly notThere: ErrorCode;
+  readonly notFound: ErrorCode;
   /** Whether a redirect is the answer, rather than the way to it. */
   readonly redirectIsAnswer?: boolean;
 }
@@ -70,8 +63,8 @@ export class Requests {
   readonly url: URL;
   readonly clock: Clock;
   readonly #random: () => number;
-  readonly #gate: Gate;
-  readonly #tokens: Tokens;
+  readonly #gate: CircuitBreaker;
+  readonly #tokens: Grants;
 
   constructor(options: UpstreamOptions) {
     this.name = options.name;
@@ -81,12 +74,12 @@ export class Requests {
     this.clock = options.clock;
     this.#random = options.random;
     this.dialer = new Dialer({ timeouts: this.timeouts, ca: options.ca });
-    this.#gate = new Gate(options);
-    this.#tokens = new Tokens({ ...options, dialer: this.dialer });
+    this.#gate = new CircuitBreaker(options);
+    this.#tokens = new Grants({ ...options, dialer: this.dialer });
   }
 
   /** Does the work when the gate is open, and again if the upstream failed; reports to the gate. */
-  async persist<T>(work: () => Promise<T>, signal?: AbortSignal, attempts = ATTEMPTS): Promise<T> {
+  async withRetry<T>(work: () => Promise<T>, signal?: AbortSignal, attempts = ATTEMPTS): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       this.#gate.check();
       let pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + this.#random());
@@ -96,7 +89,7 @@ export class Requests {
         return result;
       } catch (error) {
         if (!(error instanceof RegistryError)) throw error;
-        if (isAway(error)) this.#gate.failed(error);
+        if (isUnavailable(error)) this.#gate.failed(error);
         else this.#gate.answered();
         if (error.code === 'TOOMANYREQUESTS' && error.retryAfterMs !== undefined) {
           this.#gate.limited(error.retryAfterMs);
@@ -114,11 +107,11 @@ export class Requests {
   }
 
   /** One request with the right authorization; what comes back is a success (2xx, 304, a wanted redirect). */
-  async send(repository: Repository, ask: Ask): Promise<Answer> {
+  async send(repository: Repository, ask: RequestSpec): Promise<Answer> {
     const access = ask.access ?? PULL;
     let grant = await this.#tokens.grant(repository, access);
     let result = await this.#try(repository, ask, grant);
-    if ('refusal' in result && isRightsProblem(result.refusal) && !ask.isOnce) {
+    if ('refusal' in result && isDenial(result.refusal) && !ask.isOnce) {
       const asked = this.#tokens.learn(result.refusal.challenge);
       if (grant.proven || (asked && grant.authorization === undefined)) {
         this.#tokens.drop(repository, access, grant);
@@ -129,7 +122,7 @@ export class Requests {
     // Nobody may write without a credential, so nobody is who to go on as for pulls alone.
     if (
       'refusal' in result &&
-      isRightsProblem(result.refusal) &&
+      isDenial(result.refusal) &&
       grant.credential !== undefined &&
       access === PULL
     ) {
@@ -137,11 +130,11 @@ export class Requests {
       const { credential } = grant;
       // What nobody may have either is answered with the refusal of our credential, which says more.
       grant = await this.#tokens.withoutCredential(repository, credential).catch(error => {
-        throw isAway(error) ? error : refusedError(refusal, repository, credential, access);
+        throw isUnavailable(error) ? error : toDeniedError(refusal, repository, credential, access);
       });
       result = await this.#try(repository, ask, grant);
       if (!('refusal' in result)) this.#tokens.prefer(repository, grant);
-      else if (isRightsProblem(result.refusal)) throw refusedError(refusal, repository, credential, access);
+      else if (isDenial(result.refusal)) throw toDeniedError(refusal, repository, credential, access);
     }
     if (!('refusal' in result)) {
       grant.proven = true;
@@ -149,16 +142,16 @@ export class Requests {
     }
     // One that never worked is not kept: the realm may have forgotten it.
     if (result.refusal.status === 401 && !grant.proven) this.#tokens.drop(repository, access, grant);
-    throw isRightsProblem(result.refusal)
-      ? refusedError(result.refusal, repository, grant.credential ?? grant.refused, access)
-      : refusalError(result.refusal, ask.what, ask.notThere, !isRead(ask));
+    throw isDenial(result.refusal)
+      ? toDeniedError(result.refusal, repository, grant.credential ?? grant.refused, access)
+      : toError(result.refusal, ask.what, ask.notFound, !isRead(ask));
   }
 
   async #try(
     repository: Repository,
-    ask: Ask,
+    ask: RequestSpec,
     grant: Grant,
-  ): Promise<{ answer: Answer } | { refusal: Refusal }> {
+  ): Promise<{ answer: Answer } | { refusal: ErrorResponse }> {
     const { method, signal, headersMs } = ask;
     const headers: Record<string, string> = { ...ask.headers };
     const url = ask.path instanceof URL ? ask.path : new URL(`/v2/${repository.name}/${ask.path}`, this.url);
@@ -175,7 +168,7 @@ export class Requests {
     if ((status >= 200 && status < 300) || status === 304 || (ask.redirectIsAnswer && isRedirect(answer))) {
       return { answer };
     }
-    const refusal = await readRefusal(
+    const refusal = await readErrorResponse(
       answer,
       this.clock.now(),
       text => this.#tokens.mask(text, grant),
@@ -192,6 +185,6 @@ export class Requests {
   }
 }
 
-function isRead({ method }: Ask): boolean {
+function isRead({ method }: RequestSpec): boolean {
   return method === 'GET' || method === 'HEAD';
 }

@@ -1,11 +1,11 @@
 // Deleting a tag, and the tag alone, at a registry that deletes by digest alone: the tag is moved to a manifest
 // made for the purpose, and that one is deleted, which takes the tag along.
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { digestOf } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { isAway, type Upstream, type UpstreamManifest, type UpstreamWrites } from './upstream.ts';
+import { isUnavailable, type Upstream, type UpstreamManifest, type UpstreamWrites } from './upstream.ts';
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY = Buffer.from('{}');
@@ -59,7 +59,7 @@ async function putBack(
       return;
     } catch (error) {
       const { retryAfterMs = 0 } = error as RegistryError;
-      if (tries < TRIES_BACK && (isAway(error) || retryAfterMs > 0)) {
+      if (tries < TRIES_BACK && (isUnavailable(error) || retryAfterMs > 0)) {
         await clock.sleep(Math.max(PAUSE_MS, retryAfterMs));
         continue;
       }

@@ -61,7 +61,7 @@ export interface Upstream {
    */
   listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined>;
   /** Waits for one of the places for downloads, which are shared out fairly among repositories. */
-  reservePlace(repository: Repository, signal: AbortSignal): Promise<() => void>;
+  acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
 /**
@@ -114,7 +114,7 @@ export interface UpstreamWrites {
   deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'>;
   deleteBlob(repository: Repository, digest: Digest): Promise<void>;
   /** Waits for one of the places for uploads, which are shared out fairly among repositories. */
-  reserveUpload(repository: Repository, signal: AbortSignal): Promise<() => void>;
+  acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
 export interface PushedManifest {
@@ -132,16 +132,16 @@ const REFUSED: ReadonlySet<ErrorCode> = new Set(['UNAUTHORIZED', 'DENIED']);
 const AWAY: ReadonlySet<ErrorCode> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT']);
 
 /** The upstream was asked and says that there is no such thing. */
-export function isNotThere(error: unknown): error is RegistryError {
+export function isNotFound(error: unknown): error is RegistryError {
   return error instanceof RegistryError && NOT_THERE.has(error.code);
 }
 
 /** The upstream was asked and does not let us have it. */
-export function isRefused(error: unknown): error is RegistryError {
+export function isDenied(error: unknown): error is RegistryError {
   return error instanceof RegistryError && REFUSED.has(error.code);
 }
 
 /** The upstream could not be asked; later it may be. */
-export function isAway(error: unknown): error is RegistryError {
+export function isUnavailable(error: unknown): error is RegistryError {
   return error instanceof RegistryError && AWAY.has(error.code);
 }

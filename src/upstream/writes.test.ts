@@ -6,25 +6,25 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
-import { TestClock } from '../../test/support/cache.ts';
-import { type Answer, answers, type Ghcr, startGhcr } from '../../test/support/ghcr.ts';
-import { errorAnswer } from '../../test/support/ghcr-faults.ts';
+import { TestClock } from '../../test/support/clock.ts';
+import { errorAnswer } from '../../test/support/ghcr/faults.ts';
+import { type Answer, answers, type Ghcr, startGhcr } from '../../test/support/ghcr/ghcr.ts';
 import { bytesOf, contentOf, makeImage, randomContent } from '../../test/support/images.ts';
 import { LOOPBACK_TLS } from '../../test/support/tls.ts';
+import { credentialsOf, type OwnedCredential } from '../credentials/credential.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
 import { UpstreamClient } from './client.ts';
-import { Packages } from './packages.ts';
+import { Packages } from './github/packages.ts';
 import { Requests } from './requests.ts';
-import type { Credential } from './tokens.ts';
 import { WriteClient } from './writes.ts';
 
 const APP: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
 const TIMEOUTS = { connectMs: 2_000, headersMs: 2_000, stallMs: 2_000, uploadMs: 2_000 };
-const CREDENTIAL: Credential = {
+const CREDENTIAL: OwnedCredential = {
   name: 'ci',
-  matches: () => true,
+  owner: '*',
   read: async () => ({ username: 'octocat', secret: 'ghp_secret' }),
 };
 const never = new AbortController().signal;
@@ -78,9 +78,10 @@ async function serverOf(
 function connect(
   t: TestContext,
   url: string,
-  options: { name?: string; credentials?: Credential[]; api?: string; clock?: TestClock } = {},
+  options: { name?: string; credentials?: OwnedCredential[]; api?: string; clock?: TestClock } = {},
 ) {
-  const { name = 'ghcr.io', credentials = [], clock = new TestClock() } = options;
+  const { name = 'ghcr.io', clock = new TestClock() } = options;
+  const credentials = credentialsOf(options.credentials ?? []);
   const requests = new Requests({
     ...{ name, url: new URL(url), offline: false, realms: [], credentials, clock, timeouts: TIMEOUTS },
     ca: LOOPBACK_TLS.cert,
@@ -447,9 +448,9 @@ describe('the requests of an upload', () => {
 
   test('have 32 places', async t => {
     const { writes } = connect(t, 'http://127.0.0.1:1');
-    const leave = await Promise.all(Array.from({ length: 32 }, () => writes.reserveUpload(APP, never)));
+    const leave = await Promise.all(Array.from({ length: 32 }, () => writes.acquireUpload(APP, never)));
     let hasPlace = false;
-    const waiting = writes.reserveUpload(APP, never).then(() => {
+    const waiting = writes.acquireUpload(APP, never).then(() => {
       hasPlace = true;
     });
     await new Promise(resolve => setImmediate(resolve));

@@ -1,19 +1,20 @@
 // What is written to an upstream over HTTP: uploads, manifests, deletes. It speaks what ghcr.io takes: one
 // streamed PATCH without Content-Range and a closing PUT, or one PUT with everything; never a chunk with a
 // range, of which ghcr.io refuses all above 4 MiB.
+
+import { FairSemaphore } from '../base/fair-semaphore.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import { type Answer, discard } from './dial.ts';
-import type { Packages } from './packages.ts';
-import { Places } from './places.ts';
-import type { Ask, Requests } from './requests.ts';
-import { type Access, DELETE, PUSH } from './tokens.ts';
+import { type Access, DELETE, PUSH } from './auth/grants.ts';
+import type { Packages } from './github/packages.ts';
+import type { RequestSpec, Requests } from './requests.ts';
+import { type Answer, discard } from './transport/dialer.ts';
 import { untag } from './untag.ts';
 import {
   type Bytes,
-  isNotThere,
-  isRefused,
+  isDenied,
+  isNotFound,
   type ManifestAnswer,
   type PushedManifest,
   type Upstream,
@@ -36,7 +37,7 @@ export class WriteClient implements UpstreamWrites {
   readonly #reads: Upstream;
   /** GitHub's interface for packages, where manifests of ghcr.io are deleted. */
   readonly #packages: Packages | undefined;
-  readonly #places = new Places(PLACES);
+  readonly #places = new FairSemaphore(PLACES);
 
   constructor(requests: Requests, reads: Upstream, packages: Packages | undefined) {
     this.#requests = requests;
@@ -49,29 +50,31 @@ export class WriteClient implements UpstreamWrites {
   }
 
   async holdsBlob(repository: Repository, digest: Digest): Promise<boolean> {
-    const ask: Ask = {
+    const ask: RequestSpec = {
       method: 'HEAD',
       path: `blobs/${digest}`,
       access: PUSH,
       what: imageName(repository, { digest }),
-      notThere: 'BLOB_UNKNOWN',
+      notFound: 'BLOB_UNKNOWN',
       redirectIsAnswer: true,
     };
     return this.#requests
-      .persist(() => this.#done(repository, ask))
+      .withRetry(() => this.#done(repository, ask))
       .then(
         () => true,
         error => {
           // A repository that does not exist yet may be refused to whoever asks what is in it.
-          if (isNotThere(error) || isRefused(error)) return false;
+          if (isNotFound(error) || isDenied(error)) return false;
           throw error;
         },
       );
   }
 
   async startUpload(repository: Repository): Promise<URL> {
-    const ask = uploadAsk('POST', repository, 'blobs/uploads/');
-    return this.#requests.persist(async () => this.#location(repository, await this.#done(repository, ask)));
+    const ask = uploadSpec('POST', repository, 'blobs/uploads/');
+    return this.#requests.withRetry(async () =>
+      this.#location(repository, await this.#done(repository, ask)),
+    );
   }
 
   async streamUpload(
@@ -81,7 +84,7 @@ export class WriteClient implements UpstreamWrites {
     signal: AbortSignal,
     isOnce = false,
   ): Promise<URL> {
-    const ask = { ...uploadAsk('PATCH', repository, location), body: bytes, signal, isOnce };
+    const ask = { ...uploadSpec('PATCH', repository, location), body: bytes, signal, isOnce };
     // Half an upload cannot be repeated: who has the bytes begins another one.
     return this.#once(async () => {
       const answer = await this.#done(repository, ask);
@@ -98,7 +101,7 @@ export class WriteClient implements UpstreamWrites {
   ): Promise<void> {
     const url = new URL(location);
     url.searchParams.set('digest', digest);
-    const ask = { ...uploadAsk('PUT', repository, url), what: imageName(repository, { digest }) };
+    const ask = { ...uploadSpec('PUT', repository, url), what: imageName(repository, { digest }) };
     const body = whole && {
       body: whole.bytes,
       headers: { 'content-type': BLOB_TYPE, 'content-length': String(whole.sizeBytes) },
@@ -109,7 +112,7 @@ export class WriteClient implements UpstreamWrites {
   }
 
   async cancelUpload(repository: Repository, location: URL): Promise<void> {
-    const ask = uploadAsk('DELETE', repository, location);
+    const ask = uploadSpec('DELETE', repository, location);
     // Registries end uploads that are left alone by themselves, and many know no other way.
     await this.#once(() => this.#done(repository, ask)).catch(() => {});
   }
@@ -117,8 +120,8 @@ export class WriteClient implements UpstreamWrites {
   async mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
     const query = new URLSearchParams({ mount: digest, from: from.name });
     const access: Access = { ...PUSH, from: from.name };
-    const ask = { ...uploadAsk('POST', repository, `blobs/uploads/?${query}`), access };
-    const answer = await this.#requests.persist(() => this.#done(repository, ask));
+    const ask = { ...uploadSpec('POST', repository, `blobs/uploads/?${query}`), access };
+    const answer = await this.#requests.withRetry(() => this.#done(repository, ask));
     if (answer.status === 201) return true;
     // An upload was opened in its place.
     if (answer.header('location')) void this.cancelUpload(repository, this.#location(repository, answer));
@@ -130,7 +133,7 @@ export class WriteClient implements UpstreamWrites {
     reference: Reference,
     { mediaType, bytes }: PushedManifest,
   ): Promise<ManifestAnswer> {
-    const ask: Ask = {
+    const ask: RequestSpec = {
       method: 'PUT',
       path: `manifests/${reference.tag ?? reference.digest}`,
       headers: { 'content-type': mediaType },
@@ -138,9 +141,9 @@ export class WriteClient implements UpstreamWrites {
       access: PUSH,
       headersMs: this.#requests.timeouts.uploadMs,
       what: imageName(repository, reference),
-      notThere: 'NAME_UNKNOWN',
+      notFound: 'NAME_UNKNOWN',
     };
-    return this.#requests.persist(async () => {
+    return this.#requests.withRetry(async () => {
       const answer = await this.#done(repository, ask);
       return { notedSubject: answer.header('oci-subject') !== undefined };
     });
@@ -154,7 +157,7 @@ export class WriteClient implements UpstreamWrites {
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       // The rights that GitHub wants for it are not those that a registry wants.
-      if ((error.code === 'UNSUPPORTED' || isRefused(error)) && this.#packages !== undefined) {
+      if ((error.code === 'UNSUPPORTED' || isDenied(error)) && this.#packages !== undefined) {
         await this.#packages.delete(repository, reference);
         return 'manifest';
       }
@@ -168,22 +171,27 @@ export class WriteClient implements UpstreamWrites {
     await this.#delete(repository, `blobs/${digest}`, imageName(repository, { digest }), 'BLOB_UNKNOWN');
   }
 
-  reserveUpload(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#places.take(repository.name, signal);
+  acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void> {
+    return this.#places.acquire(repository.name, signal);
   }
 
-  #delete(repository: Repository, path: string, what: string, notThere: Ask['notThere']): Promise<Answer> {
-    const ask: Ask = { method: 'DELETE', path, what, notThere, access: DELETE };
-    return this.#requests.persist(() => this.#done(repository, ask));
+  #delete(
+    repository: Repository,
+    path: string,
+    what: string,
+    notFound: RequestSpec['notFound'],
+  ): Promise<Answer> {
+    const ask: RequestSpec = { method: 'DELETE', path, what, notFound, access: DELETE };
+    return this.#requests.withRetry(() => this.#done(repository, ask));
   }
 
   /** Not repeated. */
   #once<T>(work: () => Promise<T>): Promise<T> {
-    return this.#requests.persist(work, undefined, 1);
+    return this.#requests.withRetry(work, undefined, 1);
   }
 
   /** The answer, of which only the head matters. */
-  async #done(repository: Repository, ask: Ask): Promise<Answer> {
+  async #done(repository: Repository, ask: RequestSpec): Promise<Answer> {
     const uploadMs = this.#requests.timeouts.uploadMs;
     const answer = await this.#requests.send(repository, { headersMs: uploadMs, ...ask });
     await discard(answer);
@@ -212,7 +220,7 @@ export class WriteClient implements UpstreamWrites {
   }
 }
 
-function uploadAsk(method: Ask['method'], repository: Repository, path: string | URL): Ask {
+function uploadSpec(method: RequestSpec['method'], repository: Repository, path: string | URL): RequestSpec {
   return {
     method,
     path,
@@ -220,6 +228,6 @@ function uploadAsk(method: Ask['method'], repository: Repository, path: string |
     headers: method === 'PATCH' ? { 'content-type': BLOB_TYPE } : { 'content-length': '0' },
     access: PUSH,
     what: imageName(repository),
-    notThere: path instanceof URL ? 'BLOB_UPLOAD_UNKNOWN' : 'NAME_UNKNOWN',
+    notFound: path instanceof URL ? 'BLOB_UPLOAD_UNKNOWN' : 'NAME_UNKNOWN',
   };
 }

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { ensurePrograms } from '../e2e/support/prerequisites.ts';
 import { WORKSPACE_VARIABLE } from '../e2e/support/workspace.ts';
 import { startCache } from './cache.ts';
-import { excuseOf } from './excuses.ts';
+import { excuseOf } from './known-failures.ts';
 import { findProgram } from './programs.ts';
 import { count, isGood, type Report, reportLines } from './report.ts';
 import { SUITES, type Suite } from './suites.ts';

@@ -7,7 +7,7 @@ import { Daemon } from '../e2e/support/processes.ts';
 import { newFolder } from '../e2e/support/workspace.ts';
 import type { Registry } from './suites.ts';
 
-const STAND_IN = fileURLToPath(new URL('../support/ghcr-main.ts', import.meta.url));
+const STAND_IN = fileURLToPath(new URL('../support/ghcr/main.ts', import.meta.url));
 const USER = { name: 'conformance', token: 'ghp_conformance' };
 
 export interface RunningUpstream extends Registry, AsyncDisposable {

@@ -6,10 +6,10 @@ import test from 'node:test';
 import { Cache } from './support/cache.ts';
 import { type Artifact, Oras } from './support/clients/oras.ts';
 import { assertSameImage } from './support/compare.ts';
+import { StandIn } from './support/fake-ghcr.ts';
 import { digestOf, type Image, image } from './support/images.ts';
 import { pushedImage } from './support/pushed.ts';
 import { Registry } from './support/registry.ts';
-import { StandIn } from './support/stand-in.ts';
 
 const USER = { name: 'octocat', password: 'ghp_e2e' };
 const SBOM = 'application/vnd.e2e.sbom';

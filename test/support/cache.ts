@@ -5,30 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { type RunningCache, startCache } from '../../src/cli/serve.ts';
-import type { Clock } from '../../src/clock.ts';
+import { systemRandom } from '../../src/base/clock.ts';
+import { type RunningCache, startCache } from '../../src/compose/cache.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import type { Timeouts } from '../../src/upstream/dial.ts';
-import { type Ghcr, type GhcrOptions, startGhcr } from './ghcr.ts';
+import type { Timeouts } from '../../src/upstream/transport/dialer.ts';
+import { TestClock } from './clock.ts';
+import { type Ghcr, type GhcrOptions, startGhcr } from './ghcr/ghcr.ts';
 import { fetchRaw, type RawRequest, type Reply } from './http-client.ts';
-
-/** Time that passes when the test says so. Sleeps end at once, and take no time. */
-export class TestClock implements Clock {
-  #nowMs = Date.parse('2026-01-01T00:00:00Z');
-  /** Every sleep, in the order in which they began. */
-  readonly sleptMs: number[] = [];
-  readonly now = () => this.#nowMs;
-
-  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    this.sleptMs.push(ms);
-    await new Promise(resolve => setImmediate(resolve));
-    signal?.throwIfAborted();
-  }
-
-  advance(ms: number): void {
-    this.#nowMs += ms;
-  }
-}
 
 export interface TestCacheOptions {
   /** The stand-in behind the default upstream `ghcr.io`; absent: one that is not there. */
@@ -88,6 +71,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   const log = { debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
   const running: RunningCache = await startCache(loadConfig({ file, env: options.env ?? {}, cwd: folder }), {
     clock,
+    random: systemRandom,
     log,
     timeouts: options.timeouts ?? TIMEOUTS,
   });

@@ -3,11 +3,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startCache } from '../../src/cli/serve.ts';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, systemRandom } from '../../src/base/clock.ts';
+import { formatSize } from '../../src/base/units.ts';
+import { startCache } from '../../src/compose/cache.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import { formatSize } from '../../src/config/units.ts';
-import { startGhcr } from './ghcr.ts';
+import { startGhcr } from './ghcr/ghcr.ts';
 import { fetchRaw } from './http-client.ts';
 import { makeImage, makeIndex } from './images.ts';
 
@@ -29,7 +29,7 @@ const upstreams = new Map(
 const quiet = { debug() {}, info() {}, warn: console.log, error: console.log };
 const cache = await startCache(
   { ...config, upstreams, listen: { ...config.listen, port: 0 } },
-  { clock: systemClock, log: quiet },
+  { clock: systemClock, random: systemRandom, log: quiet },
 );
 const url = `http://127.0.0.1:${cache.server.address.port}`;
 console.log(`a stand-in for ghcr.io at ${ghcr.url}, the cache at ${url}\n`);

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { ALGORITHMS, digestOf } from '../../src/oci/digest.ts';
 import { MANIFEST_TYPES } from '../../src/oci/manifest.ts';
-import { startTestCache, type TestCache, type TestCacheOptions, TestClock } from './cache.ts';
-import { type Ghcr, type GhcrOptions, startGhcr, type User } from './ghcr.ts';
-import { type Asking, ask, errorOf, type Got } from './ghcr-ask.ts';
+import { startTestCache, type TestCache, type TestCacheOptions } from './cache.ts';
+import { TestClock } from './clock.ts';
+import { type Asking, ask, errorOf, type Got } from './ghcr/ask.ts';
+import { type Ghcr, type GhcrOptions, startGhcr, type User } from './ghcr/ghcr.ts';
 import { bytesOf, type Content, type Image, type Index, type Manifest } from './images.ts';
 
 export const NAME = 'owner/app';

@@ -1,6 +1,6 @@
 // A certificate for tests of https on loopback: self-signed for localhost and 127.0.0.1, valid from 2020 to
 // 2120, its key public by being here. Clients trust it by `ca: LOOPBACK_TLS.cert`.
-import type { TlsIdentity } from './ghcr.ts';
+import type { TlsIdentity } from './ghcr/ghcr.ts';
 
 export const LOOPBACK_TLS: TlsIdentity = {
   cert: `-----BEGIN CERTIFICATE-----

@@ -1,0 +1,49 @@
+// A running cache: the core behind an HTTP server.
+import type { Config } from '../config/schema.ts';
+import { pumpBuffers } from '../http/body/pump.ts';
+import { loadSendfile } from '../http/body/sendfile.ts';
+import { zerocopy } from '../http/body/zerocopy.ts';
+import { createApp } from '../http/registry/routes.ts';
+import { type RunningServer, startServer } from '../http/server.ts';
+import { openCore } from './core.ts';
+import type { Environment } from './environment.ts';
+
+export interface CacheEnvironment extends Environment {
+  /** Whether bodies may be sent by sendfile(2), where that can be done. Default: true. */
+  readonly sendfile?: boolean;
+}
+
+export interface RunningCache {
+  readonly server: RunningServer;
+  /** Resolves when all that is coming in is kept or gone: a client has its answer a moment before that. */
+  settled(): Promise<void>;
+  /** Lets running answers finish within `graceMs`, then closes everything. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** Starts a cache from its configuration. Contacts no upstream. Releases everything when it fails half-way. */
+export async function startCache(config: Config, environment: CacheEnvironment): Promise<RunningCache> {
+  await using stack = new AsyncDisposableStack();
+  const core = stack.use(await openCore(config, environment));
+  const { clock, log } = environment;
+  const sendfile =
+    environment.sendfile === false
+      ? undefined
+      : await loadSendfile(why => log.info({}, `blobs are sent through buffers: ${why}`));
+  const app = createApp({
+    ...core,
+    pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
+    pushesOff: config.push === 'off',
+    ...{ clock, log },
+  });
+  const server = await startServer(app, config.listen);
+  const owned = stack.move();
+  return {
+    server,
+    settled: () => core.settled(),
+    stop: async graceMs => {
+      await server.stop(graceMs);
+      await owned.disposeAsync();
+    },
+  };
+}

@@ -1,0 +1,88 @@
+// The core: everything of a cache but a port. It pulls, pushes and deletes for whoever calls it, be it an HTTP server
+// or a command.
+import { KeyedMutex } from '../base/keyed-mutex.ts';
+import type { Config } from '../config/schema.ts';
+import { parseImage, type Repository } from '../oci/reference.ts';
+import { Blobs } from '../pull/blobs.ts';
+import { Manifests } from '../pull/manifests.ts';
+import { Referrers } from '../pull/referrers.ts';
+import { TagLists } from '../pull/tag-lists.ts';
+import { tagRules } from '../pull/tag-rules.ts';
+import { Tags } from '../pull/tags.ts';
+import { Deletes } from '../push/delete.ts';
+import { FallbackReferrers } from '../push/fallback-referrers.ts';
+import { ManifestPushes } from '../push/manifest.ts';
+import { Uploads } from '../push/upload.ts';
+import { Budget } from '../retention/budget.ts';
+import type { Environment } from './environment.ts';
+import { openStores } from './stores.ts';
+import { createUpstreams, type Upstreams } from './upstreams.ts';
+
+export interface Core extends AsyncDisposable {
+  readonly upstreams: Upstreams;
+  readonly blobs: Blobs;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly tagLists: TagLists;
+  readonly referrers: Referrers;
+  readonly uploads: Uploads;
+  readonly manifestPushes: ManifestPushes;
+  readonly deletes: Deletes;
+  /** All repositories of which something is here, in lexical order of upstream and name. */
+  repositories(): Promise<Repository[]>;
+  /** Rejects with the reason why it cannot do its work now. */
+  ready(): Promise<void>;
+  /** Resolves when all that is coming in is kept or gone: a client has its answer a moment before that. */
+  settled(): Promise<void>;
+}
+
+/** How often abandoned uploads are looked for. */
+const SWEEP_MS = 60_000;
+
+/** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails half-way. */
+export async function openCore(config: Config, environment: Environment): Promise<Core> {
+  await using stack = new AsyncDisposableStack();
+  const { clock, log } = environment;
+  const { content, metadata } = await openStores(config, environment, stack);
+  const upstreams = createUpstreams(config, environment, stack);
+  const pinned = config.pins
+    .map(pin => parseImage(pin, upstreams)?.repository)
+    .filter(pin => pin !== undefined);
+  const budget = await Budget.open({ content, metadata, pinned, ...config.cache });
+
+  const leaving = new AbortController();
+  const { upstream, writes } = upstreams;
+  const common = {
+    ...{ content, metadata, budget, clock, log, upstream, writes },
+    staleIfErrorMs: config.staleIfErrorMs,
+    tagMutex: new KeyedMutex(),
+    signal: leaving.signal,
+  };
+  const blobs = new Blobs(common);
+  const manifests = new Manifests(common);
+  const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
+  const tagLists = new TagLists(common);
+  const referrers = new Referrers({ ...common, tags });
+  const uploads = await Uploads.open({ ...common, blobs });
+  const fallbackReferrers = new FallbackReferrers({ ...common, manifests, tags, referrers });
+  const pushing = { ...common, uploads, manifests, tags, tagLists, fallbackReferrers };
+
+  const settled = async () => {
+    await Promise.all([blobs.settled(), uploads.settled()]);
+  };
+  stack.defer(settled);
+  stack.defer(() => leaving.abort(new Error('the server is shutting down')));
+  stack.defer(clock.every(SWEEP_MS, () => void uploads.sweep().catch(() => {})));
+  const owned = stack.move();
+  return {
+    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, settled },
+    manifestPushes: new ManifestPushes(pushing),
+    deletes: new Deletes(pushing),
+    repositories: () => metadata.repositories(),
+    ready: async () => {
+      await metadata.check();
+      await content.check();
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

@@ -1,0 +1,37 @@
+// What a data directory holds: opened in order, released in reverse.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import type { Content } from '../content/content.ts';
+import { LocalContent } from '../content/local/store.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { SqliteMetadata } from '../metadata/sqlite/store.ts';
+import { lockData } from './data-lock.ts';
+import type { Environment } from './environment.ts';
+
+export interface Stores {
+  readonly content: Content;
+  readonly metadata: Metadata;
+}
+
+/** Opens the data directory, making it if need be. `stack` owns what was opened, also when a later step throws. */
+export async function openStores(
+  { data }: Config,
+  { clock, log }: Environment,
+  stack: AsyncDisposableStack,
+): Promise<Stores> {
+  mkdirSync(data, { recursive: true });
+  stack.defer(lockData(data));
+  const content = await LocalContent.open(data);
+  const metadata = await SqliteMetadata.open(join(data, 'metadata.db'), {
+    clock,
+    content: () => content.list(),
+    onDamaged: (movedTo, reason) =>
+      log.error(
+        { movedTo },
+        `metadata.db is damaged (${reason}): moved aside, and rebuilt from content/ and the upstreams`,
+      ),
+  });
+  stack.defer(() => metadata.close());
+  return { content, metadata };
+}

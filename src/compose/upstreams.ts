@@ -1,0 +1,64 @@
+// The upstreams of a configuration, each with one client for reading and one for writing over the same connections.
+import type { Config, UpstreamConfig } from '../config/schema.ts';
+import { credentialsOf } from '../credentials/credential.ts';
+import type { Repository } from '../oci/reference.ts';
+import { UpstreamClient } from '../upstream/client.ts';
+import { Packages } from '../upstream/github/packages.ts';
+import { Requests } from '../upstream/requests.ts';
+import type { Upstream, UpstreamWrites } from '../upstream/upstream.ts';
+import { WriteClient } from '../upstream/writes.ts';
+import type { Environment } from './environment.ts';
+
+export interface Upstreams {
+  has(host: string): boolean;
+  readonly default: string;
+  /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
+  upstream(repository: Repository): Upstream;
+  writes(repository: Repository): UpstreamWrites;
+}
+
+/** Connects nothing yet. `stack` closes the connections. */
+export function createUpstreams(
+  config: Config,
+  environment: Environment,
+  stack: AsyncDisposableStack,
+): Upstreams {
+  const clients = new Map(
+    [...config.upstreams].map(([name, upstream]) => [
+      name,
+      createClients(name, upstream, environment, stack),
+    ]),
+  );
+  const clientsOf = ({ upstream }: Repository) => {
+    const found = clients.get(upstream);
+    if (found === undefined) throw new Error(`no upstream ${upstream}`);
+    return found;
+  };
+  return {
+    has: host => clients.has(host),
+    default: config.default,
+    upstream: repository => clientsOf(repository).reads,
+    writes: repository => clientsOf(repository).writes,
+  };
+}
+
+function createClients(
+  name: string,
+  config: UpstreamConfig,
+  { clock, log, random, timeouts }: Environment,
+  stack: AsyncDisposableStack,
+): { reads: Upstream; writes: UpstreamWrites } {
+  const { url, offline, realms, ca, api } = config;
+  const credentials = credentialsOf(config.credentials);
+  const requests = new Requests({
+    ...{ name, url, offline, realms, ca, credentials, clock },
+    ...(timeouts && { timeouts }),
+    random: random.fraction,
+    onRefused: (credential, message) =>
+      log.error({ upstream: name, credential }, `credential "${credential}" was denied: ${message}`),
+  });
+  stack.defer(() => requests.close());
+  const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
+  const reads = new UpstreamClient(requests);
+  return { reads, writes: new WriteClient(requests, reads, packages) };
+}

@@ -1,0 +1,117 @@
+// One open file with several users, each of whom reads at positions of its own. The descriptor is closed
+// when the last user has let go and no call is under way, so that a number is never used after it was
+// given back to the system.
+import { close, fdatasync, fstat, fstatSync, fsync, open, read, rename, type Stats, writev } from 'node:fs';
+import { dirname } from 'node:path';
+import { promisify } from 'node:util';
+import type { LentFile } from '../content.ts';
+
+const openFile = promisify(open);
+const statFile = promisify(fstat);
+const syncFile = promisify(fsync);
+const renameFile = promisify(rename);
+const closeFile = promisify(close);
+
+export class SharedFile {
+  readonly #fd: number;
+  #path: string;
+  #users = 1;
+
+  private constructor(fd: number, path: string) {
+    this.#fd = fd;
+    this.#path = path;
+  }
+
+  /** Opens it for a first user. */
+  static async open(path: string, flags: 'r' | 'r+' | 'wx+'): Promise<SharedFile> {
+    return new SharedFile(await openFile(path, flags, 0o644), path);
+  }
+
+  /** Another user; each must release exactly once. */
+  retain(): this {
+    if (this.#users === 0) throw new Error(`${this.#path} is closed`);
+    this.#users++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.#users === 0) close(this.#fd, () => {});
+  }
+
+  /** Reads from `position` into the front of `into`; resolves to the count, 0 at the end of the file. */
+  read(into: Uint8Array, position: number): Promise<number> {
+    return this.#use(done => read(this.#fd, into, 0, into.byteLength, position, done));
+  }
+
+  /** Lends it, as a user of its own. */
+  lend(end: number): LentFile {
+    this.retain();
+    return { fd: this.#fd, end, release: () => this.release() };
+  }
+
+  /** Appends all bytes of all chunks at `position`. */
+  async write(chunks: Uint8Array[], position: number): Promise<void> {
+    while (chunks.length > 0) {
+      const count = await this.#use<number>(done => writev(this.#fd, chunks, position, done));
+      position += count;
+      chunks = after(chunks, count);
+    }
+  }
+
+  /** Makes what was written so far durable. */
+  sync(): Promise<void> {
+    return this.#use(done => fdatasync(this.#fd, error => done(error, undefined)));
+  }
+
+  stat(): Promise<Stats> {
+    return statFile(this.#fd);
+  }
+
+  /** At once, which an open file can be asked. Undefined when there is no such file any more. */
+  statIfThere(): Stats | undefined {
+    try {
+      const stat = fstatSync(this.#fd);
+      return stat.nlink > 0 ? stat : undefined;
+    } catch {
+      // As of a network's disk, on which another machine has removed it.
+      return undefined;
+    }
+  }
+
+  /** Makes the bytes durable, then the name, in this order: after a crash the name never holds less. */
+  async moveTo(path: string): Promise<void> {
+    await syncFile(this.#fd);
+    await renameFile(this.#path, path);
+    this.#path = path;
+    const directory = await openFile(dirname(path), 'r');
+    try {
+      await syncFile(directory);
+    } finally {
+      await closeFile(directory);
+    }
+  }
+
+  #use<T>(call: (done: (error: Error | null, result: T) => void) => void): Promise<T> {
+    this.retain();
+    return new Promise<T>((resolve, reject) => {
+      call((error, result) => {
+        this.release();
+        if (error) reject(error);
+        else resolve(result);
+      });
+    });
+  }
+}
+
+/** What is left of the chunks when `count` bytes were written: nothing, nearly always. */
+function after(chunks: Uint8Array[], count: number): Uint8Array[] {
+  let i = 0;
+  for (; i < chunks.length; i++) {
+    const length = chunks[i]?.byteLength ?? 0;
+    if (count < length) break;
+    count -= length;
+  }
+  const rest = chunks.slice(i);
+  if (rest[0] !== undefined && count > 0) rest[0] = rest[0].subarray(count);
+  return rest;
+}

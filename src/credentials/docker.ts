@@ -1,0 +1,121 @@
+// Credentials that `docker login` stored: in the docker client's config.json itself, or with a credential
+// helper that it names. That there is an entry is checked at once; what it holds is read anew each time,
+// as the person may log in again meanwhile.
+import { type ExecFileException, execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { fileProblem } from '../base/file-problem.ts';
+import type { Login, OwnedCredential } from './credential.ts';
+import { type Complain, secretIn } from './sources.ts';
+
+const HELPER_TIMEOUT_MS = 10_000;
+
+/** What docker calls Docker Hub in its config. */
+const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/';
+
+const configSchema = z.object({
+  auths: z
+    .record(z.string(), z.object({ auth: z.string().optional(), identitytoken: z.string().optional() }))
+    .default({}),
+  credHelpers: z.record(z.string(), z.string()).default({}),
+  credsStore: z.string().optional(),
+});
+
+const helperAnswerSchema = z.object({ Username: z.string(), Secret: z.string() });
+
+type Entry = Login | { readonly helper: string; readonly server: string };
+
+/** What docker would use for `host`. Throws what `complain` makes when docker knows nothing about it. */
+export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain: Complain): OwnedCredential {
+  const file = join(env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker'), 'config.json');
+  findEntry(host, file, complain);
+  return {
+    name: 'docker',
+    owner: '*',
+    async read() {
+      const current = findEntry(host, file, complain);
+      const login = 'helper' in current ? await askHelper(current, env, complain) : current;
+      const secret = secretIn(login.secret, `the password for ${host} in ${file}`, complain);
+      return { username: login.username, secret };
+    },
+  };
+}
+
+function findEntry(host: string, file: string, complain: Complain): Entry {
+  const config = readDockerConfig(file, complain);
+  const server = Object.keys(config.auths).find(key => hostOf(key) === host) ?? serverOf(host);
+  // As docker does: a helper goes before what the file itself holds.
+  const helper = config.credHelpers[host] ?? config.credHelpers[server] ?? config.credsStore;
+  if (helper) return { helper, server };
+  const login = config.auths[server];
+  if (login?.identitytoken) throw complain(identityTokenProblem(host));
+  if (login?.auth) {
+    const [, username, secret] = /^([^:]+):(.+)$/s.exec(Buffer.from(login.auth, 'base64').toString()) ?? [];
+    if (username && secret) return { username, secret };
+    throw complain(`the entry for ${host} in ${file} cannot be read; run "docker login ${host}" again`);
+  }
+  throw complain(
+    `docker has no login for ${host} in ${file}; run "docker login ${host}" as the user that runs this`,
+  );
+}
+
+function readDockerConfig(file: string, complain: Complain): z.output<typeof configSchema> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw complain(`docker keeps its logins in ${file}: ${fileProblem(error)}`);
+  }
+  try {
+    return configSchema.parse(JSON.parse(text));
+  } catch {
+    throw complain(`${file} is not a docker config`);
+  }
+}
+
+/** Runs `docker-credential-<helper> get`, whose protocol is the server on stdin and JSON on stdout. */
+async function askHelper(
+  { helper, server }: { helper: string; server: string },
+  env: NodeJS.ProcessEnv,
+  complain: Complain,
+): Promise<Login> {
+  const program = `docker-credential-${helper}`;
+  const running = promisify(execFile)(program, ['get'], { env, timeout: HELPER_TIMEOUT_MS });
+  // A helper that goes without reading its input makes a broken pipe; how it ends says the rest.
+  running.child.stdin?.on('error', () => {});
+  running.child.stdin?.end(server);
+  const { stdout } = await running.catch(error => {
+    throw complain(`${program} gives no credential for ${server}: ${failureOf(error)}`);
+  });
+  try {
+    const { Username, Secret } = helperAnswerSchema.parse(JSON.parse(stdout));
+    // Not a user: docker's word for an identity token.
+    if (Username !== '<token>') return { username: Username, secret: Secret };
+  } catch {
+    throw complain(`${program} answers something that is not a credential`);
+  }
+  throw complain(identityTokenProblem(server));
+}
+
+function failureOf({ code, killed, stdout }: ExecFileException): string {
+  if (killed) return `it did not answer within ${HELPER_TIMEOUT_MS / 1000} seconds`;
+  if (code === 'ENOENT') return 'it is not in PATH';
+  // On failure, and only then, stdout is a sentence for people.
+  return stdout?.split('\n', 1)[0]?.slice(0, 200) || `it failed with ${code}`;
+}
+
+function identityTokenProblem(server: string): string {
+  return `docker has an identity token for ${server}, which only docker can use; write a token into this file instead`;
+}
+
+/** Keys of docker's config are hosts, or in old entries addresses. */
+function serverOf(host: string): string {
+  return host === 'docker.io' ? DOCKER_HUB_SERVER : host;
+}
+
+function hostOf(server: string): string {
+  return server === DOCKER_HUB_SERVER ? 'docker.io' : server.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
+}

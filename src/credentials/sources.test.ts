@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { after, test } from 'node:test';
+import { inspect } from 'node:util';
+import { loadConfig } from '../config/load.ts';
+import type { OwnedCredential } from './credential.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-credentials-'));
+after(() => rmSync(folder, { recursive: true }));
+
+const SECRET = 's3cret-that-nobody-may-see';
+
+/** The credentials of `host` when the config says `credentials` for it, or nothing. */
+function credentials(
+  credentials?: unknown,
+  env: NodeJS.ProcessEnv = {},
+  host = 'ghcr.io',
+): readonly OwnedCredential[] {
+  const config = { upstreams: { [host]: credentials === undefined ? {} : { credentials } } };
+  writeFileSync(join(folder, 'config.yaml'), JSON.stringify(config));
+  const loaded = loadConfig({ file: 'config.yaml', env, cwd: folder });
+  for (const shown of [
+    inspect(loaded, { depth: 20, showHidden: true, getters: true }),
+    JSON.stringify(loaded),
+  ]) {
+    assert.doesNotMatch(shown, new RegExp(SECRET));
+  }
+  return loaded.upstreams.get(host)?.credentials ?? [];
+}
+
+function dockerConfig(config: unknown): NodeJS.ProcessEnv {
+  writeFileSync(join(folder, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config));
+  return { DOCKER_CONFIG: folder, PATH: `${folder}${delimiter}${process.env.PATH}` };
+}
+
+/** A credential helper `name` that runs a line of shell. */
+function dockerHelper(name: string, line: string): void {
+  const file = join(folder, `docker-credential-${name}`);
+  writeFileSync(file, `#!/bin/sh\n${line}\n`);
+  chmodSync(file, 0o755);
+}
+
+const basic = (username: string, secret: string) => Buffer.from(`${username}:${secret}`).toString('base64');
+
+test('the environment has a credential for ghcr.io, and for nobody else', async () => {
+  const cases: [NodeJS.ProcessEnv, [name: string, username: string] | undefined][] = [
+    [{}, undefined],
+    [{ CR_PAT: '', GITHUB_TOKEN: '\n' }, undefined],
+    [{ CR_PAT: SECRET, GITHUB_TOKEN: 'other', GHCR_USERNAME: 'me', GITHUB_ACTOR: 'ci' }, ['CR_PAT', 'me']],
+    [
+      { CR_PAT: '', GITHUB_TOKEN: `${SECRET}\r\n`, GHCR_USERNAME: '', GITHUB_ACTOR: 'ci' },
+      ['GITHUB_TOKEN', 'ci'],
+    ],
+    [{ CR_PAT: SECRET }, ['CR_PAT', 'x-access-token']],
+  ];
+  for (const [env, expected] of cases) {
+    const [credential] = credentials(undefined, env);
+    const login = await credential?.read();
+    assert.deepEqual(credential && [credential.name, login?.username], expected);
+    if (credential) assert.deepEqual([credential.owner, login?.secret], ['*', SECRET]);
+    assert.deepEqual(credentials([], env), []);
+    assert.deepEqual(credentials(undefined, env, 'quay.io'), []);
+  }
+  assert.throws(() => credentials(undefined, { CR_PAT: `${SECRET}\nmore` }), {
+    name: 'ConfigError',
+    message: 'environment: CR_PAT: the value has a line break or another control character in it',
+  });
+});
+
+test('what the config leaves out of a credential for ghcr.io is filled in', async () => {
+  const [first, second] = credentials([
+    { token: SECRET },
+    { name: 'ci', owner: 'Acme*', username: 'me', token: SECRET },
+  ]);
+  const usernames = [await first?.read(), await second?.read()].map(login => login?.username);
+  assert.deepEqual([first?.name, first?.owner, usernames[0]], ['credential 1', '*', 'x-access-token']);
+  assert.deepEqual([second?.name, second?.owner, usernames[1]], ['ci', 'acme*', 'me']);
+});
+
+test('a token file is read again for each use', async () => {
+  const file = join(folder, 'token');
+  writeFileSync(file, `${SECRET}\r\n`);
+  const [credential] = credentials([{ name: 'ci', tokenFile: 'token' }]);
+  assert.equal((await credential?.read())?.secret, SECRET);
+  writeFileSync(file, 'rotated');
+  assert.equal((await credential?.read())?.secret, 'rotated');
+
+  const place = 'config.yaml:1: upstreams.ghcr.io.credentials[0].tokenFile:';
+  writeFileSync(file, '');
+  await assert.rejects(async () => credential?.read(), { message: `${place} ${file} is empty` });
+  rmSync(file);
+  await assert.rejects(async () => credential?.read(), {
+    message: `${place} ${file}: there is no such file`,
+  });
+});
+
+test('what docker login stored is used, whatever way it is written', async () => {
+  for (const server of ['ghcr.io', 'https://ghcr.io', 'https://ghcr.io/v2/']) {
+    const env = dockerConfig({ auths: { [server]: { auth: basic('me', `a:${SECRET}`) } } });
+    for (const written of ['docker', ['docker'], [{ owner: 'acme', token: 'x' }, 'docker']]) {
+      const credential = credentials(written, env).at(-1);
+      assert.deepEqual(
+        [credential?.name, credential?.owner, await credential?.read()],
+        ['docker', '*', { username: 'me', secret: `a:${SECRET}` }],
+      );
+    }
+  }
+  const env = dockerConfig({ auths: { 'https://index.docker.io/v1/': { auth: basic('me', SECRET) } } });
+  assert.equal((await credentials('docker', env, 'docker.io')[0]?.read())?.secret, SECRET);
+});
+
+test('a new docker login is noticed', async () => {
+  const [credential] = credentials(
+    'docker',
+    dockerConfig({ auths: { 'ghcr.io': { auth: basic('me', SECRET) } } }),
+  );
+  dockerConfig({ auths: { 'ghcr.io': { auth: basic('you', 'new') } } });
+  assert.deepEqual(await credential?.read(), { username: 'you', secret: 'new' });
+});
+
+test('docker credential helpers are asked when the secret is needed', async () => {
+  dockerHelper('store', `read server; echo "{\\"Username\\":\\"$server\\",\\"Secret\\":\\"${SECRET}\\"}"`);
+  dockerHelper('own', `echo '{"Username":"own","Secret":"${SECRET}"}'`);
+  const stored = { auths: { 'ghcr.io': {} }, credsStore: 'store' };
+  for (const [config, username] of [
+    [stored, 'ghcr.io'],
+    [{ ...stored, credHelpers: { 'ghcr.io': 'own' } }, 'own'],
+    [{ credHelpers: { 'ghcr.io': 'store' } }, 'ghcr.io'],
+    [{ auths: { 'ghcr.io': { auth: basic('old', 'old') } }, credsStore: 'own' }, 'own'],
+  ] as const) {
+    const [credential] = credentials('docker', dockerConfig(config));
+    assert.deepEqual(await credential?.read(), { username, secret: SECRET });
+  }
+});
+
+test('a docker login that is of no use is refused at start', () => {
+  const file = join(folder, 'config.json');
+  const cases: [unknown, string][] = [
+    [{}, `docker has no login for ghcr.io in ${file}; run "docker login ghcr.io" as the user that runs this`],
+    [
+      { auths: { 'ghcr.io': {} } },
+      `docker has no login for ghcr.io in ${file}; run "docker login ghcr.io" as the user that runs this`,
+    ],
+    [
+      { auths: { 'ghcr.io': { auth: 'bm9uZQ==' } } },
+      `the entry for ghcr.io in ${file} cannot be read; run "docker login ghcr.io" again`,
+    ],
+    [
+      { auths: { 'ghcr.io': { identitytoken: SECRET } } },
+      'docker has an identity token for ghcr.io, which only docker can use; write a token into this file instead',
+    ],
+    ['{', `${file} is not a docker config`],
+    ['{"auths":[]}', `${file} is not a docker config`],
+  ];
+  const place = 'config.yaml:1: upstreams.ghcr.io.credentials[0]:';
+  for (const [config, problem] of cases) {
+    const env = dockerConfig(config);
+    assert.throws(() => credentials('docker', env), { name: 'ConfigError', message: `${place} ${problem}` });
+  }
+  assert.throws(() => credentials('docker', { HOME: '/nowhere' }), {
+    message: `${place} docker keeps its logins in /nowhere/.docker/config.json: there is no such file`,
+  });
+});
+
+test('a docker credential helper that fails is named', async () => {
+  const place = 'config.yaml:1: upstreams.ghcr.io.credentials[0]: docker-credential-';
+  const cases: [name: string, line: string | undefined, problem: string][] = [
+    ['none', undefined, 'none gives no credential for ghcr.io: it is not in PATH'],
+    [
+      'locked',
+      'echo credentials not found; exit 1',
+      'locked gives no credential for ghcr.io: credentials not found',
+    ],
+    ['broken', 'exit 3', 'broken gives no credential for ghcr.io: it failed with 3'],
+    ['odd', 'echo hello', 'odd answers something that is not a credential'],
+  ];
+  for (const [name, line, problem] of cases) {
+    if (line !== undefined) dockerHelper(name, line);
+    const [credential] = credentials('docker', dockerConfig({ credsStore: name }));
+    await assert.rejects(async () => credential?.read(), {
+      name: 'ConfigError',
+      message: `${place}${problem}`,
+    });
+  }
+  dockerHelper('identity', `echo '{"Username":"<token>","Secret":"${SECRET}"}'`);
+  const [credential] = credentials('docker', dockerConfig({ credsStore: 'identity' }));
+  await assert.rejects(async () => credential?.read(), /identity token/);
+});

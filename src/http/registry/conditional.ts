@@ -1,0 +1,25 @@
+// Conditional requests (RFC 9110, section 13) against content, whose entity tag is its digest in quotes.
+import type { Digest } from '../../oci/digest.ts';
+
+export function entityTag(digest: Digest): string {
+  return `"${digest}"`;
+}
+
+/** Whether If-None-Match names this content, so that the client has it. */
+export function isKnownToClient(ifNoneMatch: string | undefined, digest: Digest): boolean {
+  if (ifNoneMatch === undefined) return false;
+  return ifNoneMatch.split(',').some(item => {
+    const tag = item.trim().replace(/^W\//, '');
+    // Some clients send the digest bare.
+    return tag === '*' || tag === entityTag(digest) || tag === digest;
+  });
+}
+
+/** The Range header, unless If-Range ties it to something else than this content. */
+export function rangeFor(
+  range: string | undefined,
+  ifRange: string | undefined,
+  digest: Digest,
+): string | undefined {
+  return ifRange === undefined || ifRange.trim() === entityTag(digest) ? range : undefined;
+}

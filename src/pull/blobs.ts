@@ -1,0 +1,210 @@
+// Pulling a blob. Hit: find link → open content → touch. Miss: join the flight or start it → follow it.
+//
+// Content is served to a repository only through a link of its own. Content that is here through another
+// repository is linked after this one's upstream has said that it holds it too.
+
+import { SingleFlight } from '../base/single-flight.ts';
+import { type OpenContent, type Source, StorageFailure } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { isDenied, isNotFound } from '../upstream/upstream.ts';
+import { dropDamaged } from './damaged.ts';
+import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
+import { HOLD_BACK_BYTES } from './incoming.ts';
+import { NegativeCache } from './negative-cache.ts';
+import type { Outcome } from './outcome.ts';
+import { openPassThrough } from './pass-through.ts';
+
+export interface PulledBlob {
+  readonly source: Source;
+  readonly outcome: Outcome;
+}
+
+export class Blobs {
+  readonly #dependencies: FlightDependencies;
+  readonly #flights = new Map<Digest, Flight>();
+  readonly #confirming = new SingleFlight<boolean>();
+  readonly #sizing = new SingleFlight<number>();
+  readonly #missing: NegativeCache;
+
+  constructor(dependencies: FlightDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new NegativeCache(dependencies.clock);
+  }
+
+  /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
+  async pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
+    // Looked up first: what was not there a moment ago may have been pushed since.
+    const source = await this.#openLinked(repository, digest);
+    if (source !== undefined) return { source, outcome: 'hit' };
+    return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest));
+  }
+
+  /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
+  async stat(repository: Repository, digest: Digest): Promise<{ sizeBytes: number; outcome: Outcome }> {
+    const key = imageName(repository, { digest });
+    const row = await this.#dependencies.metadata.findBlob(repository, digest);
+    if (row !== undefined) return { sizeBytes: row.sizeBytes, outcome: 'hit' };
+    const flight = this.#flights.get(digest);
+    if (flight?.isComplete && flight.carries(repository)) {
+      await flight.over;
+      return this.stat(repository, digest);
+    }
+    return this.#missing.unlessKnown(key, async () => {
+      const upstream = this.#dependencies.upstream(repository);
+      const { result, joined } = this.#sizing.run(key, () => upstream.statBlob(repository, digest));
+      return { sizeBytes: await result, outcome: joined ? 'joined' : 'miss' };
+    });
+  }
+
+  /** The repository has got the blob by other ways than a pull. */
+  arrived(repository: Repository, digest: Digest): void {
+    this.#missing.forget(imageName(repository, { digest }));
+  }
+
+  /** Resolves when no flight is under way: what was complete is then committed and linked. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#flights.values()].map(flight => flight.over));
+  }
+
+  async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
+    for (;;) {
+      let flight = this.#flights.get(digest);
+      const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';
+      if (flight === undefined) flight = this.#start(repository, digest);
+      else if (!flight.carries(repository) && !(await this.#attach(flight, repository))) {
+        // It is over: what it brought is here, and our own flight finds it.
+        continue;
+      }
+      try {
+        const source = await flight.follow();
+        if (source !== undefined) return { source: this.#sparing(source, repository, digest), outcome };
+      } catch (error) {
+        if (error instanceof StorageFailure) return this.#bypass(repository, digest, error);
+        // The repository through which it flew has no right to it; that says nothing of this one.
+        const theirs = !isSame(flight.repository, repository) && (isNotFound(error) || isDenied(error));
+        if (!theirs) throw error;
+        await flight.over;
+        continue;
+      }
+      const here = await this.#openLinked(repository, digest);
+      if (here !== undefined) return { source: here, outcome: 'revalidated' };
+      await flight.over;
+    }
+  }
+
+  #start(repository: Repository, digest: Digest): Flight {
+    const flight = new Flight(this.#dependencies, repository, digest);
+    this.#flights.set(digest, flight);
+    void flight.over.then(() => this.#flights.delete(digest));
+    return flight;
+  }
+
+  /**
+   * Joins a flight of another repository, once the upstream has said that this one holds the blob too; the
+   * question is shared by all who ask now. False when that cannot be told, or came too late: then the flight is over.
+   */
+  async #attach(flight: Flight, repository: Repository): Promise<boolean> {
+    const { digest } = flight;
+    const upstream = this.#dependencies.upstream(repository);
+    const ask = () => upstream.confirmBlob(repository, digest).then(() => flight.attach(repository));
+    const { result } = this.#confirming.run(imageName(repository, { digest }), () =>
+      ask().catch(error => {
+        if (!isInvalid(error)) throw error;
+        return false;
+      }),
+    );
+    const boarded = await result;
+    if (!boarded) await flight.over;
+    return boarded;
+  }
+
+  /** Find link → open content → touch. Undefined when it is not here, or was here and was not right. */
+  async #openLinked(repository: Repository, digest: Digest): Promise<Source | undefined> {
+    const { metadata, content } = this.#dependencies;
+    const row = await metadata.findBlob(repository, digest);
+    if (row === undefined) return undefined;
+    const opened = await content.open(digest);
+    const drop = (isGone: boolean) =>
+      dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
+    if (opened === undefined || opened.sizeBytes !== row.sizeBytes) {
+      opened?.close();
+      await drop(opened === undefined);
+      return undefined;
+    }
+    metadata.touch(digest);
+    if (opened.verified === true) return opened;
+    // The first reading since the process started, or since the file changed, is verified on the way out.
+    const verdict = opened.verified.then(async right => {
+      if (!right) await drop(false);
+      return right;
+    });
+    // The client may leave before it matters to it.
+    verdict.catch(() => {});
+    if (opened.sizeBytes > HOLD_BACK_BYTES) return heldBack(opened, verdict);
+    if (await verdict) return opened;
+    opened.close();
+    return undefined;
+  }
+
+  async #bypass(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
+    const what = imageName(repository, { digest });
+    this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
+    const upstream = this.#dependencies.upstream(repository);
+    return {
+      source: await openPassThrough({ ...this.#dependencies, upstream }, repository, digest),
+      outcome: 'bypass',
+    };
+  }
+
+  /** A follower that is spared the end of its flight when the disk turns out to be full: it goes on past the disk. */
+  #sparing(follower: Source, repository: Repository, digest: Digest): Source {
+    let source = follower;
+    return {
+      sizeBytes: follower.sizeBytes,
+      close: () => source.close(),
+      read: async (into, position) => {
+        try {
+          return await source.read(into, position);
+        } catch (error) {
+          if (source !== follower || !(error instanceof StorageFailure)) throw error;
+          source = (await this.#bypass(repository, digest, error)).source;
+          follower.close();
+          return source.read(into, position);
+        }
+      },
+      // What goes wrong with the disk is met by the reading that comes instead.
+      lend: async position =>
+        source.lend?.(position).catch(error => {
+          if (error instanceof StorageFailure) return undefined;
+          throw error;
+        }),
+    };
+  }
+}
+
+/** Content that is being verified: its final stretch waits for the verdict. */
+function heldBack(content: OpenContent, verdict: Promise<boolean>): Source {
+  const { sizeBytes } = content;
+  const freeBytes = sizeBytes - HOLD_BACK_BYTES;
+  return {
+    sizeBytes,
+    close: () => content.close(),
+    read: async (into, position) => {
+      const free = freeBytes - position;
+      if (free > 0) return content.read(free < into.byteLength ? into.subarray(0, free) : into, position);
+      if (!(await verdict))
+        throw new RegistryError('UNAVAILABLE', 'the content is damaged on disk; ask again');
+      return content.read(into, position);
+    },
+    lend: async position => {
+      const lent = position < freeBytes ? await content.lend?.(position) : undefined;
+      return lent && { ...lent, end: Math.min(lent.end, freeBytes) };
+    },
+  };
+}
+
+function isSame(a: Repository, b: Repository): boolean {
+  return a.name === b.name && a.upstream === b.upstream;
+}

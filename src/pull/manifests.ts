@@ -1,0 +1,219 @@
+// Pulling a manifest by digest, and storing one, by whatever it was asked for. Manifests are content like
+// blobs are, but small: they are held in memory whole, and checked before anybody sees a byte.
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { SingleFlight } from '../base/single-flight.ts';
+import { type Content, type OpenContent, StorageFailure } from '../content/content.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { MANIFEST_LIMIT_BYTES, manifestType } from '../oci/manifest.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import type { Budget } from '../retention/budget.ts';
+import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
+import { dropDamaged } from './damaged.ts';
+import { isInvalid, wrongBytes } from './flight.ts';
+import { NegativeCache } from './negative-cache.ts';
+import type { Outcome, Staleness } from './outcome.ts';
+
+export interface Manifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+export interface PulledManifest {
+  readonly manifest: Manifest;
+  readonly outcome: Outcome;
+  readonly stale?: Staleness;
+}
+
+export interface ManifestDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly budget: Budget;
+  readonly clock: Clock;
+  readonly log: Log;
+  upstream(repository: Repository): Upstream;
+}
+
+export class Manifests {
+  readonly #dependencies: ManifestDependencies;
+  readonly #fetching = new SingleFlight<PulledManifest>();
+  readonly #missing: NegativeCache;
+
+  constructor(dependencies: ManifestDependencies) {
+    this.#dependencies = dependencies;
+    this.#missing = new NegativeCache(dependencies.clock);
+  }
+
+  /** Find link → open content → touch; else one fetch for all who ask now. Throws as the verbs of Upstream do. */
+  async pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
+    // Looked up first: what was not there a moment ago may have been pushed since.
+    const manifest = await this.find(repository, digest);
+    if (manifest !== undefined) return { manifest, outcome: 'hit' };
+    const key = imageName(repository, { digest });
+    return this.#missing.unlessKnown(key, async () => {
+      const { result, joined } = this.#fetching.run(key, () => this.#miss(repository, digest));
+      return joined ? { ...(await result), outcome: 'joined' } : result;
+    });
+  }
+
+  /** The manifest if it is here and this repository may serve it. */
+  async find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    const { metadata, content } = this.#dependencies;
+    const row = await metadata.findManifest(repository, digest);
+    if (row === undefined) return undefined;
+    const bytes = await bytesOf(await content.open(digest));
+    if (bytes === undefined) {
+      const isGone = (await content.sizeOf(digest)) === undefined;
+      await dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
+      return undefined;
+    }
+    metadata.touch(digest);
+    return { digest, mediaType: row.mediaType, bytes };
+  }
+
+  /** Asks the upstream for it, by tag or digest, and stores it; with a tag, that the tag points to it. */
+  fetch(repository: Repository, reference: Reference): Promise<PulledManifest> {
+    const upstream = this.#dependencies.upstream(repository);
+    return this.#twice(async () =>
+      this.#take(repository, reference, await upstream.getManifest(repository, reference)),
+    );
+  }
+
+  /** Asks the upstream whether the tag still points to this manifest, and stores the one it points to now. */
+  revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
+    const { upstream, metadata } = this.#dependencies;
+    return this.#twice(async () => {
+      const came = await upstream(repository).getIfChanged(repository, tag, manifest.digest);
+      // Without a digest in the answer it is the bytes that tell.
+      if (came !== undefined && !came.bytes.equals(manifest.bytes))
+        return this.#take(repository, { tag }, came);
+      try {
+        await metadata.confirmTag(repository, tag);
+      } catch (error) {
+        if (!(error instanceof StorageFailure)) throw error;
+        this.#dependencies.log.warn(
+          {},
+          `${imageName(repository, { tag })} was confirmed, which cannot be kept: ${error.message}`,
+        );
+      }
+      return { manifest, outcome: 'revalidated' };
+    });
+  }
+
+  async #miss(repository: Repository, digest: Digest): Promise<PulledManifest> {
+    const { content, metadata, upstream } = this.#dependencies;
+    // Here through another repository: this one's upstream has to say that it holds it too.
+    const sizeBytes = await content.sizeOf(digest);
+    if (sizeBytes !== undefined && sizeBytes <= MANIFEST_LIMIT_BYTES) {
+      const bytes = await bytesOf(await content.open(digest));
+      const mediaType = bytes && manifestType(bytes, undefined);
+      if (bytes !== undefined && mediaType !== undefined) {
+        await upstream(repository).confirmManifest(repository, digest);
+        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes });
+        return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
+      }
+    }
+    return this.fetch(repository, { digest });
+  }
+
+  /** Does it once more when what came was no good. */
+  async #twice(work: () => Promise<PulledManifest>): Promise<PulledManifest> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isInvalid(error)) throw error;
+      this.#dependencies.log.warn({}, `${error.message}; trying once more`);
+      return work();
+    }
+  }
+
+  /** Checks what came, and stores it. */
+  async #take(repository: Repository, reference: Reference, came: UpstreamManifest): Promise<PulledManifest> {
+    const what = imageName(repository, reference);
+    const { bytes, contentType } = came;
+    const expected = reference.digest ?? came.digest;
+    const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected));
+    if (expected !== undefined && digest !== expected)
+      throw wrongBytes(what, bytes.length, contentType, digest);
+    const mediaType = manifestType(bytes, contentType);
+    if (mediaType === undefined) {
+      const type = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
+      throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${type}`);
+    }
+    const manifest = { digest, mediaType, bytes };
+    const tags = reference.tag === undefined ? [] : [reference.tag];
+    return { manifest, outcome: await this.store(repository, manifest, tags) };
+  }
+
+  /**
+   * Reserve → write and hash → commit → link (with its tags) → settle. For what the upstream is known to hold.
+   * `bypass` when it cannot be kept.
+   */
+  async store(
+    repository: Repository,
+    manifest: Manifest,
+    tags: readonly string[],
+  ): Promise<'miss' | 'bypass'> {
+    const { content, metadata, budget, log } = this.#dependencies;
+    const { digest, mediaType, bytes } = manifest;
+    this.#missing.forget(imageName(repository, { digest }));
+    const row = { digest, mediaType, sizeBytes: bytes.length };
+    try {
+      if ((await content.sizeOf(digest)) === undefined) {
+        const reservation = await budget.reserve(bytes.length);
+        try {
+          reservation.settle((await this.#write(digest, bytes)) ? bytes.length : 0);
+        } catch (error) {
+          reservation.release();
+          throw error;
+        }
+      }
+      await metadata.linkManifest(repository, row, tags);
+      return 'miss';
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      log.warn(
+        { digest },
+        `${imageName(repository, { digest })} is passed through without being kept: ${error.message}`,
+      );
+      return 'bypass';
+    }
+  }
+
+  async #write(digest: Digest, bytes: Buffer): Promise<boolean> {
+    const ingest = await this.#dependencies.content.ingest(algorithmOf(digest));
+    try {
+      await ingest.write(Buffer.from(bytes));
+      await ingest.finish();
+    } catch (error) {
+      await ingest.abort();
+      throw error;
+    }
+    return ingest.commit(digest);
+  }
+}
+
+/** All bytes of what was opened, and certainly the right ones, else undefined. Closes it. */
+function bytesOf(opened: OpenContent | undefined): Buffer | undefined | Promise<Buffer | undefined> {
+  if (opened?.bytes === undefined) return opened && readWhole(opened);
+  opened.close();
+  return opened.bytes;
+}
+
+async function readWhole(opened: OpenContent): Promise<Buffer | undefined> {
+  try {
+    if (opened.sizeBytes > MANIFEST_LIMIT_BYTES || !(await opened.verified)) return undefined;
+    const bytes = Buffer.allocUnsafeSlow(opened.sizeBytes);
+    for (let position = 0; position < bytes.length; ) {
+      const count = await opened.read(bytes.subarray(position), position);
+      if (count === 0) return undefined;
+      position += count;
+    }
+    return bytes;
+  } finally {
+    opened.close();
+  }
+}

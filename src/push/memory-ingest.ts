@@ -1,0 +1,107 @@
+// An ingest for content that cannot be stored: it is hashed, and kept in memory until its forward has read it.
+// It can be read forwards only, once, and never becomes content. What was stored before the room ran out is
+// read from where it is.
+import { type Ingest, type Source, StorageFailure } from '../content/content.ts';
+import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
+
+/** How much may wait in memory before the writer has to. */
+const BUFFER_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
+
+export class MemoryIngest implements Ingest {
+  writtenBytes: number;
+  onWritten: () => void = () => {};
+  readonly #hasher: DigestHasher;
+  readonly #stored: Ingest | undefined;
+  readonly #storedBytes: number;
+  /** What was not read yet, the first byte of it at #position. */
+  readonly #chunks: Uint8Array[] = [];
+  #position: number;
+  #found: Digest | undefined;
+  #wakeWriter = () => {};
+
+  /** `hasher` has seen what is stored. */
+  constructor(algorithm: Algorithm, hasher = new DigestHasher(algorithm), stored?: Ingest) {
+    this.#hasher = hasher;
+    this.#stored = stored;
+    this.#storedBytes = stored?.writtenBytes ?? 0;
+    this.writtenBytes = this.#storedBytes;
+    this.#position = this.#storedBytes;
+  }
+
+  /** One that goes on where `stored` ends, which must have nothing pending. */
+  static async after(algorithm: Algorithm, stored: Ingest | undefined): Promise<MemoryIngest> {
+    const hasher = new DigestHasher(algorithm);
+    if (stored !== undefined) {
+      const reader = stored.reader();
+      const buffer = Buffer.allocUnsafe(READ_BYTES);
+      try {
+        for (let position = 0; position < stored.writtenBytes; ) {
+          const count = await reader.read(buffer, position);
+          hasher.update(buffer.subarray(0, count));
+          position += count;
+        }
+      } finally {
+        reader.close();
+      }
+    }
+    return new MemoryIngest(algorithm, hasher, stored);
+  }
+
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    this.#hasher.update(bytes);
+    this.#chunks.push(bytes);
+    this.writtenBytes += bytes.byteLength;
+    this.onWritten();
+    return this.#isRoomy() ? undefined : new Promise(resolve => (this.#wakeWriter = resolve));
+  }
+
+  async flush(): Promise<void> {}
+
+  async finish(algorithm?: Algorithm): Promise<Digest> {
+    this.#found ??= this.#hasher.digest();
+    if (algorithm === undefined || algorithm === algorithmOf(this.#found)) return this.#found;
+    throw new StorageFailure(
+      `there is no room to store it, and it was hashed by ${algorithmOf(this.#found)} on its way: begin the upload with digest-algorithm=${algorithm}`,
+    );
+  }
+
+  reader(): Pick<Source, 'read' | 'close'> {
+    const stored = this.#stored?.reader();
+    return {
+      read: async (into, position) => {
+        if (position >= this.#storedBytes) return this.#read(into, position);
+        const left = this.#storedBytes - position;
+        return stored?.read(left < into.byteLength ? into.subarray(0, left) : into, position) ?? 0;
+      },
+      close: () => stored?.close(),
+    };
+  }
+
+  async commit(): Promise<boolean> {
+    throw new StorageFailure('it was passed through');
+  }
+
+  async abort(): Promise<void> {
+    this.#chunks.length = 0;
+    this.#wakeWriter();
+  }
+
+  #read(into: Uint8Array, position: number): number {
+    const [chunk] = this.#chunks;
+    if (chunk === undefined || position !== this.#position) {
+      throw new StorageFailure('it was not kept, so it cannot be sent again');
+    }
+    const count = Math.min(chunk.byteLength, into.byteLength);
+    into.set(chunk.subarray(0, count));
+    this.#position += count;
+    if (count === chunk.byteLength) this.#chunks.shift();
+    else this.#chunks[0] = chunk.subarray(count);
+    if (this.#isRoomy()) this.#wakeWriter();
+    return count;
+  }
+
+  #isRoomy(): boolean {
+    return this.writtenBytes - this.#position <= BUFFER_BYTES;
+  }
+}

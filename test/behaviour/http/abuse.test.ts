@@ -1,0 +1,123 @@
+// Hostile input: each gets the right 4xx and OCI code, reaches no upstream, and costs next to nothing.
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { test } from 'node:test';
+import { digestOf } from '../../../src/oci/digest.ts';
+import { startBoth, type TestCache } from '../../support/cache.ts';
+import { makeImage } from '../../support/images.ts';
+
+const digest = digestOf(Buffer.from('x'));
+const hex = digest.slice(7);
+
+test('bad names, tags, digests and paths', async t => {
+  const { ghcr, cache } = await startBoth(t);
+  const cases: [string, number, string][] = [
+    ['/v2/Owner/App/manifests/v1', 400, 'NAME_INVALID'],
+    ['/v2/owner/../etc/manifests/v1', 400, 'NAME_INVALID'],
+    ['/v2/owner/%2e%2e/manifests/v1', 400, 'NAME_INVALID'],
+    ['/v2/owner%2fapp/manifests/v1%00', 404, 'MANIFEST_UNKNOWN'],
+    ['/v2/owner//app/manifests/v1', 400, 'NAME_INVALID'],
+    ['/v2/-owner/app/manifests/v1', 400, 'NAME_INVALID'],
+    [`/v2/${'a/'.repeat(200)}a/manifests/v1`, 400, 'NAME_INVALID'],
+    [`/v2/${'a'.repeat(5000)}/manifests/v1`, 400, 'NAME_INVALID'],
+    ['/v2/manifests/v1', 400, 'NAME_INVALID'],
+    ['/v2/owner/app/manifests/%ff', 400, 'NAME_INVALID'],
+    ['/v2/owner/app/manifests/.hidden', 404, 'MANIFEST_UNKNOWN'],
+    [`/v2/owner/app/manifests/${'t'.repeat(129)}`, 404, 'MANIFEST_UNKNOWN'],
+    ['/v2/owner/app/manifests/md5:d41d8cd98f00b204e9800998ecf8427e', 400, 'DIGEST_INVALID'],
+    [`/v2/owner/app/manifests/sha256:${hex.toUpperCase()}`, 400, 'DIGEST_INVALID'],
+    [`/v2/owner/app/blobs/sha256:${hex}0`, 400, 'DIGEST_INVALID'],
+    ['/v2/owner/app/blobs/sha256:../../../../etc/passwd', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/blobs/sha256:..%2f..%2fmetadata.db', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/blobs/latest', 400, 'DIGEST_INVALID'],
+    ['/v2/owner/app', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/tags', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/tags/list?n=-1', 400, 'PAGINATION_NUMBER_INVALID'],
+    ['/v2/owner/app/tags/list?n=1e9', 400, 'PAGINATION_NUMBER_INVALID'],
+    ['/v2/owner/app/tags/list?n=99999999999999999999', 400, 'PAGINATION_NUMBER_INVALID'],
+    ['/v2/owner/app/manifests/v1?ns=169.254.169.254', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/manifests/v1?ns=http://127.0.0.1', 404, 'NAME_UNKNOWN'],
+    ['/v2/owner/app/manifests/v1?ns=', 404, 'NAME_UNKNOWN'],
+  ];
+  for (const [path, status, code] of cases) {
+    // As it is: a URL object would tidy it up first.
+    const reply = await rawGet(cache, path);
+    assert.match(reply, new RegExp(`^HTTP/1\\.1 ${status} `), path.slice(0, 100));
+    assert.match(reply, new RegExp(`"code":"${code}"`), path.slice(0, 100));
+    assert.match(reply, /x-cache: /i);
+    assert(reply.length < 2000, 'what was asked is not echoed at length');
+  }
+  assert.equal(ghcr.requests.length, 0);
+});
+
+test('bad ranges are ignored or answered 416, and never read too much', async t => {
+  const { ghcr, cache } = await startBoth(t);
+  const image = makeImage({ layers: [1000] });
+  ghcr.push('owner/app', image, 'v1');
+  const path = `/v2/owner/app/blobs/${image.layers[0]?.digest}`;
+  await cache.get(path);
+  const get = (range: string) => cache.get(path, { headers: { range } });
+  assert.equal((await get(`bytes=${'0-999,'.repeat(500)}0-1`)).status, 200, 'too many');
+  assert.equal((await get('bytes=0-999,0-999')).status, 200, 'more than the whole');
+  assert.equal((await get('bytes=99999999999999999999-')).status, 416);
+  assert.equal((await get('bytes=-0')).status, 416);
+  assert.equal((await get('bytes=0-99999999999999999999')).headers['content-length'], '1000');
+  assert.equal((await get('bytes=\u00e9-5')).status, 200);
+});
+
+test('heads that are too large, malformed or slow are refused by the server itself', async t => {
+  const { ghcr, cache } = await startBoth(t);
+  const send = (text: string) => raw(cache, text);
+  assert.match(
+    await send(`GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`),
+    /^HTTP\/1\.1 431 /,
+  );
+  assert.match(
+    await send('GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'),
+    /^HTTP\/1\.1 400 /,
+  );
+  assert.match(await send('rubbish\r\n\r\n'), /^HTTP\/1\.1 400 /);
+  assert.match(
+    await send('GET http://evil.example/v2/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n'),
+    /^HTTP\/1\.1 [24]0/,
+  );
+  assert.match(await send('TRACE /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'), /^HTTP\/1\.1 405 /);
+  assert.equal(ghcr.requests.length, 0);
+  assert.equal((await cache.get('/v2/')).status, 200);
+});
+
+test('a body that is not taken is not waited for', async t => {
+  const { cache } = await startBoth(t);
+  const reply = await raw(
+    cache,
+    'PUT /v2/owner/app/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{',
+  );
+  assert.match(reply, /^HTTP\/1\.1 413 /);
+});
+
+test('a client cannot make error messages carry line breaks or quotes into headers', async t => {
+  const { cache, ghcr } = await startBoth(t);
+  await ghcr.stop();
+  const reply = await rawGet(cache, '/v2/owner/app/manifests/a');
+  const head = reply.slice(0, reply.indexOf('\r\n\r\n'));
+  assert.match(head, /^HTTP\/1\.1 502 [\x20-\x7e]+\r\n/);
+});
+
+function rawGet(cache: TestCache, path: string): Promise<string> {
+  return raw(cache, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+}
+
+/** Sends the text as it is; resolves to everything that came until the server closed. */
+function raw(cache: TestCache, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(new URL(cache.url).port), '127.0.0.1');
+    let got = '';
+    socket.setEncoding('latin1');
+    socket.on('data', chunk => {
+      got += chunk;
+    });
+    socket.on('error', error => (got === '' ? reject(error) : resolve(got)));
+    socket.on('close', () => resolve(got));
+    socket.write(text);
+  });
+}

@@ -1,0 +1,102 @@
+// An upstream whose every answer for a blob is written down beforehand, for what is too fine to be had from
+// a server: where exactly a body is cut, what a second answer says of the size, whether a body that nobody
+// wants is let go. Each request for the blob takes the next answer of the script.
+import assert from 'node:assert/strict';
+import type { Digest } from '../../src/oci/digest.ts';
+import type { Repository } from '../../src/oci/reference.ts';
+import type { BlobBody, Upstream } from '../../src/upstream/upstream.ts';
+
+export interface FakeAnswer {
+  /** The bytes of this body; what begins where `start` says. */
+  readonly bytes?: Uint8Array;
+  /** The answer begins here; default: where it was asked to. */
+  readonly start?: number;
+  /** `null`: not told. Default: the end of `bytes`. */
+  readonly sizeBytes?: number | null;
+  readonly contentType?: string;
+  /** Default: 1000. */
+  readonly chunkBytes?: number;
+  /** What happens after the last byte; default: the body ends. `stall`: nothing ever comes. */
+  readonly after?: Error | 'stall';
+  /** There is no answer but this. */
+  readonly error?: Error;
+}
+
+export class FakeUpstream {
+  readonly repository: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
+  /** From which byte each request for the blob asked. */
+  readonly asked: number[] = [];
+  /** Bodies that were answered with and neither came to their end nor were let go. */
+  openBodies = 0;
+  placesTaken = 0;
+  sentBytes = 0;
+  readonly #script: FakeAnswer[];
+
+  constructor(script: FakeAnswer[]) {
+    this.#script = [...script];
+  }
+
+  /** Only what downloads need: any other verb is a mistake of the test. */
+  get upstream(): Upstream {
+    const verbs: Pick<Upstream, 'openBlob' | 'acquireDownload'> = {
+      openBlob: (_, digest, start, signal) => this.#open(digest, start, signal),
+      acquireDownload: async () => {
+        this.placesTaken++;
+        return () => {
+          this.placesTaken--;
+        };
+      },
+    };
+    return verbs as Upstream;
+  }
+
+  async #open(_digest: Digest, asked: number, signal: AbortSignal): Promise<BlobBody> {
+    signal.throwIfAborted();
+    this.asked.push(asked);
+    const answer = this.#script.shift() ?? assert.fail('asked once more than the script has answers');
+    if (answer.error !== undefined) throw answer.error;
+    const { bytes = new Uint8Array(), start = asked } = answer;
+    const sizeBytes = answer.sizeBytes === undefined ? start + bytes.length : (answer.sizeBytes ?? undefined);
+    this.openBodies++;
+    let isOpen = true;
+    const letGo = () => {
+      if (isOpen) this.openBodies--;
+      isOpen = false;
+    };
+    signal.addEventListener('abort', letGo, { once: true });
+    const chunks = this.#chunks(answer, bytes, signal);
+    const read: BlobBody['read'] = async take => {
+      for (;;) {
+        let next: IteratorResult<Buffer>;
+        try {
+          next = await chunks.next();
+        } catch (error) {
+          letGo();
+          return error;
+        }
+        if (next.done) break;
+        await take(next.value);
+      }
+      letGo();
+      return undefined;
+    };
+    return { sizeBytes, contentType: answer.contentType, start, read, close: letGo };
+  }
+
+  async *#chunks(answer: FakeAnswer, bytes: Uint8Array, signal: AbortSignal): AsyncGenerator<Buffer> {
+    const { chunkBytes = 1000 } = answer;
+    for (let at = 0; at < bytes.length; at += chunkBytes) {
+      await new Promise(resolve => setImmediate(resolve));
+      signal.throwIfAborted();
+      const chunk = Buffer.from(bytes.subarray(at, at + chunkBytes));
+      this.sentBytes += chunk.length;
+      yield chunk;
+    }
+    if (answer.after === 'stall') {
+      await new Promise((_, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      });
+    }
+    if (answer.after instanceof Error) throw answer.after;
+  }
+}

@@ -5,6 +5,7 @@
 // - content is visible only after commit, whole, under the digest of its bytes, and after a crash too;
 // - an ingest can be read while it grows, and by readers that were there before commit also after it;
 // - remove() does not disturb who is reading.
+import type { Condition } from '../base/condition.ts';
 import type { Algorithm, Digest } from '../oci/digest.ts';
 
 export { StorageFailure } from '../oci/errors.ts';
@@ -48,6 +49,8 @@ export interface OpenContent extends Source {
 export interface Ingest {
   /** Bytes that can be read back. */
   readonly writtenBytes: number;
+  /** Notified whenever `writtenBytes` has grown. */
+  readonly progress: Condition;
   /** Called whenever `writtenBytes` has grown. */
   onWritten: () => void;
   /**

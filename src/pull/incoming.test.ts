@@ -5,12 +5,14 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { turns } from '../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
+import { Condition } from '../base/condition.ts';
 import type { Ingest, Source } from '../content/content.ts';
 import { HOLD_BACK_BYTES, Incoming } from './incoming.ts';
 
 class MemoryIngest implements Ingest {
   writtenBytes = 0;
   openReaders = 0;
+  readonly progress = new Condition();
   onWritten = () => {};
   readonly #bytes: Uint8Array;
 
@@ -21,6 +23,7 @@ class MemoryIngest implements Ingest {
   /** The next so many of the bytes have come in. */
   grow(count: number): void {
     this.writtenBytes = Math.min(this.#bytes.length, this.writtenBytes + count);
+    this.progress.notify();
     this.onWritten();
   }
 

@@ -1,6 +1,7 @@
 // An ingest for content that cannot be stored: it is hashed, and kept in memory until its forward has read it.
 // It can be read forwards only, once, and never becomes content. What was stored before the room ran out is
 // read from where it is.
+import { Condition } from '../base/condition.ts';
 import { type Ingest, type Source, StorageFailure } from '../content/content.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
 
@@ -10,6 +11,7 @@ const READ_BYTES = 256 * 1024;
 
 export class MemoryIngest implements Ingest {
   writtenBytes: number;
+  readonly progress = new Condition();
   onWritten: () => void = () => {};
   readonly #hasher: DigestHasher;
   readonly #stored: Ingest | undefined;
@@ -52,6 +54,7 @@ export class MemoryIngest implements Ingest {
     this.#hasher.update(bytes);
     this.#chunks.push(bytes);
     this.writtenBytes += bytes.byteLength;
+    this.progress.notify();
     this.onWritten();
     return this.#isRoomy() ? undefined : new Promise(resolve => (this.#wakeWriter = resolve));
   }

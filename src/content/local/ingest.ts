@@ -1,6 +1,7 @@
 // An ingest as a file under ingest/. Bytes are hashed as they are handed in and written in the background,
 // everything that has come meanwhile in one call; whoever hands them in waits only when too much is pending.
 import { rm } from 'node:fs/promises';
+import { Condition } from '../../base/condition.ts';
 import { releaseBuffer } from '../../base/receive-buffers.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
 import { type Ingest, StorageFailure } from '../content.ts';
@@ -30,6 +31,7 @@ export class LocalIngest implements Ingest {
   #failure: Error | undefined;
   #found: Digest | undefined;
   writtenBytes: number;
+  readonly progress = new Condition();
   onWritten: () => void = () => {};
 
   /**
@@ -121,6 +123,7 @@ export class LocalIngest implements Ingest {
         await this.#file.write(chunks, this.writtenBytes);
         this.writtenBytes += bytes;
         chunks.forEach(releaseBuffer);
+        this.progress.notify();
         this.onWritten();
         if (this.#outlives && !this.#isSyncing) this.#sync();
       }

@@ -1,6 +1,6 @@
 // The stand-in as a program, for demonstrations, benchmarks and tests that need it in another process:
 //   node test/support/ghcr/main.ts [--port 0] [--blob-port 0] [--api-port 0] [--private] [--user NAME:TOKEN]…
-//     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--image owner/app:tag=100KiB,2MiB]…
+//     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--tls] [--image owner/app:tag=100KiB,2MiB]…
 //     [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
 // A user may read, write and delete everything; `--open` lets everybody. The next options make it less like
 // ghcr.io and more like an ordinary registry, `--spec` all that the distribution spec's suites look at: these
@@ -9,6 +9,7 @@
 // bytes sent and received by endpoint.
 import { parseArgs } from 'node:util';
 import { type Image, type Index, makeImage, makeIndex } from '../images.ts';
+import { LOOPBACK_TLS } from '../tls.ts';
 import { type Ghcr, startGhcr } from './ghcr.ts';
 
 const DEFAULT_IMAGES = ['owner/app:latest=64KiB,1MiB,4MiB'];
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     referrers: { type: 'boolean', default: false },
     sha512: { type: 'boolean', default: false },
     spec: { type: 'boolean', default: false },
+    tls: { type: 'boolean', default: false },
     private: { type: 'boolean', default: false },
     user: { type: 'string', multiple: true, default: [] },
     image: { type: 'string', multiple: true, default: [] },
@@ -35,6 +37,8 @@ const ghcr = await startGhcr({
   port: Number(values.port),
   blobPort: Number(values['blob-port']),
   apiPort: Number(values['api-port']),
+  // With the certificate of test/support/tls.ts, for registry and blob host.
+  ...(values.tls && { tls: LOOPBACK_TLS, blobTls: LOOPBACK_TLS }),
   switches: {
     auth: values.open ? 'none' : 'bearer',
     allowDelete: values['allow-delete'] || values.spec,

@@ -1,4 +1,4 @@
-/** What a person is told about a file that cannot be read, from the error of Node's fs. */
+/** What a person is told about a file that cannot be read, from the error that node:fs threw. */
 export function fileProblem(error: unknown): string {
   const code = (error as { code?: unknown }).code;
   if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';

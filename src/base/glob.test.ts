@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { isGlob, matcherOf } from './glob.ts';
 
-test('a star stands for any run, also across a slash', () => {
+test('a star matches any run of characters, also across a slash', () => {
   const cases: [string, string, boolean][] = [
     ['*', '', true],
     ['*', 'a/b', true],
@@ -50,7 +50,7 @@ test('nothing backtracks', () => {
   assert.ok(performance.now() - start < 1000);
 });
 
-test('wildcards of other tools are no globs', () => {
+test('wildcards of other tools are not globs', () => {
   for (const glob of ['*', 'v1.*', 'team/*', 'Octo-Cat_1']) assert.equal(isGlob(glob), true, glob);
   for (const glob of ['', 'v?', '[a-z]*', '{a,b}', '!x', 'a b', '^v', 'v1\n']) {
     assert.equal(isGlob(glob), false, glob);

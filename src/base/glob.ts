@@ -1,18 +1,18 @@
-// The globs of the config: owners, tags and repository names. `*` stands for any run of characters, also
-// none, and also across `/`, so that `team/*` covers `team/a/b`; every other character stands for itself.
+// The globs of the config, over owners, tags and repository names. `*` matches any run of characters, also an empty one,
+// and also across `/`, so that `team/*` covers `team/a/b`; every other character matches itself.
 
 /** What can occur in an owner, a tag or a repository name, and `*`. */
 const GLOB = /^[A-Za-z0-9._/*-]+$/;
 
 /**
- * Whether `text` is a glob that could match anything at all. What other tools read as wildcards (`?`, `[a-z]`,
- * `{a,b}`, `!`) is refused, since here it would silently match nothing.
+ * Whether `text` is a glob that could match anything at all. The wildcards of other tools (`?`, `[a-z]`, `{a,b}`, `!`)
+ * are rejected, since here they would silently match nothing.
  */
 export function isGlob(text: string): boolean {
   return GLOB.test(text);
 }
 
-/** Tells whether all of a text matches. Each literal part is searched for once, from left to right: nothing backtracks. */
+/** A test of whole texts. Each literal part is searched for once, from left to right, so nothing backtracks. */
 export function matcherOf(glob: string): (text: string) => boolean {
   const [head = '', ...parts] = glob.split('*');
   const tail = parts.pop();

@@ -7,7 +7,7 @@ const GIB = 1024 ** 3;
 const HOUR_MS = 60 * 60 * 1000;
 const DAY_MS = 24 * HOUR_MS;
 
-test('sizes are read', () => {
+test('sizes are parsed', () => {
   const sizes: [string, number | undefined][] = [
     ['0', 0],
     ['1024', 1024],
@@ -39,7 +39,7 @@ test('sizes are read', () => {
   for (const [text, bytes] of sizes) assert.equal(parseSize(text), bytes, text);
 });
 
-test('durations are read', () => {
+test('durations are parsed', () => {
   const durations: [string, number | undefined][] = [
     ['0', 0],
     ['0s', 0],
@@ -65,7 +65,7 @@ test('durations are read', () => {
   for (const [text, ms] of durations) assert.equal(parseDuration(text), ms, text);
 });
 
-test('sizes and durations are written for people', () => {
+test('sizes and durations are formatted for people', () => {
   const sizes: [number, string][] = [
     [0, '0B'],
     [1023, '1023B'],
@@ -90,12 +90,12 @@ test('sizes and durations are written for people', () => {
     [1.5 * HOUR_MS + 7000, '1h30m'],
     [30 * DAY_MS, '30d'],
     [DAY_MS + 1, '1d'],
-    [Number.POSITIVE_INFINITY, 'for ever'],
+    [Number.POSITIVE_INFINITY, 'forever'],
   ];
   for (const [ms, text] of durations) assert.equal(formatDuration(ms), text);
 });
 
-test('what is written is read back, to about three digits', () => {
+test('a formatted size is parsed back, to about three digits', () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 2 ** 52 }), bytes => {
       const back = parseSize(formatSize(bytes)) ?? Number.NaN;
@@ -104,7 +104,7 @@ test('what is written is read back, to about three digits', () => {
   );
 });
 
-test('whole sizes and durations come back exactly', () => {
+test('whole sizes and durations survive a round trip', () => {
   fc.assert(
     fc.property(fc.nat(1023), fc.constantFrom('B', 'KiB', 'MiB', 'GiB', 'TiB'), (count, unit) => {
       const bytes = parseSize(`${count}${unit}`);

@@ -1,8 +1,7 @@
-// Sizes and durations as people write them, and back. A size is a number of bytes, or a number and one of
-// B, KiB/Ki … TiB/Ti (powers of 1024), KB … TB (powers of 1000); upper or lower case, a fraction is fine. A
-// bare `512k` is refused: programs differ by 2 to 10 per cent about what it means. A duration is one or
-// more of a number and ms, s, m, h, d or w, from large to small: `90s`, `1h30m`; a bare number is refused,
-// except for 0.
+// Sizes and durations as people write them, parsed and formatted. A size is a number of bytes, or a number and one of B,
+// KiB/Ki … TiB/Ti (powers of 1024), KB … TB (powers of 1000), in upper or lower case; fractions are fine. A bare `512k`
+// is rejected: programs differ by 2 to 10 percent on what it means. A duration is one or more of a number and ms, s, m, h,
+// d or w, from large to small: `90s`, `1h30m`; a bare number is rejected, except for 0.
 
 const KIBI = 1024;
 const BINARY_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
@@ -23,7 +22,7 @@ const DURATION_UNITS = [
   ['ms', 1],
 ] as const;
 
-/** Bytes, rounded down to whole ones; undefined when `text` is not a size or too large to count exactly. */
+/** Whole bytes, rounded down; undefined when `text` is not a size, or is too large for an exact number. */
 export function parseSize(text: string): number | undefined {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?) ?([a-z]*)$/i.exec(text) ?? [];
   const factor = SIZE_UNITS[unit.toLowerCase()];
@@ -31,7 +30,7 @@ export function parseSize(text: string): number | undefined {
   return safeFloor(Number(number) * factor);
 }
 
-/** Milliseconds, rounded down to whole ones; undefined when `text` is not a duration. */
+/** Whole milliseconds, rounded down; undefined when `text` is not a duration. */
 export function parseDuration(text: string): number | undefined {
   if (text === '0') return 0;
   if (!/^(?:\d+(?:\.\d+)?(?:ms|[wdhms]))+$/.test(text)) return undefined;
@@ -46,7 +45,7 @@ export function parseDuration(text: string): number | undefined {
   return safeFloor(totalMs);
 }
 
-/** For people, to about three digits: `50GiB`, `1.5MiB`, `17B`; `none` for Infinity. parseSize reads it. */
+/** For people, to about three digits: `50GiB`, `1.5MiB`, `17B`; `none` for Infinity. parseSize reads all but that. */
 export function formatSize(bytes: number): string {
   if (bytes === Number.POSITIVE_INFINITY) return 'none';
   let value = bytes;
@@ -60,14 +59,14 @@ export function formatSize(bytes: number): string {
 }
 
 /**
- * For people, in the two largest units that count, the rest cut off: `1h30m`, `30d`, `1.5s`, `20ms`; `for ever`
- * for Infinity. parseDuration reads it, but for that last one.
+ * For people, in the two largest units that matter, rounded down: `1h30m`, `30d`, `1.5s`, `20ms`; `forever` for
+ * Infinity. parseDuration reads all but that.
  */
 export function formatDuration(ms: number): string {
-  if (ms === Number.POSITIVE_INFINITY) return 'for ever';
+  if (ms === Number.POSITIVE_INFINITY) return 'forever';
   if (ms < 1000) return ms < 1 ? '0s' : `${Math.floor(ms)}ms`;
   if (ms < 60_000) return `${Math.floor(ms / 100) / 10}s`;
-  // Weeks are read but not written: 30d says more than 4w2d.
+  // Weeks are parsed but not formatted: 30d says more than 4w2d.
   const units = DURATION_UNITS.slice(1);
   const first = units.findIndex(([, unitMs]) => ms >= unitMs);
   let rest = ms;

@@ -1,19 +1,18 @@
-// The command line: which command, and what of it all commands share. One file a command; exit codes are 0
-// done, 1 failed, 2 bad usage.
-
+// The command line: picks the command, and turns errors into one line and an exit code: 0 done, 1 failed, 2 bad usage.
+// A new command is a file beside this one and a row of the table.
 import { version } from '../base/version.ts';
 import { ConfigError } from '../config/load.ts';
-import { UsageError } from './options.ts';
+import { type Command, UsageError } from './options.ts';
 import { serve } from './serve.ts';
 
-const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { serve };
+const COMMANDS = new Map<string, Command>([['serve', serve]]);
 
 const HELP = `ghcr-cache: a local caching pull-through registry for ghcr.io
 
 Usage: ghcr-cache COMMAND [OPTIONS]
 
 Commands:
-  serve             serve the registry API to clients until stopped
+${[...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(17)} ${summary}`).join('\n')}
 
 Options:
   --config FILE     the configuration (YAML); without it the defaults hold, and CR_PAT or GITHUB_TOKEN
@@ -25,10 +24,10 @@ Then pull and push ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Ev
 config.example.yaml.
 `;
 
-/** Runs a command and ends the process when it fails. */
+/** Runs a command. Ends the process when it fails. */
 export async function main(args: string[]): Promise<void> {
   const [name = '--help', ...rest] = args;
-  if (name === '--help' || name === 'help' || name === '-h' || rest.includes('--help')) {
+  if (['--help', '-h', 'help'].includes(name) || rest.includes('--help')) {
     process.stdout.write(HELP);
     return;
   }
@@ -37,15 +36,12 @@ export async function main(args: string[]): Promise<void> {
     return;
   }
   try {
-    const command = COMMANDS[name];
+    const command = COMMANDS.get(name);
     if (command === undefined)
       throw new UsageError(`there is no command ${JSON.stringify(name)}; see ghcr-cache --help`);
-    await command(rest);
+    await command.run(rest);
   } catch (error) {
-    const known = error instanceof ConfigError || error instanceof UsageError;
-    process.stderr.write(
-      `ghcr-cache: ${known || error instanceof Error ? (error as Error).message : String(error)}\n`,
-    );
-    process.exit(known ? 2 : 1);
+    process.stderr.write(`ghcr-cache: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
   }
 }

@@ -1,5 +1,5 @@
 // A running cache: the core behind an HTTP server.
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/load.ts';
 import { pumpBuffers } from '../http/body/pump.ts';
 import { loadSendfile } from '../http/body/sendfile.ts';
 import { zerocopy } from '../http/body/zerocopy.ts';
@@ -9,19 +9,19 @@ import { openCore } from './core.ts';
 import type { Environment } from './environment.ts';
 
 export interface CacheEnvironment extends Environment {
-  /** Whether bodies may be sent by sendfile(2), where that can be done. Default: true. */
+  /** Whether bodies may be sent by sendfile(2), where it is available. Default: true. */
   readonly sendfile?: boolean;
 }
 
 export interface RunningCache {
   readonly server: RunningServer;
-  /** Resolves when all that is coming in is kept or gone: a client has its answer a moment before that. */
+  /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
   settled(): Promise<void>;
-  /** Lets running answers finish within `graceMs`, then closes everything. */
+  /** Lets requests in flight finish within `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** Starts a cache from its configuration. Contacts no upstream. Releases everything when it fails half-way. */
+/** Starts a cache. Contacts no upstream. Releases everything when it fails halfway. */
 export async function startCache(config: Config, environment: CacheEnvironment): Promise<RunningCache> {
   await using stack = new AsyncDisposableStack();
   const core = stack.use(await openCore(config, environment));

@@ -1,8 +1,8 @@
-// The core: everything of a cache but a port. It pulls, pushes and deletes for whoever calls it, be it an HTTP server
-// or a command.
+// The core: everything of a cache but a port. It pulls, pushes and deletes for any caller, be it an HTTP server or a
+// command.
 import { KeyedMutex } from '../base/keyed-mutex.ts';
-import type { Config } from '../config/schema.ts';
-import { parseImage, type Repository } from '../oci/reference.ts';
+import type { Config } from '../config/load.ts';
+import type { Repository } from '../oci/reference.ts';
 import { Blobs } from '../pull/blobs.ts';
 import { Manifests } from '../pull/manifests.ts';
 import { Referrers } from '../pull/referrers.ts';
@@ -28,27 +28,26 @@ export interface Core extends AsyncDisposable {
   readonly uploads: Uploads;
   readonly manifestPushes: ManifestPushes;
   readonly deletes: Deletes;
-  /** All repositories of which something is here, in lexical order of upstream and name. */
+  /** All repositories that hold anything, in lexical order of upstream and name. */
   repositories(): Promise<Repository[]>;
   /** Rejects with the reason why it cannot do its work now. */
   ready(): Promise<void>;
-  /** Resolves when all that is coming in is kept or gone: a client has its answer a moment before that. */
+  /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
   settled(): Promise<void>;
 }
 
 /** How often abandoned uploads are looked for. */
 const SWEEP_MS = 60_000;
 
-/** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails half-way. */
+/** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails halfway. */
 export async function openCore(config: Config, environment: Environment): Promise<Core> {
   await using stack = new AsyncDisposableStack();
   const { clock, log } = environment;
   const { content, metadata } = await openStores(config, environment, stack);
   const upstreams = createUpstreams(config, environment, stack);
-  const pinned = config.pins
-    .map(pin => parseImage(pin, upstreams)?.repository)
-    .filter(pin => pin !== undefined);
-  const budget = await Budget.open({ content, metadata, pinned, ...config.cache });
+  const pinned = config.pins.map(({ repository }) => repository);
+  const { maxSizeBytes, minFreeBytes } = config.cache;
+  const budget = await Budget.open({ content, metadata, pinned, maxSizeBytes, minFreeBytes });
 
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;

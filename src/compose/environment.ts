@@ -1,12 +1,12 @@
+// What a cache takes from its process, so that tests can hand in their own.
 import type { Clock, Random } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Timeouts } from '../upstream/transport/dialer.ts';
 
-/** What a cache takes from the process that it runs in. */
 export interface Environment {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** Towards upstreams. Default: `defaultTimeouts`. */
+  /** Of connections to upstreams. Default: `defaultTimeouts`. */
   readonly timeouts?: Timeouts;
 }

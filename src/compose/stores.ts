@@ -1,7 +1,7 @@
 // What a data directory holds: opened in order, released in reverse.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/load.ts';
 import type { Content } from '../content/content.ts';
 import { LocalContent } from '../content/local/store.ts';
 import type { Metadata } from '../metadata/metadata.ts';

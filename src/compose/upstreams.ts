@@ -1,5 +1,6 @@
 // The upstreams of a configuration, each with one client for reading and one for writing over the same connections.
-import type { Config, UpstreamConfig } from '../config/schema.ts';
+import type { Config } from '../config/load.ts';
+import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { credentialsOf } from '../credentials/credential.ts';
 import type { Repository } from '../oci/reference.ts';
 import { UpstreamClient } from '../upstream/client.ts';

@@ -1,5 +1,8 @@
-// What counts as a host, and which hosts are this machine.
+// Hosts: what is one, which of them are this machine, and the one that the program is named after.
 import { BlockList, isIP, isIPv6 } from 'node:net';
+
+/** The upstream that is always configured, and the one that environment variables hold a credential for. */
+export const GHCR = 'ghcr.io';
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -7,7 +10,7 @@ LOOPBACK.addAddress('::1', 'ipv6');
 
 /**
  * Whether `host` can only mean this machine: `localhost`, or an address (in brackets or not) of the loopback
- * interface. Other names are not looked up: what they mean can change.
+ * interface. Other names are not looked up: their meaning can change.
  */
 export function isLoopback(host: string): boolean {
   const address = host.replace(/^\[(.*)\]$/, '$1');

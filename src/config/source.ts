@@ -1,7 +1,8 @@
-// The text of a config file: YAML that remembers which line each key is on, with the environment filled
-// into its values. Also ConfigError, the one error of this room. Neither the contents of a variable nor
-// what looks like a credential gets into an error: values are quoted as the file spells them.
+// The text of a config file: YAML that remembers the line of each key, with the environment filled into its values.
+// Also ConfigError, the one error of config/. Neither the contents of a variable nor anything that looks like a
+// credential gets into an error: values are quoted as the file spells them.
 import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import * as yaml from 'yaml';
 import { fileProblem } from '../base/file-problem.ts';
 
@@ -28,22 +29,29 @@ export class ConfigError extends Error {
 
 /** Where settings come from. */
 export interface Source {
-  /** As plain values, with the environment filled in. */
+  /** Plain values, with the environment filled in. */
   readonly value: unknown;
-  /** The error to throw about `keys`; its line is that of the nearest of their parents that is written down. */
+  readonly env: NodeJS.ProcessEnv;
+  /** The error to throw about `keys`; its line is that of the nearest of their parents that is in the file. */
   error(keys: KeyPath, problem: string): ConfigError;
   /** The value at `keys` as the file spells it, for a message; undefined when there is none. */
   quote(keys: KeyPath): string | undefined;
+  /** The absolute form of a path in it. */
+  resolve(path: string): string;
 }
 
-/** What there is when no file was named. */
-export const NO_SOURCE: Source = {
-  value: {},
-  error: (keys, problem) => new ConfigError(problem, { key: keyName(keys) }),
-  quote: () => undefined,
-};
+/** The source when no file was named. */
+export function emptySource(env: NodeJS.ProcessEnv, cwd: string): Source {
+  return {
+    value: {},
+    env,
+    error: (keys, problem) => new ConfigError(problem, { key: keyName(keys) }),
+    quote: () => undefined,
+    resolve: path => resolve(cwd, path),
+  };
+}
 
-/** Reads the file at `path`, which errors call `file`. Throws ConfigError. */
+/** Reads the file at the absolute `path`, which errors call `file`. Throws ConfigError. */
 export function readSource(path: string, file: string, env: NodeJS.ProcessEnv): Source {
   let text: string;
   try {
@@ -51,37 +59,41 @@ export function readSource(path: string, file: string, env: NodeJS.ProcessEnv): 
   } catch (error) {
     throw new ConfigError(fileProblem(error), { file });
   }
-  return new YamlSource(text, file, env);
+  return new YamlSource(text, { path, file, env });
 }
 
 class YamlSource implements Source {
   readonly value: unknown;
+  readonly env: NodeJS.ProcessEnv;
   readonly #file: string;
+  readonly #directory: string;
   readonly #document: yaml.Document;
   readonly #lines = new yaml.LineCounter();
   /** Texts as they were before the environment came in. */
   readonly #spelled = new Map<unknown, string>();
 
-  constructor(text: string, file: string, env: NodeJS.ProcessEnv) {
+  constructor(text: string, { path, file, env }: { path: string; file: string; env: NodeJS.ProcessEnv }) {
+    this.env = env;
     this.#file = file;
+    this.#directory = dirname(path);
     this.#document = yaml.parseDocument(text, {
       lineCounter: this.#lines,
       prettyErrors: false,
       logLevel: 'error',
-      uniqueKeys: false, // #refuseTwice says more
+      uniqueKeys: false, // #rejectDuplicate says more
     });
-    this.#refuseBadSyntax();
+    this.#rejectBadSyntax();
     yaml.visit(this.#document, {
-      Map: (_, map, parents) => this.#refuseTwice(map, keysOf([...parents, map])),
-      Alias: (_, alias, parents) => this.#refuseUnknown(alias, keysOf([...parents, alias])),
+      Map: (_, map, parents) => this.#rejectDuplicate(map, keysOf([...parents, map])),
+      Alias: (_, alias, parents) => this.#rejectUnknown(alias, keysOf([...parents, alias])),
       Scalar: (position, scalar, parents) => {
-        if (position !== 'key') this.#fillIn(scalar, keysOf([...parents, scalar]), env);
+        if (position !== 'key') this.#fillIn(scalar, keysOf([...parents, scalar]));
       },
     });
     try {
       this.value = this.#document.toJS();
     } catch {
-      throw new ConfigError('not usable YAML: its anchors stand for too much', { file });
+      throw new ConfigError('not usable YAML: its aliases expand to too much', { file });
     }
   }
 
@@ -99,6 +111,10 @@ class YamlSource implements Source {
     return quoted.length > 80 ? `${quoted.slice(0, 79)}…` : quoted;
   }
 
+  resolve(path: string): string {
+    return resolve(this.#directory, path);
+  }
+
   #errorAt(line: number | undefined, keys: KeyPath, problem: string): ConfigError {
     return new ConfigError(problem, { file: this.#file, key: keyName(keys), ...(line && { line }) });
   }
@@ -107,7 +123,7 @@ class YamlSource implements Source {
     return yaml.isNode(node) && node.range ? this.#lines.linePos(node.range[0]).line : undefined;
   }
 
-  /** What is at `keys`, and the line of the last of them that is there. */
+  /** The node at `keys`, and the line of the last of them that exists. */
   #find(keys: KeyPath): { node?: unknown; line: number | undefined } {
     let node: unknown = this.#document.contents;
     let line = this.#lineOf(node);
@@ -122,39 +138,39 @@ class YamlSource implements Source {
     return { node: yaml.isAlias(node) ? node.resolve(this.#document) : node, line };
   }
 
-  #refuseBadSyntax(): void {
+  #rejectBadSyntax(): void {
     const [wrong] = [...this.#document.errors, ...this.#document.warnings];
     if (!wrong) return;
-    // What the parser quotes after a colon can be a secret; what it says after a semicolon is for programs.
+    // The parser quotes the text after a colon, which can be a secret; after a semicolon it talks to programmers.
     const problem = `not valid YAML: ${wrong.message.replace(/[:;] .*$/s, '')}`;
     throw this.#errorAt(this.#lines.linePos(wrong.pos[0]).line, [], problem);
   }
 
-  #refuseTwice(map: yaml.YAMLMap, keys: KeyPath): void {
+  #rejectDuplicate(map: yaml.YAMLMap, keys: KeyPath): void {
     const seen = new Map<string, unknown>();
     for (const item of map.items) {
       const key = keyText(item);
       if (seen.has(key)) {
-        const problem = `written twice; the first is on line ${this.#lineOf(seen.get(key))}`;
+        const problem = `duplicate key; the first is on line ${this.#lineOf(seen.get(key))}`;
         throw this.#errorAt(this.#lineOf(item.key), [...keys, key], problem);
       }
       seen.set(key, item.key);
     }
   }
 
-  #refuseUnknown(alias: yaml.Alias, keys: KeyPath): void {
+  #rejectUnknown(alias: yaml.Alias, keys: KeyPath): void {
     if (alias.resolve(this.#document)) return;
     throw this.#errorAt(
       this.#lineOf(alias),
       keys,
-      'there is no such anchor above; text that begins with * needs quotes',
+      'no such anchor is defined above; text that begins with * needs quotes',
     );
   }
 
-  #fillIn(scalar: yaml.Scalar, keys: KeyPath, env: NodeJS.ProcessEnv): void {
+  #fillIn(scalar: yaml.Scalar, keys: KeyPath): void {
     if (typeof scalar.value !== 'string') return;
     this.#spelled.set(scalar, scalar.value);
-    const filled = fillIn(scalar.value, env);
+    const filled = fillIn(scalar.value, this.env);
     if (typeof filled !== 'string') throw this.#errorAt(this.#lineOf(scalar), keys, filled.problem);
     scalar.value = filled;
   }
@@ -169,8 +185,7 @@ function fillIn(text: string, env: NodeJS.ProcessEnv): string | { problem: strin
       if (escaped) return all.slice(1);
       const value = env[name];
       if (!end || !/^[A-Za-z_]\w*$/.test(name)) {
-        problem ??=
-          'a "$" and "{" must begin the name of an environment variable; write "$$" for a "$" before "{"';
+        problem ??= `"\${" needs the name of an environment variable and "}" after it; write "$\${" for a literal "\${"`;
       } else if (!value) {
         problem ??= `the environment variable ${name} is ${value === '' ? 'empty' : 'not set'}`;
       }
@@ -184,7 +199,7 @@ function keyText({ key }: yaml.Pair): string {
   return String(yaml.isScalar(key) ? key.value : key);
 }
 
-/** The keys along a chain of nodes, each of them in the one before. */
+/** The keys along a chain of nodes, each nested in the one before. */
 function keysOf(chain: readonly unknown[]): PropertyKey[] {
   return chain.flatMap((node, i): PropertyKey[] => {
     if (yaml.isPair(node)) return [keyText(node)];
@@ -198,7 +213,7 @@ function keyName(keys: KeyPath): string {
     .join('');
 }
 
-/** Takes out what a person may have written in the wrong place: GitHub tokens, and users in addresses. */
+/** Masks what may have been written in the wrong place: GitHub tokens, and users in addresses. */
 function maskSecrets(text: string): string {
   return text.replaceAll(/\b(gh[a-z]_|github_pat_)\w+/g, '$1…').replaceAll(/\/\/[^\s"]*@/g, '//…@');
 }

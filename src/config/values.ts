@@ -1,23 +1,40 @@
-// The single values of a config file: how each kind is read, and what is said about one that is wrong. A
-// problem is a predicate without its subject ("is not a size; …"), and never holds the value itself: load.ts
-// puts the value in front as the file spells it, or leaves it out where it is a secret. Numbers and flags
-// are also taken as text, since that is what an environment variable gives.
+// How each kind of value in a config file is read, and what is said about a wrong one. A problem is a predicate without
+// its subject ("is not a size; …"), and never holds the value itself: load.ts puts the value in front as the file spells
+// it, or leaves it out where it is a secret. Numbers and flags are also taken as text, since that is what an environment
+// variable gives. `prefault` gives a default as a person would write it.
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { isGlob } from '../base/glob.ts';
 import { parseDuration, parseSize } from '../base/units.ts';
-import { parseDigest } from '../oci/digest.ts';
-import { isName, isTag } from '../oci/reference.ts';
-import { isHost, isUpstreamHost } from './host.ts';
+import { isHost } from './host.ts';
+import { unknownKey } from './suggest.ts';
 
 const DURATION_PROBLEM = 'is not a duration; write a number with a unit, such as 60s, 5m or 30d';
 
 const UNQUOTED_PROBLEM = 'is not text; put it in quotes';
 
+/** A map of known keys. An empty one, as when all its lines are comments, holds its defaults. */
+export function section<T extends z.core.$ZodLooseShape>(shape: T) {
+  const known = Object.keys(shape);
+  return z.preprocess(
+    input => input ?? {},
+    z.strictObject(shape, {
+      error: issue =>
+        issue.code === 'unrecognized_keys'
+          ? unknownKey(issue.keys[0] ?? '', known)
+          : `is not a map; it may have the keys ${known.join(', ')}`,
+    }),
+  );
+}
+
+export function list<T extends z.core.SomeType>(item: T, problem = 'is not a list') {
+  return z.array(item, { error: problem });
+}
+
 export const text = (what: string) =>
   value(readText, input => (isUnquoted(input) ? UNQUOTED_PROBLEM : `is not ${what}`));
 
-/** Of Basic authentication, where a colon ends it (RFC 7617, section 2). */
+/** For Basic authentication, where a colon ends it (RFC 7617, section 2). */
 export const username = value(
   input => (String(input).includes(':') ? undefined : readText(input)),
   input => (isUnquoted(input) ? UNQUOTED_PROBLEM : 'is not a user name'),
@@ -31,13 +48,8 @@ export const secret = value(
 
 export const path = value(
   input => (startsAtHome(input) ? undefined : readText(input)),
-  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is what to write
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is to be written like that
   input => (startsAtHome(input) ? 'is not a path: write ${HOME} instead of ~' : 'is not a path'),
-);
-
-export const image = value(
-  input => (typeof input === 'string' && isImage(input) ? input : undefined),
-  'is not an image; write it like owner/image:tag or ghcr.io/owner/image',
 );
 
 export const flag = value(
@@ -49,14 +61,17 @@ export const flag = value(
 export const wholeNumber = (least: number, most: number) =>
   value(input => readWhole(input, least, most), `is not a whole number from ${least} to ${most}`);
 
-export const workers = value(
-  input => (input === 'auto' ? input : readWhole(input, 1, 1024)),
-  'is not a whole number from 1 to 1024, nor auto',
-);
-
 export const oneOf = <const T extends string>(...words: readonly T[]) =>
   value(input => words.find(word => word === input), `is not one of ${words.join(', ')}`);
 
+/** The one word that a key can have until a later version brings others. */
+export const only = <const T extends string>(word: T) =>
+  value(
+    input => (input === word ? word : undefined),
+    `is not supported by this version, which has only ${word}`,
+  );
+
+/** Bytes. */
 export const size = value(readSize, 'is not a size; write a number with a unit, such as 2GiB');
 
 /** Bytes; Infinity for `none`. */
@@ -68,13 +83,8 @@ export const cap = value(
       : 'is not a size; write a number with a unit, such as 50GiB',
 );
 
+/** Milliseconds. */
 export const duration = value(readDuration, DURATION_PROBLEM);
-
-/** Milliseconds, more than 0; Infinity for `none`. */
-export const durationOrNone = value(
-  input => (input === 'none' ? Number.POSITIVE_INFINITY : readDuration(input) || undefined),
-  input => (readDuration(input) === 0 ? 'is no length of time; write none to do without' : DURATION_PROBLEM),
-);
 
 /** Milliseconds; Infinity for `immutable`. */
 export const freshness = value(
@@ -94,7 +104,7 @@ export const realm = value(
   'is not a host; write host or host:port in lower case, without https://',
 );
 
-/** Requests go to /v2/ at the root, as the distribution spec has it, so a path would be lost. */
+/** Requests go to /v2/ at the root, as the distribution spec says, so a path would be lost. */
 export const registryUrl = value(
   input => readUrl(input, url => url.pathname === '/'),
   'is not the address of a registry; write it without a path or a user, such as https://ghcr.io',
@@ -107,21 +117,21 @@ export const apiUrl = value(
 
 export const tagGlob = value(
   input => readGlob(input, { slash: false }),
-  'is not a glob over tags; only * is special in one, and stands for anything',
+  'is not a glob over tags; its only wildcard is *, which matches anything',
 );
 
-/** Lower case, as names and owners are on the wire, whatever GitHub displays. */
+/** In lower case, as names and owners are on the wire, whatever GitHub displays. */
 export const nameGlob = value(
   input => readGlob(input, { slash: true })?.toLowerCase(),
-  'is not a glob over repository names; only * is special in one, and stands for anything, also across /',
+  'is not a glob over repository names; its only wildcard is *, which matches anything, also across /',
 );
 
 export const ownerGlob = value(
   input => readGlob(input, { slash: false })?.toLowerCase(),
-  'is not a glob over owners; only * is special in one, and stands for anything',
+  'is not a glob over owners; its only wildcard is *, which matches anything',
 );
 
-/** A schema for what `read` takes; what it gives undefined for has the problem. */
+/** A schema of what `read` returns; an input for which that is undefined has the problem. */
 function value<T>(read: (input: unknown) => T | undefined, problem: string | ((input: unknown) => string)) {
   return z.unknown().transform((input, context): T => {
     const result = read(input);
@@ -167,18 +177,6 @@ function readUrl(input: unknown, accepts: (url: URL) => boolean): URL | undefine
   if (url === null || !/^https?:$/.test(url.protocol)) return undefined;
   if (url.username || url.password || url.search || url.hash) return undefined;
   return accepts(url) ? url : undefined;
-}
-
-/** Whether `text` is `[host/]name[:tag][@digest]`. */
-function isImage(text: string): boolean {
-  const [, host, named = '', tag, digest] =
-    /^(?:([^/@]*[.:][^/@]*|localhost)\/)?([^:@]*)(?::([^:@]*))?(?:@(.*))?$/.exec(text) ?? [];
-  return (
-    isName(named) &&
-    (host === undefined || isUpstreamHost(host)) &&
-    (tag === undefined || isTag(tag)) &&
-    (digest === undefined || parseDigest(digest) !== undefined)
-  );
 }
 
 function readGlob(input: unknown, { slash }: { slash: boolean }): string | undefined {

@@ -1,0 +1,12 @@
+// `listen`: where clients connect.
+import type { z } from 'zod';
+import * as value from '../values.ts';
+
+export type ListenConfig = z.output<typeof listen>;
+
+export const listen = value.section({
+  /** A name, or an IP address without brackets. */
+  host: value.listenHost.prefault('127.0.0.1'),
+  /** 0: any free port. */
+  port: value.wholeNumber(0, 65535).prefault(5000),
+});

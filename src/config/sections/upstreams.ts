@@ -1,0 +1,113 @@
+// `upstreams` and `default`: the registries that are fronted, by the host that requests name. ghcr.io is always one of
+// them. What is not written follows from the host. A credential never goes over plain HTTP to another machine.
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { fileProblem } from '../../base/file-problem.ts';
+import { GHCR, isLoopback, isUpstreamHost } from '../host.ts';
+import type { KeyPath, Source } from '../source.ts';
+import * as value from '../values.ts';
+import { checkCredentials, credentials } from './credentials.ts';
+
+export type UpstreamConfig = ReturnType<typeof checkUpstream>;
+
+const upstream = value.section({
+  /** An origin: no path, no user. */
+  url: value.registryUrl.exactOptional(),
+  /** The GitHub REST API, which deletes packages. */
+  api: value.apiUrl.exactOptional(),
+  /** The first whose owner pattern matches the repository's owner is used. */
+  credentials,
+  /** Never contact it. */
+  offline: value.flag.prefault(false),
+  /** `host` or `host:port` of further token realms that may be told our credentials. */
+  realms: value.list(value.realm).exactOptional(),
+  /** A PEM file of further certificate authorities; its text once checked. */
+  ca: value.path.exactOptional(),
+});
+
+export const upstreams = z.preprocess(
+  withGhcr,
+  z.record(z.string(), upstream, { error: 'is not a map of upstreams' }),
+);
+
+/** The upstream of requests that name none. */
+export const defaultUpstream = value.text('a host').prefault(GHCR);
+
+interface Known {
+  readonly url: string;
+  readonly api?: string;
+  readonly realms?: readonly string[];
+}
+
+/** Where the upstreams are whose addresses do not follow from their names. */
+const KNOWN: Record<string, Known> = {
+  [GHCR]: { url: 'https://ghcr.io', api: 'https://api.github.com' },
+  'docker.io': { url: 'https://registry-1.docker.io', realms: ['auth.docker.io'] },
+};
+
+/** By host. Throws ConfigError. */
+export function checkUpstreams(
+  written: z.output<typeof upstreams>,
+  defaultHost: string,
+  source: Source,
+): ReadonlyMap<string, UpstreamConfig> {
+  const hosts = Object.keys(written);
+  const checked = new Map(
+    Object.entries(written).map(([host, each]) => [host, checkUpstream(host, each, source)]),
+  );
+  if (checked.has(defaultHost)) return checked;
+  throw source.error(
+    ['default'],
+    `"${defaultHost}" is not one of the upstreams, which are ${hosts.join(', ')}`,
+  );
+}
+
+function checkUpstream(host: string, written: z.output<typeof upstream>, source: Source) {
+  const keys = ['upstreams', host];
+  if (!isUpstreamHost(host)) {
+    const problem = 'write it in lower case and with a dot or a port, as in ghcr.io or registry:5000';
+    throw source.error(keys, `not a host; ${problem}`);
+  }
+  const known: Known = KNOWN[host] ?? { url: `https://${host}` };
+  const checked = {
+    ...written,
+    url: written.url ?? new URL(known.url),
+    api: written.api ?? (known.api === undefined ? undefined : new URL(known.api)),
+    credentials: checkCredentials(host, written.credentials, source),
+    realms: written.realms ?? known.realms ?? [],
+    ca: written.ca === undefined ? undefined : readCertificate([...keys, 'ca'], written.ca, source),
+  };
+  const [credential] = checked.credentials;
+  for (const key of ['url', 'api'] as const) {
+    const url = checked[key];
+    if (!credential || !url || url.protocol === 'https:' || isLoopback(url.hostname)) continue;
+    throw source.error(
+      [...keys, key],
+      `plain http would send the credential ${credential.name} unencrypted to ${url.host}; ` +
+        'write https, or "credentials: []" to send none',
+    );
+  }
+  return checked;
+}
+
+function readCertificate(keys: KeyPath, path: string, source: Source): string {
+  const file = source.resolve(path);
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw source.error(keys, `${file}: ${fileProblem(error)}`);
+  }
+  try {
+    new X509Certificate(text);
+    return text;
+  } catch {
+    throw source.error(keys, `${file} holds no certificate in PEM format`);
+  }
+}
+
+function withGhcr(input: unknown): unknown {
+  if (input === undefined || input === null) return { [GHCR]: {} };
+  return typeof input === 'object' && !Array.isArray(input) ? { [GHCR]: {}, ...input } : input;
+}

@@ -10,7 +10,7 @@ import { newFolder } from './support/workspace.ts';
 
 const OLDEST_NODE = 24;
 
-test('an old Node is refused in one line', t => {
+test('an old Node is rejected in one line', t => {
   const old = oldNode();
   if (!old) return t.skip('this machine has no Node that is too old');
   const { status, stdout, stderr } = spawnSync(old, [PROGRAM, 'serve'], { encoding: 'utf8' });
@@ -20,7 +20,7 @@ test('an old Node is refused in one line', t => {
   assert.match(stderr, /needs Node 24/);
 });
 
-test('an unknown key is refused with its file, line and name', () => {
+test('an unknown key is rejected with its file, line and name', () => {
   const path = join(newFolder('config'), 'config.yaml');
   writeFileSync(path, 'listen:\n  port: 0\n  prot: 5000\n');
   const { status, stderr } = spawnSync(process.execPath, [PROGRAM, 'serve', '--config', path], {
@@ -45,9 +45,9 @@ test('it starts, says where, is healthy, and ends when asked to', async t => {
 });
 
 function oldNode(): string | undefined {
-  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/local/bin'];
-  return folders
-    .map(folder => join(folder, 'node'))
+  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/local/bin'];
+  return directories
+    .map(directory => join(directory, 'node'))
     .filter(path => existsSync(path))
     .find(
       path =>

@@ -1,0 +1,126 @@
+// Starting and stopping: the program's command line and signals, and a start that fails halfway.
+import assert from 'node:assert/strict';
+import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import Database from 'better-sqlite3';
+import { version } from '../../../src/base/version.ts';
+import { startCache } from '../../../src/compose/cache.ts';
+import { TestClock, testRandom } from '../../support/clock.ts';
+import { directory, load } from '../../support/config.ts';
+
+const PROGRAM = fileURLToPath(new URL('../../../bin/ghcr-cache.js', import.meta.url));
+const data = join(directory, 'data');
+const LISTEN = 'listen: { port: 0 }\ncache: { minFree: 1MiB }\n';
+
+function run(...args: string[]): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8' });
+}
+
+test('help and version go to stdout, and a wrong command line is one line and exit code 2', () => {
+  for (const args of [[], ['--help'], ['help'], ['serve', '--help']]) {
+    const { status, stdout } = run(...args);
+    assert.equal(status, 0);
+    assert.match(stdout, /^ {2}serve {2,}serve the registry API/m);
+  }
+  assert.equal(run('--version').stdout, `${version}\n`);
+  for (const [args, message] of [
+    [['constructor'], 'there is no command "constructor"; see ghcr-cache --help'],
+    [['serve', '--confg', 'x'], /^Unknown option '--confg'.*; see ghcr-cache --help$/],
+    [['serve', '--config', '/none.yaml'], '/none.yaml: there is no such file'],
+  ] as const) {
+    const { status, stdout, stderr } = run(...args);
+    assert.equal(status, 2);
+    assert.equal(stdout, '');
+    const line = stderr.replace(/^ghcr-cache: (.*)\n$/, '$1');
+    if (message instanceof RegExp) assert.match(line, message);
+    else assert.equal(line, message);
+  }
+});
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal} right after the start line stops it cleanly, with exit code 0`, async () => {
+    writeFileSync(join(directory, 'serve.yaml'), LISTEN);
+    for (let round = 0; round < 3; round++) {
+      const child = spawn(process.execPath, [PROGRAM, 'serve', '--config', join(directory, 'serve.yaml')], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      child.stdout.once('data', () => child.kill(signal));
+      const [code, endedBy] = await new Promise<unknown[]>(resolve =>
+        child.once('exit', (...how) => resolve(how)),
+      );
+      assert.deepEqual([code, endedBy], [0, null]);
+      assert.equal(existsSync(join(data, 'metadata.db')), true);
+      assert.equal(existsSync(join(data, 'metadata.db-wal')), false, 'the database was closed');
+    }
+  });
+}
+
+function start(text = LISTEN) {
+  const log = { debug() {}, info() {}, warn() {}, error() {} };
+  return startCache(load(text), { clock: new TestClock(), random: testRandom(), log });
+}
+
+/** Files of the data directory that this process has open. */
+function openFiles(): string[] {
+  return readdirSync('/proc/self/fd').flatMap(fd => {
+    try {
+      const file = readlinkSync(`/proc/self/fd/${fd}`);
+      return file.startsWith(data) ? [file] : [];
+    } catch {
+      return []; // that of the listing itself
+    }
+  });
+}
+
+/** Fails in its own way, then starts on the same data directory once what was wrong is mended. */
+async function assertReleases(text: string, problem: RegExp, mend: () => unknown): Promise<void> {
+  await assert.rejects(start(text), problem);
+  if (existsSync('/proc/self/fd')) assert.deepEqual(openFiles(), []);
+  await mend();
+  const cache = await start();
+  await cache.stop(0);
+}
+
+test('a start on a port that is in use names it, and releases lock and database', async t => {
+  const port = await usedPort(t);
+  const text = `listen: { port: ${port} }\ncache: { minFree: 1MiB }\n`;
+  const problem = new RegExp(
+    `^Error: cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there`,
+  );
+  await assertReleases(text, problem, () => {});
+});
+
+test('a start with a database that cannot be opened releases the lock', async () => {
+  rmSync(data, { recursive: true, force: true });
+  const path = join(data, 'metadata.db');
+  mkdirSync(path, { recursive: true });
+  await assertReleases(LISTEN, /unable to open database file/, () => rmdirSync(path));
+});
+
+test('a start with metadata of a newer version names it, and releases lock and database', async () => {
+  const path = join(data, 'metadata.db');
+  const setVersion = (change: (version: number) => number) => {
+    const database = new Database(path);
+    const version = database.pragma('user_version', { simple: true }) as number;
+    database.pragma(`user_version = ${change(version)}`);
+    database.close();
+  };
+  await (await start()).stop(0);
+  setVersion(version => version + 1000);
+  await assertReleases(LISTEN, /was written by a newer ghcr-cache/, () =>
+    setVersion(version => version - 1000),
+  );
+});
+
+/** Of a server that listens there until the test is over. */
+function usedPort(t: TestContext): Promise<number> {
+  const server = createServer();
+  t.after(() => server.close());
+  return new Promise(resolve =>
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
+  );
+}

@@ -1,12 +1,13 @@
-// The upstreams of a configuration, each with one client for reading and one for writing over the same connections.
+// The upstreams of a configuration, each with a client for reads and one for writes over the same connections.
 import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { credentialsOf } from '../credentials/credential.ts';
 import type { Repository } from '../oci/reference.ts';
 import { UpstreamClient } from '../upstream/client.ts';
 import { Packages } from '../upstream/github/packages.ts';
+import { GITHUB_CAPABILITIES, isGitHub } from '../upstream/github/profile.ts';
 import { Requests } from '../upstream/requests.ts';
-import type { Upstream, UpstreamWrites } from '../upstream/upstream.ts';
+import { SPEC_CAPABILITIES, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 import { WriteClient } from '../upstream/writes.ts';
 import type { Environment } from './environment.ts';
 
@@ -18,7 +19,7 @@ export interface Upstreams {
   writes(repository: Repository): UpstreamWrites;
 }
 
-/** Connects nothing yet. `stack` closes the connections. */
+/** Contacts no upstream. `stack` owns the connections. */
 export function createUpstreams(
   config: Config,
   environment: Environment,
@@ -52,14 +53,14 @@ function createClients(
   const { url, offline, realms, ca, api } = config;
   const credentials = credentialsOf(config.credentials);
   const requests = new Requests({
-    ...{ name, url, offline, realms, ca, credentials, clock },
+    ...{ name, url, offline, realms, ca, credentials, clock, random },
     ...(timeouts && { timeouts }),
-    random: random.fraction,
-    onRefused: (credential, message) =>
+    onDenied: (credential, message) =>
       log.error({ upstream: name, credential }, `credential "${credential}" was denied: ${message}`),
   });
   stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
+  const capabilities = isGitHub(name, api) ? GITHUB_CAPABILITIES : SPEC_CAPABILITIES;
   const reads = new UpstreamClient(requests);
-  return { reads, writes: new WriteClient(requests, reads, packages) };
+  return { reads, writes: new WriteClient({ requests, reads, capabilities, packages }) };
 }

@@ -1,6 +1,7 @@
-// The contract of credentials: who we are to an upstream, by repository. A secret lives in a closure and is handed out
-// by read() alone, so that whatever holds a credential can be logged or inspected. No error holds a secret.
+// The contract of credentials: who we are to an upstream, by repository. A secret lives in a closure and is handed out by
+// read() alone, so that anything that holds a credential can be logged or inspected. No error holds a secret.
 import { matcherOf } from '../base/glob.ts';
+import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { ownerOf, type Repository } from '../oci/reference.ts';
 
 export interface Login {
@@ -11,27 +12,33 @@ export interface Login {
 export interface Credential {
   /** What logs and errors call it. */
   readonly name: string;
-  /** Reads it again each time from its file or helper, so that rotation works. Throws a sentence when it cannot. */
+  /** Reads it from its file or helper each time, so that rotation works. Throws a sentence when it cannot. */
   read(): Promise<Login>;
 }
 
-/** A credential with the glob over repository owners, in lower case, that it is for. */
+/** A credential and the repository owners that it is for: a glob, in lower case. */
 export interface OwnedCredential extends Credential {
   readonly owner: string;
 }
 
 export interface Credentials {
-  /** All names, in the order in which they are tried. */
-  readonly names: readonly string[];
   /** The credential for this repository; undefined: anonymous. */
   find(repository: Repository): Credential | undefined;
 }
 
-/** The first credential whose owner pattern matches the repository's owner is the one. */
+/** The first credential whose owner pattern matches the repository's owner is used. */
 export function credentialsOf(credentials: readonly OwnedCredential[]): Credentials {
   const owned = credentials.map(credential => ({ credential, matches: matcherOf(credential.owner) }));
   return {
-    names: credentials.map(({ name }) => name),
     find: repository => owned.find(({ matches }) => matches(ownerOf(repository)))?.credential,
   };
+}
+
+/** Reads a credential for a request. Throws DENIED, naming it, when it cannot be read. */
+export async function readLogin(credential: Credential): Promise<Login> {
+  return credential.read().catch(cause => {
+    throw new RegistryError('DENIED', `credential "${credential.name}" cannot be read: ${reasonOf(cause)}`, {
+      ...{ cause, detail: { credential: credential.name } },
+    });
+  });
 }

@@ -1,6 +1,5 @@
-// Credentials that `docker login` stored: in the docker client's config.json itself, or with a credential
-// helper that it names. That there is an entry is checked at once; what it holds is read anew each time,
-// as the person may log in again meanwhile.
+// Credentials that `docker login` stored: in the docker client's config.json itself, or in a credential helper that it
+// names. That there is an entry is checked at start; what it holds is read each time, since a person may log in again.
 import { type ExecFileException, execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -24,11 +23,11 @@ const configSchema = z.object({
   credsStore: z.string().optional(),
 });
 
-const helperAnswerSchema = z.object({ Username: z.string(), Secret: z.string() });
+const helperOutputSchema = z.object({ Username: z.string(), Secret: z.string() });
 
 type Entry = Login | { readonly helper: string; readonly server: string };
 
-/** What docker would use for `host`. Throws what `complain` makes when docker knows nothing about it. */
+/** What docker would use for `host`. Throws what `complain` makes when docker has no login for it. */
 export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain: Complain): OwnedCredential {
   const file = join(env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker'), 'config.json');
   findEntry(host, file, complain);
@@ -37,7 +36,7 @@ export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain:
     owner: '*',
     async read() {
       const current = findEntry(host, file, complain);
-      const login = 'helper' in current ? await askHelper(current, env, complain) : current;
+      const login = 'helper' in current ? await runHelper(current, env, complain) : current;
       const secret = secretIn(login.secret, `the password for ${host} in ${file}`, complain);
       return { username: login.username, secret };
     },
@@ -47,7 +46,7 @@ export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain:
 function findEntry(host: string, file: string, complain: Complain): Entry {
   const config = readDockerConfig(file, complain);
   const server = Object.keys(config.auths).find(key => hostOf(key) === host) ?? serverOf(host);
-  // As docker does: a helper goes before what the file itself holds.
+  // As in docker, a helper takes precedence over what the file itself holds.
   const helper = config.credHelpers[host] ?? config.credHelpers[server] ?? config.credsStore;
   if (helper) return { helper, server };
   const login = config.auths[server];
@@ -77,25 +76,25 @@ function readDockerConfig(file: string, complain: Complain): z.output<typeof con
 }
 
 /** Runs `docker-credential-<helper> get`, whose protocol is the server on stdin and JSON on stdout. */
-async function askHelper(
+async function runHelper(
   { helper, server }: { helper: string; server: string },
   env: NodeJS.ProcessEnv,
   complain: Complain,
 ): Promise<Login> {
   const program = `docker-credential-${helper}`;
   const running = promisify(execFile)(program, ['get'], { env, timeout: HELPER_TIMEOUT_MS });
-  // A helper that goes without reading its input makes a broken pipe; how it ends says the rest.
+  // A helper that exits without reading its input breaks the pipe; its exit code says the rest.
   running.child.stdin?.on('error', () => {});
   running.child.stdin?.end(server);
   const { stdout } = await running.catch(error => {
     throw complain(`${program} gives no credential for ${server}: ${failureOf(error)}`);
   });
   try {
-    const { Username, Secret } = helperAnswerSchema.parse(JSON.parse(stdout));
-    // Not a user: docker's word for an identity token.
+    const { Username, Secret } = helperOutputSchema.parse(JSON.parse(stdout));
+    // Not a user name: docker's mark of an identity token.
     if (Username !== '<token>') return { username: Username, secret: Secret };
   } catch {
-    throw complain(`${program} answers something that is not a credential`);
+    throw complain(`${program} prints something that is not a credential`);
   }
   throw complain(identityTokenProblem(server));
 }
@@ -103,7 +102,7 @@ async function askHelper(
 function failureOf({ code, killed, stdout }: ExecFileException): string {
   if (killed) return `it did not answer within ${HELPER_TIMEOUT_MS / 1000} seconds`;
   if (code === 'ENOENT') return 'it is not in PATH';
-  // On failure, and only then, stdout is a sentence for people.
+  // On failure, and only then, stdout is an error message.
   return stdout?.split('\n', 1)[0]?.slice(0, 200) || `it failed with ${code}`;
 }
 
@@ -111,7 +110,7 @@ function identityTokenProblem(server: string): string {
   return `docker has an identity token for ${server}, which only docker can use; write a token into this file instead`;
 }
 
-/** Keys of docker's config are hosts, or in old entries addresses. */
+/** Keys of docker's config are hosts, or URLs in old entries. */
 function serverOf(host: string): string {
   return host === 'docker.io' ? DOCKER_HUB_SERVER : host;
 }

@@ -174,7 +174,7 @@ test('a docker credential helper that fails is named', async () => {
       'locked gives no credential for ghcr.io: credentials not found',
     ],
     ['broken', 'exit 3', 'broken gives no credential for ghcr.io: it failed with 3'],
-    ['odd', 'echo hello', 'odd answers something that is not a credential'],
+    ['odd', 'echo hello', 'odd prints something that is not a credential'],
   ];
   for (const [name, line, problem] of cases) {
     if (line !== undefined) dockerHelper(name, line);

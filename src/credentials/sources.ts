@@ -1,13 +1,13 @@
-// Where secrets come from: the config itself, a file, the environment; the docker client has docker.ts.
+// Where secrets come from: the config itself, a file, or the environment; for the docker client see docker.ts.
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileProblem } from '../base/file-problem.ts';
 import type { OwnedCredential } from './credential.ts';
 
-/** Makes the error of a problem, naming the place in the config that it is about. */
+/** Makes the error for a problem, naming the place in the config where it is. */
 export type Complain = (problem: string) => Error;
 
-/** ghcr.io takes any user name with a token; GitHub itself writes this one where none is known. */
+/** ghcr.io accepts any user name with a token; this is what GitHub itself writes where none is known. */
 export const ANY_USERNAME = 'x-access-token';
 
 export interface Identity {
@@ -16,7 +16,7 @@ export interface Identity {
   readonly username: string;
 }
 
-/** Throws what `complain` makes when `text` cannot be a secret. */
+/** A secret that the config holds itself. Throws what `complain` makes when `text` cannot be one. */
 export function fixedCredential(
   { username, ...identity }: Identity,
   text: string,
@@ -26,7 +26,7 @@ export function fixedCredential(
   return { ...identity, read: async () => ({ username, secret }) };
 }
 
-/** The file is read here too, so that a wrong path is found at start and not by the first pull. */
+/** A secret in a file, which is also read at once, so that a wrong path is found at start and not by the first pull. */
 export function fileCredential(
   { username, ...identity }: Identity,
   path: string,
@@ -51,7 +51,7 @@ export function fileCredential(
   };
 }
 
-/** CR_PAT, else GITHUB_TOKEN, as CI sets them; an empty variable counts as unset. */
+/** CR_PAT, else GITHUB_TOKEN, as CI sets them; an empty variable counts as not set. */
 export function environmentCredentials(
   env: NodeJS.ProcessEnv,
   complain: (variable: string, problem: string) => Error,
@@ -63,7 +63,7 @@ export function environmentCredentials(
   return [fixedCredential(identity, env[name] ?? '', problem => complain(name, problem))];
 }
 
-/** The secret that `text`, which errors call `what`, consists of: without the line end that editors and `echo` leave. */
+/** `text` without the line end that editors and `echo` leave. Throws, calling it `what`, when it cannot be a secret. */
 export function secretIn(text: string, what: string, complain: Complain): string {
   const secret = withoutLineEnd(text);
   if (secret === '') throw complain(`${what} is empty`);

@@ -54,7 +54,8 @@ export class Deletes {
     const { metadata, manifests, tagLists, tagMutex } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
     await tagMutex.run(imageName(repository, { tag }), async () => {
-      const known = writes.isGitHub ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
+      const takesManifest = writes.capabilities.deletesWholeVersions;
+      const known = takesManifest ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
       const gone = await writes.deleteManifest(repository, { tag }).catch(async error => {
         if (isNotFound(error)) await metadata.forgetTag(repository, tag);
         throw error;

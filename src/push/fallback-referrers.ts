@@ -11,7 +11,7 @@ import { fallbackTag, INDEX_TYPE, indexEntries, indexOf, isFor } from '../oci/re
 import type { Manifests } from '../pull/manifests.ts';
 import type { Referrers } from '../pull/referrers.ts';
 import type { Tags } from '../pull/tags.ts';
-import { isNotFound, type ManifestAnswer, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import { isNotFound, type PushReceipt, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 
 export interface FallbackReferrersDependencies {
   readonly manifests: Manifests;
@@ -34,7 +34,7 @@ export class FallbackReferrers {
     repository: Repository,
     subject: Digest,
     descriptor: Record<string, unknown>,
-    answer: ManifestAnswer | undefined,
+    answer: PushReceipt | undefined,
   ): Promise<void> {
     const { referrers } = this.#dependencies;
     const hasApi = answer?.notedSubject === true;

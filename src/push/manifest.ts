@@ -13,7 +13,7 @@ import type { Manifest, Manifests } from '../pull/manifests.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { TagLists } from '../pull/tag-lists.ts';
 import type { Tags } from '../pull/tags.ts';
-import { isUnavailable, type ManifestAnswer, type UpstreamWrites } from '../upstream/upstream.ts';
+import { isUnavailable, type PushReceipt, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { FallbackReferrers } from './fallback-referrers.ts';
 import type { Uploads } from './upload.ts';
 
@@ -70,7 +70,7 @@ export class ManifestPushes {
     const manifest = { digest, mediaType: parts.mediaType, bytes };
 
     const tags = reference.tag === undefined ? furtherTags : [reference.tag, ...furtherTags];
-    let answer: ManifestAnswer | undefined;
+    let answer: PushReceipt | undefined;
     let outcome: Outcome | undefined;
     try {
       if (reference.digest !== undefined) {
@@ -99,7 +99,7 @@ export class ManifestPushes {
     return { digest, subject: parts.subject, outcome: outcome ?? 'miss', warning };
   }
 
-  async #put(repository: Repository, manifest: Manifest): Promise<ManifestAnswer> {
+  async #put(repository: Repository, manifest: Manifest): Promise<PushReceipt> {
     const { digest, bytes } = manifest;
     const put = (reference: Reference) => this.#supplied(repository, reference, manifest);
     try {
@@ -113,7 +113,7 @@ export class ManifestPushes {
     }
   }
 
-  async #putTag(repository: Repository, tag: string, manifest: Manifest): Promise<ManifestAnswer> {
+  async #putTag(repository: Repository, tag: string, manifest: Manifest): Promise<PushReceipt> {
     try {
       return await this.#supplied(repository, { tag }, manifest);
     } catch (error) {
@@ -124,7 +124,7 @@ export class ManifestPushes {
   }
 
   /** Puts it; an upstream that has lost some of what it names, as when the package was deleted, gets that from here. */
-  async #supplied(repository: Repository, reference: Reference, manifest: Manifest): Promise<ManifestAnswer> {
+  async #supplied(repository: Repository, reference: Reference, manifest: Manifest): Promise<PushReceipt> {
     const writes = this.#dependencies.writes(repository);
     try {
       return await writes.putManifest(repository, reference, manifest);
@@ -175,7 +175,8 @@ export class ManifestPushes {
     const isIndex = mediaType.includes('index') || mediaType.includes('manifest.list');
     const isImage = isIndex || (config?.mediaType ?? '').includes('image');
     const isArtifact = subject !== undefined || artifactType !== undefined;
-    if (!this.#dependencies.writes(repository).isGitHub || !isImage || isArtifact || annotations?.[SOURCE]) {
+    const links = this.#dependencies.writes(repository).capabilities.linksBySourceLabel;
+    if (!links || !isImage || isArtifact || annotations?.[SOURCE]) {
       return undefined;
     }
     const labels = isIndex ? {} : await this.#labels(config?.digest);

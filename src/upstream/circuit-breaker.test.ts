@@ -4,15 +4,15 @@ import { TestClock } from '../../test/support/clock.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 
-const REFUSED = new RegistryError('UPSTREAM_UNAVAILABLE', 'connection refused');
+const FAILED = new RegistryError('UPSTREAM_UNAVAILABLE', 'connection refused');
 const TIMEOUT = new RegistryError('UPSTREAM_TIMEOUT', 'no answer');
 
 function setUp(offline = false) {
   const clock = new TestClock();
-  const gate = new CircuitBreaker({ name: 'ghcr.io', offline, clock });
-  const assertClosed = (code: ErrorCode, said: RegExp, retryAfterMs: number | undefined) =>
+  const breaker = new CircuitBreaker({ name: 'ghcr.io', offline, clock });
+  const assertOpen = (code: ErrorCode, said: RegExp, retryAfterMs: number | undefined) =>
     assert.throws(
-      () => gate.check(),
+      () => breaker.check(),
       (error: RegistryError) => {
         assert.equal(error.code, code);
         assert.match(error.message, said);
@@ -20,19 +20,19 @@ function setUp(offline = false) {
         return true;
       },
     );
-  const assertBroken = (retryAfterMs: number) =>
-    assertClosed(
+  const assertFailing = (retryAfterMs: number) =>
+    assertOpen(
       'UPSTREAM_UNAVAILABLE',
       /ghcr\.io is failing .*: (connection refused|no answer)/,
       retryAfterMs,
     );
-  /** A try that goes out and fails; the pause that follows, which then passes. */
+  /** A probe that goes out and fails; the pause that follows, which then passes. */
   const failOnce = (): number => {
-    gate.check();
-    gate.failed(REFUSED);
+    breaker.check();
+    breaker.failed(FAILED);
     let pauseMs = 0;
     assert.throws(
-      () => gate.check(),
+      () => breaker.check(),
       (error: RegistryError) => {
         pauseMs = error.retryAfterMs ?? 0;
         return pauseMs > 0;
@@ -41,104 +41,104 @@ function setUp(offline = false) {
     clock.advance(pauseMs);
     return pauseMs;
   };
-  return { clock, gate, assertClosed, assertBroken, failOnce };
+  return { clock, breaker, assertOpen, assertFailing, failOnce };
 }
 
-describe('a gate', () => {
-  test('is open while the upstream answers', () => {
-    const { gate } = setUp();
+describe('a circuit breaker', () => {
+  test('is closed while the upstream answers', () => {
+    const { breaker } = setUp();
     for (let i = 0; i < 10; i++) {
-      gate.check();
-      gate.answered();
+      breaker.check();
+      breaker.succeeded();
     }
-    gate.check();
+    breaker.check();
   });
 
-  test('of an upstream that is offline never opens, and says which key of the config does that', () => {
-    const { gate, clock, assertClosed } = setUp(true);
-    gate.answered();
+  test('of an upstream that is offline is always open, and says which key of the config does that', () => {
+    const { breaker, clock, assertOpen } = setUp(true);
+    breaker.succeeded();
     clock.advance(1e9);
-    assertClosed('UPSTREAM_UNAVAILABLE', /upstreams: ghcr\.io: offline/, undefined);
+    assertOpen('UPSTREAM_UNAVAILABLE', /upstreams: ghcr\.io: offline/, undefined);
   });
 
-  test('is closed by a rate limit until its time is over, and no longer', () => {
-    const { gate, clock, assertClosed } = setUp();
-    gate.limited(10_000);
-    assertClosed('TOOMANYREQUESTS', /asked again in 10 s/, 10_000);
-    gate.answered();
+  test('is open while the upstream limits our rate, and no longer', () => {
+    const { breaker, clock, assertOpen } = setUp();
+    breaker.rateLimited(10_000);
+    assertOpen('TOOMANYREQUESTS', /asked again in 10 s/, 10_000);
+    breaker.succeeded();
     clock.advance(9_001);
-    assertClosed('TOOMANYREQUESTS', /asked again in 1 s/, 999);
+    assertOpen('TOOMANYREQUESTS', /asked again in 1 s/, 999);
     clock.advance(999);
-    gate.check();
+    breaker.check();
   });
 
   test('keeps the longest of several rate limits', () => {
-    const { gate, clock, assertClosed } = setUp();
-    gate.limited(10_000);
-    gate.limited(1_000);
+    const { breaker, clock, assertOpen } = setUp();
+    breaker.rateLimited(10_000);
+    breaker.rateLimited(1_000);
     clock.advance(5_000);
-    assertClosed('TOOMANYREQUESTS', /5 s/, 5_000);
-    gate.limited(6_000);
-    assertClosed('TOOMANYREQUESTS', /6 s/, 6_000);
+    assertOpen('TOOMANYREQUESTS', /5 s/, 5_000);
+    breaker.rateLimited(6_000);
+    assertOpen('TOOMANYREQUESTS', /6 s/, 6_000);
   });
 
-  test('breaks after three failures in a row, for a second', () => {
-    const { gate, clock, assertBroken } = setUp();
+  test('opens after three failures in a row, for a second', () => {
+    const { breaker, clock, assertFailing } = setUp();
     for (let i = 0; i < 3; i++) {
-      gate.check();
-      gate.failed(REFUSED);
+      breaker.check();
+      breaker.failed(FAILED);
     }
-    assertBroken(1_000);
+    assertFailing(1_000);
     clock.advance(999);
-    assertBroken(1);
+    assertFailing(1);
     clock.advance(1);
-    gate.check();
+    breaker.check();
   });
 
-  test('does not break when failures are not in a row', () => {
-    const { gate } = setUp();
+  test('stays closed when failures are not in a row', () => {
+    const { breaker } = setUp();
     for (let i = 0; i < 10; i++) {
-      gate.check();
-      gate.failed(REFUSED);
-      gate.check();
-      gate.failed(REFUSED);
-      gate.check();
-      gate.answered();
+      breaker.check();
+      breaker.failed(FAILED);
+      breaker.check();
+      breaker.failed(FAILED);
+      breaker.check();
+      breaker.succeeded();
     }
   });
 
-  test('breaks after a single time-out, which has cost enough', () => {
-    const { gate, assertBroken } = setUp();
-    gate.check();
-    gate.failed(TIMEOUT);
-    assertBroken(1_000);
+  test('opens after a single timeout, which has cost enough', () => {
+    const { breaker, assertFailing } = setUp();
+    breaker.check();
+    breaker.failed(TIMEOUT);
+    assertFailing(1_000);
   });
 
-  test('lets one out to try, and the others only when that one has done well', () => {
-    const { gate, clock, assertBroken } = setUp();
-    gate.failed(TIMEOUT);
+  test('lets one probe out, and the others only when that has succeeded', () => {
+    const { breaker, clock, assertFailing } = setUp();
+    breaker.failed(TIMEOUT);
     clock.advance(1_000);
-    gate.check();
-    assertBroken(1_000);
-    gate.answered();
-    gate.check();
-    gate.check();
+    breaker.check();
+    assertFailing(1_000);
+    breaker.succeeded();
+    breaker.check();
+    breaker.check();
   });
 
-  test('lets another out when nothing is heard of the one that tries', () => {
-    const { gate, clock, assertBroken } = setUp();
-    gate.failed(TIMEOUT);
+  test('lets another probe out when nothing is heard of the first', () => {
+    const { breaker, clock, assertFailing } = setUp();
+    breaker.failed(TIMEOUT);
     clock.advance(1_000);
-    gate.check();
+    breaker.check();
     clock.advance(1_000);
-    gate.check();
-    assertBroken(1_000);
+    breaker.check();
+    assertFailing(1_000);
   });
 
-  test('stays broken for longer each time that a try fails, up to half a minute', () => {
-    const { gate, failOnce } = setUp();
-    gate.failed(REFUSED);
-    gate.failed(REFUSED);
+  test('stays open for longer each time that a probe fails, up to half a minute', () => {
+    const { breaker, failOnce } = setUp();
+    breaker.failed(FAILED);
+    breaker.failed(FAILED);
     const pauses = Array.from({ length: 10 }, () => failOnce());
     assert.deepEqual(
       pauses,
@@ -149,23 +149,50 @@ describe('a gate', () => {
     assert.equal(pauses.at(-1), 30_000);
   });
 
-  test('starts anew with a short pause after the upstream was well', () => {
-    const { gate, failOnce } = setUp();
-    for (let i = 0; i < 10; i++) gate.failed(TIMEOUT);
-    gate.answered();
-    gate.failed(REFUSED);
-    gate.failed(REFUSED);
+  test('starts over with a short pause after the upstream has recovered', () => {
+    const { breaker, failOnce } = setUp();
+    for (let i = 0; i < 10; i++) breaker.failed(TIMEOUT);
+    breaker.succeeded();
+    breaker.failed(FAILED);
+    breaker.failed(FAILED);
     assert.equal(failOnce(), 1_000);
   });
 
-  for (const error of [REFUSED, TIMEOUT]) {
-    test(`is not closed for longer by the many that were under way when it broke (${error.code})`, () => {
-      const { gate, clock, assertBroken } = setUp();
-      for (let i = 0; i < 50; i++) gate.check();
-      for (let i = 0; i < 50; i++) gate.failed(error);
-      assertBroken(1_000);
+  for (const error of [FAILED, TIMEOUT]) {
+    test(`does not stay open for longer because of the many requests in flight when it opened (${error.code})`, () => {
+      const { breaker, clock, assertFailing } = setUp();
+      for (let i = 0; i < 50; i++) breaker.check();
+      for (let i = 0; i < 50; i++) breaker.failed(error);
+      assertFailing(1_000);
       clock.advance(1_000);
-      gate.check();
+      breaker.check();
     });
   }
+
+  test('keeps its times when the wall clock is set, back or forward', () => {
+    for (const byMs of [-3_600_000, 3_600_000]) {
+      const { breaker, clock, assertOpen, assertFailing } = setUp();
+      breaker.rateLimited(10_000);
+      clock.set(byMs);
+      assertOpen('TOOMANYREQUESTS', /10 s/, 10_000);
+      clock.advance(10_000);
+      breaker.failed(TIMEOUT);
+      clock.set(byMs);
+      assertFailing(1_000);
+      clock.advance(1_000);
+      breaker.check();
+    }
+  });
+
+  test('tells its state', () => {
+    const { breaker, clock } = setUp();
+    assert.deepEqual(breaker.snapshot(), { isOpen: false, limitedForMs: 0 });
+    breaker.rateLimited(5_000);
+    breaker.failed(TIMEOUT);
+    assert.deepEqual(breaker.snapshot(), { isOpen: true, limitedForMs: 5_000 });
+    clock.advance(999);
+    assert.deepEqual(breaker.snapshot(), { isOpen: true, limitedForMs: 4_001 });
+    clock.advance(10_000);
+    assert.deepEqual(breaker.snapshot(), { isOpen: false, limitedForMs: 0 });
+  });
 });

@@ -1,8 +1,14 @@
-// Whether an upstream may be asked now. Three things close the gate: the configuration (offline), a rate
-// limit that the upstream announced, and the breaker, after it failed several times in a row. While it is
-// closed a request fails at once, without a connection and without a wait.
+// Circuit breaker for one upstream: open while it is offline, rate-limiting us, or failing. While it is open requests
+// fail at once, without a connection and without a wait. All its times are durations, on the monotonic clock.
 import type { Clock } from '../base/clock.ts';
 import { RegistryError } from '../oci/errors.ts';
+
+export interface CircuitBreakerState {
+  /** Whether requests fail because of earlier failures. */
+  readonly isOpen: boolean;
+  /** How long the upstream still limits our rate; 0 when it does not. */
+  readonly limitedForMs: number;
+}
 
 const FAILURES_LIMIT = 3;
 const FIRST_PAUSE_MS = 1_000;
@@ -11,21 +17,24 @@ const LONGEST_PAUSE_MS = 30_000;
 export class CircuitBreaker {
   readonly #name: string;
   readonly #offline: boolean;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, 'monotonic'>;
   #limitedUntilMs = 0;
   #failures = 0;
   #pauseMs = FIRST_PAUSE_MS;
-  #brokenUntilMs = 0;
-  #isTrying = false;
+  #openUntilMs = 0;
+  #isProbing = false;
   #lastFailure = '';
 
-  constructor(options: { name: string; offline: boolean; clock: Clock }) {
+  constructor(options: { name: string; offline: boolean; clock: Pick<Clock, 'monotonic'> }) {
     this.#name = options.name;
     this.#offline = options.offline;
     this.#clock = options.clock;
   }
 
-  /** Passes when a request may go out; it is then owed one of the three reports below. */
+  /**
+   * Returns when a request may be sent, whose end must be reported by one of the methods below. Throws
+   * UPSTREAM_UNAVAILABLE when the upstream is offline or failing, TOOMANYREQUESTS while it limits our rate.
+   */
   check(): void {
     if (this.#offline) {
       throw new RegistryError(
@@ -33,9 +42,9 @@ export class CircuitBreaker {
         `${this.#name} is set offline in the config (upstreams: ${this.#name}: offline), so only what is cached can be served`,
       );
     }
-    const now = this.#clock.now();
-    if (now < this.#limitedUntilMs) {
-      const retryAfterMs = this.#limitedUntilMs - now;
+    const nowMs = this.#clock.monotonic();
+    if (nowMs < this.#limitedUntilMs) {
+      const retryAfterMs = this.#limitedUntilMs - nowMs;
       throw new RegistryError(
         'TOOMANYREQUESTS',
         `${this.#name} limits our requests; it will be asked again in ${Math.ceil(retryAfterMs / 1000)} s`,
@@ -43,37 +52,45 @@ export class CircuitBreaker {
       );
     }
     if (this.#failures < FAILURES_LIMIT) return;
-    if (now < this.#brokenUntilMs) {
+    if (nowMs < this.#openUntilMs) {
       throw new RegistryError(
         'UPSTREAM_UNAVAILABLE',
         `${this.#name} is failing and is left alone for a moment: ${this.#lastFailure}`,
-        { retryAfterMs: this.#brokenUntilMs - now },
+        { retryAfterMs: this.#openUntilMs - nowMs },
       );
     }
-    // This one goes out to try; the others wait for its report, or for another pause to pass.
-    this.#isTrying = true;
-    this.#brokenUntilMs = now + this.#pauseMs;
+    // This request is the probe; the others wait for its report, or for another pause to pass.
+    this.#isProbing = true;
+    this.#openUntilMs = nowMs + this.#pauseMs;
   }
 
-  /** The upstream answered, be it with a refusal. */
-  answered(): void {
+  /** The upstream answered, even if with an error response. */
+  succeeded(): void {
     this.#failures = 0;
-    this.#isTrying = false;
+    this.#isProbing = false;
     this.#pauseMs = FIRST_PAUSE_MS;
   }
 
   failed(error: RegistryError): void {
-    // A time-out has cost somebody seconds already: one is enough.
+    // A timeout has cost someone seconds already: one is enough.
     this.#failures += error.code === 'UPSTREAM_TIMEOUT' ? FAILURES_LIMIT : 1;
     this.#lastFailure = error.message;
     if (this.#failures < FAILURES_LIMIT) return;
-    // A try that failed makes the pause longer; those that were under way when it broke do not.
-    if (this.#isTrying) this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
-    this.#isTrying = false;
-    this.#brokenUntilMs = this.#clock.now() + this.#pauseMs;
+    // A failed probe makes the pause longer; requests that were in flight when the breaker opened do not.
+    if (this.#isProbing) this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
+    this.#isProbing = false;
+    this.#openUntilMs = this.#clock.monotonic() + this.#pauseMs;
   }
 
-  limited(retryAfterMs: number): void {
-    this.#limitedUntilMs = Math.max(this.#limitedUntilMs, this.#clock.now() + retryAfterMs);
+  rateLimited(retryAfterMs: number): void {
+    this.#limitedUntilMs = Math.max(this.#limitedUntilMs, this.#clock.monotonic() + retryAfterMs);
+  }
+
+  snapshot(): CircuitBreakerState {
+    const nowMs = this.#clock.monotonic();
+    return {
+      isOpen: this.#failures >= FAILURES_LIMIT && nowMs < this.#openUntilMs,
+      limitedForMs: Math.max(0, this.#limitedUntilMs - nowMs),
+    };
   }
 }

@@ -1,4 +1,4 @@
-// What is read from an upstream over HTTP.
+// Reads from an upstream over HTTP: which requests there are, and what their responses say.
 
 import { FairSemaphore } from '../base/fair-semaphore.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
@@ -8,22 +8,27 @@ import { parseContentRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
 import type { RequestSpec, Requests } from './requests.ts';
-import { type Answer, discard, readAll } from './transport/dialer.ts';
 import { isRedirect } from './transport/redirect.ts';
+import { discard, readAll, type UpstreamResponse } from './transport/response.ts';
 import { type BlobBody, isNotFound, type Upstream, type UpstreamManifest } from './upstream.ts';
 
-/** Downloads at the same time. */
-const PLACES = 32;
-const TAG_PAGE = 1000;
-const REFERRER_PAGES_LIMIT = 100;
+const CONCURRENT_DOWNLOADS = 32;
+const TAGS_PER_PAGE = 1000;
 const TAG_PAGES_LIMIT = 1000;
 const TAG_PAGE_LIMIT_BYTES = 8 * 1024 * 1024;
+const REFERRER_PAGES_LIMIT = 100;
+
+interface Page<T> {
+  readonly entries: readonly T[];
+  /** Path and query of the next one. */
+  readonly next: string | undefined;
+}
 
 export class UpstreamClient implements Upstream {
   readonly name: string;
   readonly offline: boolean;
   readonly #requests: Requests;
-  readonly #places = new FairSemaphore(PLACES);
+  readonly #downloads = new FairSemaphore(CONCURRENT_DOWNLOADS);
 
   constructor(requests: Requests) {
     this.name = requests.name;
@@ -32,9 +37,9 @@ export class UpstreamClient implements Upstream {
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
-    const ask = manifestSpec('GET', repository, reference);
+    const spec = manifestSpec('GET', repository, reference);
     return this.#requests.withRetry(async () =>
-      readManifest(await this.#requests.send(repository, ask), ask.what),
+      readManifest(await this.#requests.send(repository, spec), spec.what),
     );
   }
 
@@ -43,14 +48,15 @@ export class UpstreamClient implements Upstream {
     tag: string,
     known: Digest,
   ): Promise<UpstreamManifest | undefined> {
-    const ask = manifestSpec('GET', repository, { tag });
-    // GET, not HEAD: an answer to HEAD has no body, which is where ghcr.io says that it is a rate limit and
-    // for how long. Where If-None-Match is not honoured a manifest comes that is here already: a few KiB.
-    const headers = { ...ask.headers, 'if-none-match': `"${known}"` };
+    const spec = manifestSpec('GET', repository, { tag });
+    // GET, not HEAD: a response to HEAD has no body, which is where ghcr.io says that it is a rate limit and for how
+    // long. Where If-None-Match is not honoured a manifest comes that is already here: a few KiB.
+    const headers = { ...spec.headers, 'if-none-match': `"${known}"` };
     return this.#requests.withRetry(async () => {
-      const answer = await this.#requests.send(repository, { ...ask, headers });
-      if (answer.status !== 304 && digestHeader(answer) !== known) return readManifest(answer, ask.what);
-      await discard(answer);
+      const response = await this.#requests.send(repository, { ...spec, headers });
+      if (response.status !== 304 && digestHeader(response) !== known)
+        return readManifest(response, spec.what);
+      await discard(response);
       return undefined;
     });
   }
@@ -62,29 +68,26 @@ export class UpstreamClient implements Upstream {
   }
 
   async statBlob(repository: Repository, digest: Digest): Promise<number> {
-    const ask = blobSpec('HEAD', repository, digest);
+    const spec = blobSpec('HEAD', repository, digest);
     return this.#requests.withRetry(async () => {
-      const answer = await this.#requests.send(repository, { ...ask, redirectIsAnswer: true });
-      await discard(answer);
-      const sizeBytes = isRedirect(answer) ? undefined : lengthOf(answer);
+      const response = await this.#requests.send(repository, { ...spec, stopAtRedirect: true });
+      await discard(response);
+      const sizeBytes = isRedirect(response) ? undefined : lengthOf(response);
       if (sizeBytes !== undefined) return sizeBytes;
-      // A signed address is often good for GET alone; the answer to a range of one byte names the size.
-      const probe = await this.#requests.send(repository, {
-        ...ask,
-        method: 'GET',
-        headers: { range: 'bytes=0-0' },
-      });
+      // A signed address is often good for GET alone; the response to a range of one byte names the size.
+      const headers = { range: 'bytes=0-0' };
+      const probe = await this.#requests.send(repository, { ...spec, method: 'GET', headers });
       await discard(probe);
       const probed =
         probe.status === 206 ? parseContentRange(probe.header('content-range'))?.size : lengthOf(probe);
-      if (probed === undefined) throw invalid(ask.what, 'its size is not told');
+      if (probed === undefined) throw invalid(spec.what, 'it does not tell the size');
       return probed;
     });
   }
 
   async confirmBlob(repository: Repository, digest: Digest): Promise<void> {
-    const ask = { ...blobSpec('HEAD', repository, digest), redirectIsAnswer: true };
-    await this.#requests.withRetry(async () => discard(await this.#requests.send(repository, ask)));
+    const spec = { ...blobSpec('HEAD', repository, digest), stopAtRedirect: true };
+    await this.#requests.withRetry(async () => discard(await this.#requests.send(repository, spec)));
   }
 
   async openBlob(
@@ -93,83 +96,67 @@ export class UpstreamClient implements Upstream {
     start: number,
     signal: AbortSignal,
   ): Promise<BlobBody> {
-    const ask = blobSpec('GET', repository, digest);
+    const spec = blobSpec('GET', repository, digest);
     const headers: Record<string, string> = start === 0 ? {} : { range: `bytes=${start}-` };
     return this.#requests.withRetry(async () => {
-      const answer = await this.#requests.send(repository, { ...ask, headers, signal });
-      const contentType = answer.header('content-type');
-      const { body } = answer;
-      const blob = {
-        contentType,
-        read: (take: Parameters<BlobBody['read']>[0]) => body.read(take),
+      const response = await this.#requests.send(repository, { ...spec, headers, signal });
+      const { body } = response;
+      const blob: Pick<BlobBody, 'contentType' | 'read' | 'close'> = {
+        contentType: response.header('content-type'),
+        read: onChunk => body.read(onChunk),
         close: () => body.abandon(),
       };
-      if (answer.status !== 206) return { ...blob, sizeBytes: lengthOf(answer), start: 0 };
-      const range = parseContentRange(answer.header('content-range'));
+      if (response.status !== 206) return { ...blob, sizeBytes: lengthOf(response), start: 0 };
+      const range = parseContentRange(response.header('content-range'));
       if (range?.start !== start || (range.size !== undefined && range.end !== range.size)) {
         body.abandon();
-        throw invalid(ask.what, `bytes from ${start} were asked for and others came`);
+        throw invalid(spec.what, `bytes from ${start} were asked for and others came`);
       }
       return { ...blob, sizeBytes: range.size, start };
     }, signal);
   }
 
   async listTags(repository: Repository): Promise<string[]> {
-    const tags: string[] = [];
-    let path = `tags/list?n=${TAG_PAGE}`;
-    for (let page = 0; page < TAG_PAGES_LIMIT; page++) {
-      const what = `the tags of ${imageName(repository)}`;
-      const ask: RequestSpec = { method: 'GET', path, what: imageName(repository), notFound: 'NAME_UNKNOWN' };
-      const { found, next } = await this.#requests.withRetry(async () => {
-        const answer = await this.#requests.send(repository, ask);
-        const body = await readAll(answer, TAG_PAGE_LIMIT_BYTES);
-        return { found: parseTags(body, what), next: nextPage(answer) };
+    const what = imageName(repository);
+    const readPage = (path: string): Promise<Page<string>> =>
+      this.#requests.withRetry(async () => {
+        const response = await this.#requests.send(repository, {
+          ...{ method: 'GET', path, what, notFound: 'NAME_UNKNOWN' },
+        });
+        const body = await readAll(response, TAG_PAGE_LIMIT_BYTES);
+        return { entries: parseTags(body, `the tags of ${what}`), next: nextPage(response) };
       });
-      tags.push(...found);
-      const prefix = `/v2/${repository.name}/`;
-      // A page that leads nowhere new would lead there for ever.
-      if (next === undefined || !next.startsWith(prefix) || found.length === 0) return tags;
-      path = next.slice(prefix.length);
-    }
-    return tags;
+    return (await readPages(repository, `tags/list?n=${TAGS_PER_PAGE}`, TAG_PAGES_LIMIT, readPage)) ?? [];
   }
 
   async listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined> {
     const what = `the referrers of ${imageName(repository, { digest })}`;
-    const descriptors: unknown[] = [];
-    let path = `referrers/${digest}`;
-    for (let page = 0; page < REFERRER_PAGES_LIMIT; page++) {
-      // ghcr.io redirects to a web page: whatever is no index on the spot is an upstream without this API.
-      const ask: RequestSpec = {
-        method: 'GET',
-        path,
-        what,
-        notFound: 'MANIFEST_UNKNOWN',
-        redirectIsAnswer: true,
-      };
-      const answer = await this.#requests
-        .withRetry(() => this.#requests.send(repository, ask))
+    const readPage = async (path: string): Promise<Page<unknown> | undefined> => {
+      // ghcr.io redirects to a web page: an upstream that does not return an index directly lacks this API.
+      const response = await this.#requests
+        .withRetry(() =>
+          this.#requests.send(repository, {
+            ...{ method: 'GET', path, what, notFound: 'MANIFEST_UNKNOWN', stopAtRedirect: true },
+          }),
+        )
         .catch(error => {
           if (lacksReferrers(error)) return undefined;
           throw error;
         });
-      if (answer === undefined || mediaTypeOf(answer.header('content-type')) !== INDEX_TYPE) {
-        if (answer !== undefined) await discard(answer);
+      if (response === undefined) return undefined;
+      if (mediaTypeOf(response.header('content-type')) !== INDEX_TYPE) {
+        await discard(response);
         return undefined;
       }
-      const found = indexEntries(await readAll(answer, MANIFEST_LIMIT_BYTES));
-      if (found === undefined) throw invalid(what, 'what came is not an image index');
-      descriptors.push(...found);
-      const next = nextPage(answer);
-      const prefix = `/v2/${repository.name}/`;
-      if (next === undefined || !next.startsWith(prefix) || found.length === 0) break;
-      path = next.slice(prefix.length);
-    }
-    return descriptors;
+      const entries = indexEntries(await readAll(response, MANIFEST_LIMIT_BYTES));
+      if (entries === undefined) throw invalid(what, 'it is not an image index');
+      return { entries, next: nextPage(response) };
+    };
+    return readPages(repository, `referrers/${digest}`, REFERRER_PAGES_LIMIT, readPage);
   }
 
   acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#places.acquire(repository.name, signal);
+    return this.#downloads.acquire(repository.name, signal);
   }
 }
 
@@ -196,8 +183,8 @@ function blobSpec(method: RequestSpec['method'], repository: Repository, digest:
   };
 }
 
-async function readManifest(answer: Answer, what: string): Promise<UpstreamManifest> {
-  const bytes = await readAll(answer, MANIFEST_LIMIT_BYTES);
+async function readManifest(response: UpstreamResponse, what: string): Promise<UpstreamManifest> {
+  const bytes = await readAll(response, MANIFEST_LIMIT_BYTES);
   if (bytes === undefined) {
     const limit = `${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB`;
     throw new RegistryError(
@@ -205,15 +192,15 @@ async function readManifest(answer: Answer, what: string): Promise<UpstreamManif
       `the manifest of ${what} is larger than ${limit}, the most that is taken`,
     );
   }
-  return { bytes, contentType: answer.header('content-type'), digest: digestHeader(answer) };
+  return { bytes, contentType: response.header('content-type'), digest: digestHeader(response) };
 }
 
-function digestHeader(answer: Answer): Digest | undefined {
-  return parseDigest(answer.header('docker-content-digest') ?? '');
+function digestHeader(response: UpstreamResponse): Digest | undefined {
+  return parseDigest(response.header('docker-content-digest') ?? '');
 }
 
-function lengthOf(answer: Answer): number | undefined {
-  const header = answer.header('content-length');
+function lengthOf(response: UpstreamResponse): number | undefined {
+  const header = response.header('content-length');
   return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
 }
 
@@ -225,14 +212,35 @@ function parseTags(body: Buffer | undefined, what: string): string[] {
   } catch {
     // Falls through to the error below.
   }
-  throw invalid(what, 'what came is not a list of tags');
+  throw invalid(what, 'it is not a list of tags');
+}
+
+/** All entries of a list in pages; undefined when `readPage` resolves to that. */
+async function readPages<T>(
+  repository: Repository,
+  first: string,
+  limit: number,
+  readPage: (path: string) => Promise<Page<T> | undefined>,
+): Promise<T[] | undefined> {
+  const prefix = `/v2/${repository.name}/`;
+  const all: T[] = [];
+  let path = first;
+  for (let page = 0; page < limit; page++) {
+    const found = await readPage(path);
+    if (found === undefined) return undefined;
+    for (const entry of found.entries) all.push(entry);
+    // A page without entries could lead to itself forever.
+    if (!found.next?.startsWith(prefix) || found.entries.length === 0) break;
+    path = found.next.slice(prefix.length);
+  }
+  return all;
 }
 
 /** Path and query of the next page (RFC 8288), which must be on the same host. */
-function nextPage(answer: Answer): string | undefined {
-  const match = /<([^>]*)>\s*;\s*rel="?next"?/i.exec(answer.header('link') ?? '');
-  const url = match?.[1] === undefined ? null : URL.parse(match[1], answer.url.href);
-  return url?.origin === answer.url.origin ? url.pathname + url.search : undefined;
+function nextPage(response: UpstreamResponse): string | undefined {
+  const match = /<([^>]*)>\s*;\s*rel="?next"?/i.exec(response.header('link') ?? '');
+  const url = match?.[1] === undefined ? null : URL.parse(match[1], response.url.href);
+  return url?.origin === response.url.origin ? url.pathname + url.search : undefined;
 }
 
 /** An upstream that has the API never answers 404; 405 and the like come from one that does not know the path. */
@@ -244,5 +252,5 @@ function lacksReferrers(error: unknown): boolean {
 }
 
 function invalid(what: string, why: string): RegistryError {
-  return new RegistryError('UPSTREAM_INVALID', `the upstream's answer for ${what} cannot be used: ${why}`);
+  return new RegistryError('UPSTREAM_INVALID', `the upstream's response for ${what} cannot be used: ${why}`);
 }

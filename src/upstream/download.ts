@@ -1,6 +1,7 @@
-// A whole blob, whatever happens on the way: a body that breaks or stalls is asked for again, through the
-// registry for a fresh redirect, from the byte that is missing. Bytes come once each and in order; whether
-// they are the right ones is for the receiver to tell.
+// A whole blob, whatever happens on the way: a body that breaks or stalls is asked for again, through the registry for a
+// fresh redirect, from the first missing byte. Each byte comes once and in order; whether they are the right ones is for
+// the receiver to verify.
+import { type Backoff, backoffMs } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
@@ -9,89 +10,93 @@ import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
 
 /** Where a download goes. What it throws ends the download and is passed on as it is. */
 export interface Receiver {
-  /** Called once, before any byte; the size is undefined when the upstream does not tell. */
+  /** Called once, before any byte; the size is undefined when the upstream does not tell it. */
   start(sizeBytes: number | undefined, contentType: string | undefined): Promise<void> | void;
   /** Bytes in order. A promise asks the download to wait. */
   receive(chunk: Buffer): Promise<void> | undefined;
 }
 
-/** Breaks in a row, with less than PROGRESS_BYTES between them, before the download is given up. */
+export interface DownloadOptions {
+  readonly upstream: Upstream;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** Is told why a body broke, and how many bytes were received by then. */
+  readonly onBreak?: (message: string, receivedBytes: number) => void;
+}
+
+/** Breaks in a row, with less than PROGRESS_BYTES between them, before the download fails. */
 const BREAKS_LIMIT = 5;
 const PROGRESS_BYTES = 64 * 1024;
-const FIRST_PAUSE_MS = 200;
+const BACKOFF: Backoff = { firstMs: 200 };
+/** There is one download of a blob at a time: no crowd to spread. */
+const NO_JITTER = 0.5;
 
 /**
- * Hands the blob to the receiver. Throws what the receiver throws, what `upstream.openBlob` throws at the
- * first request, and a RegistryError when the body broke too often.
+ * Hands the blob to the receiver. Throws what the receiver throws, what `upstream.openBlob` throws at the first
+ * request, the signal's reason, and UPSTREAM_UNAVAILABLE when the body broke too often.
  */
 export async function download(
-  options: {
-    upstream: Upstream;
-    clock: Clock;
-    signal: AbortSignal;
-    onBreak?: (message: string, at: number) => void;
-  },
+  { upstream, clock, signal, onBreak }: DownloadOptions,
   repository: Repository,
   digest: Digest,
   receiver: Receiver,
 ): Promise<void> {
-  const { upstream, clock, signal } = options;
   const what = imageName(repository, { digest });
   let received = 0;
   let sizeBytes: number | undefined;
-  let started = false;
+  let isStarted = false;
   for (let breaks = 0; ; ) {
     const from = received;
-    let trouble: unknown;
+    let broken: unknown;
     const body = await upstream.openBlob(repository, digest, received, signal).catch(error => {
       // A failure of the first request has had its retries; later ones count as one more break.
-      if (!started || !isUnavailable(error)) throw error;
-      trouble = error;
+      if (!isStarted || !isUnavailable(error)) throw error;
+      broken = error;
     });
     if (body !== undefined) {
       try {
-        await agree(body);
-        trouble = await pass(body);
+        await start(body);
+        broken = await receive(body);
       } finally {
         body.close();
       }
     }
-    if (trouble === undefined) return;
+    if (broken === undefined) return;
     signal.throwIfAborted();
     breaks = received - from >= PROGRESS_BYTES ? 1 : breaks + 1;
     if (breaks > BREAKS_LIMIT) {
       throw new RegistryError(
         'UPSTREAM_UNAVAILABLE',
-        `the download of ${what} broke ${breaks} times, last at byte ${received} of ${sizeBytes ?? 'unknown'}: ${reasonOf(trouble)}`,
-        { cause: trouble },
+        `the download of ${what} broke ${breaks} times, last at byte ${received} of ${sizeBytes ?? 'unknown'}: ${reasonOf(broken)}`,
+        { cause: broken },
       );
     }
-    options.onBreak?.(reasonOf(trouble), received);
-    await clock.sleep(FIRST_PAUSE_MS * 2 ** (breaks - 1), signal);
+    onBreak?.(reasonOf(broken), received);
+    await clock.sleep(backoffMs(breaks, BACKOFF, NO_JITTER), signal);
   }
 
-  /** Tells the receiver what comes, the first time, and later on holds the upstream to it. */
-  async function agree(body: BlobBody): Promise<void> {
+  /** Tells the receiver what comes, the first time; later it holds the upstream to that. */
+  async function start(body: BlobBody): Promise<void> {
     const told = body.sizeBytes;
-    if (started && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
+    if (isStarted && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
       throw new RegistryError(
         'UPSTREAM_INVALID',
         `${what} had ${sizeBytes} bytes at first and now has ${told}`,
       );
     }
-    if (started) return;
-    started = true;
+    if (isStarted) return;
+    isStarted = true;
     sizeBytes = told;
     await receiver.start(told, body.contentType);
   }
 
-  /** Passes the body on; resolves to what broke it, or to undefined when it is complete. */
-  async function pass(body: BlobBody): Promise<unknown> {
+  /** Resolves to the error that broke the body, or to undefined when it is complete. */
+  async function receive(body: BlobBody): Promise<unknown> {
     // An upstream that does not honour ranges sends again what we have.
     let skip = received - body.start;
-    const trouble = await body.read(came => {
-      const chunk = skip > 0 ? came.subarray(skip) : came;
-      skip = Math.max(0, skip - came.length);
+    const error = await body.read(arrived => {
+      const chunk = skip > 0 ? arrived.subarray(skip) : arrived;
+      skip = Math.max(0, skip - arrived.length);
       if (chunk.length === 0) return undefined;
       received += chunk.length;
       if (sizeBytes !== undefined && received > sizeBytes) {
@@ -102,7 +107,7 @@ export async function download(
       }
       return receiver.receive(chunk);
     });
-    if (trouble !== undefined) return trouble;
+    if (error !== undefined) return error;
     return sizeBytes === undefined || received === sizeBytes
       ? undefined
       : new Error(`the body ended after ${received} of ${sizeBytes} bytes`);

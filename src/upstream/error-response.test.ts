@@ -2,26 +2,35 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
-import { goDurationMs, readErrorResponse, retryAfterMs, toError } from './error-response.ts';
-import type { Answer } from './transport/dialer.ts';
+import type { Repository } from '../oci/reference.ts';
+import { type Access, DELETE, PULL, PUSH } from './auth/access.ts';
+import {
+  goDurationMs,
+  isDenial,
+  readErrorResponse,
+  retryAfterMs,
+  toDeniedError,
+  toError,
+} from './error-response.ts';
+import type { UpstreamResponse } from './transport/response.ts';
 
 const NOW_MS = Date.parse('2026-01-01T00:00:00Z');
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
-function answerOf(
+function responseOf(
   status: number,
   body: string | Uint8Array | Error,
   headers: Record<string, string> = {},
-): Answer {
+): UpstreamResponse {
   return {
     url: new URL('https://ghcr.io/v2/'),
     status,
     header: name => headers[name],
     body: {
-      read: async take => {
+      read: async onChunk => {
         if (body instanceof Error) return body;
-        await take(Buffer.from(body));
+        await onChunk(Buffer.from(body));
         return undefined;
       },
       abandon: () => {},
@@ -34,13 +43,13 @@ const ociBody = (...errors: object[]) => JSON.stringify({ errors });
 const messageOf = async (body: string | Uint8Array | Error, type?: string) =>
   (
     await readErrorResponse(
-      answerOf(400, body, type === undefined ? {} : { 'content-type': type }),
+      responseOf(400, body, type === undefined ? {} : { 'content-type': type }),
       NOW_MS,
       unmasked,
     )
   ).message;
 
-describe('the words of a refusal', () => {
+describe('the words of an error response', () => {
   const table: [what: string, body: string | Error, type: string | undefined, message: string][] = [
     [
       'are the code and message of an OCI error',
@@ -95,7 +104,7 @@ describe('the words of a refusal', () => {
       [`${'x'.repeat(295)}ghp_secret`, `${'x'.repeat(295)}***`],
     ];
     for (const [body, message] of cases) {
-      assert.equal((await readErrorResponse(answerOf(401, body), NOW_MS, mask)).message, message);
+      assert.equal((await readErrorResponse(responseOf(401, body), NOW_MS, mask)).message, message);
     }
   });
 
@@ -111,7 +120,7 @@ describe('the words of a refusal', () => {
   });
 });
 
-describe('the code of a refusal', () => {
+describe('the code of an error response', () => {
   const table: [body: string | Error, code: string | undefined][] = [
     [ociBody({ code: 'DENIED', message: 'no' }), 'DENIED'],
     [ociBody({ code: 'A' }, { code: 'B' }), 'A'],
@@ -131,12 +140,12 @@ describe('the code of a refusal', () => {
   ];
   for (const [body, code] of table) {
     test(`of ${body instanceof Error ? 'a body that breaks' : body} is ${code}`, async () => {
-      assert.equal((await readErrorResponse(answerOf(400, body), NOW_MS, unmasked)).code, code);
+      assert.equal((await readErrorResponse(responseOf(400, body), NOW_MS, unmasked)).code, code);
     });
   }
 });
 
-describe('the particulars of a refusal', () => {
+describe('the particulars of an error response', () => {
   const digest = `sha256:${'a'.repeat(64)}`;
   const table: [what: string, detail: unknown, isNamed: boolean][] = [
     ['a digest', digest, true],
@@ -158,7 +167,7 @@ describe('the particulars of a refusal', () => {
   }
 });
 
-describe('how long an upstream wants to be left alone', () => {
+describe('how long an upstream limits our rate', () => {
   const limit = 'retry-after: 880.092µs, allowed: 44000/minute';
   const table: [
     what: string,
@@ -203,19 +212,19 @@ describe('how long an upstream wants to be left alone', () => {
     test(what, async () => {
       const headers: Record<string, string> = header === undefined ? {} : { 'retry-after': header };
       const body = ociBody({ code: 'X', message });
-      const refusal = await readErrorResponse(answerOf(status, body, headers), NOW_MS, unmasked);
-      assert.equal(refusal.status, status);
-      if (ms === undefined) assert.equal(refusal.retryAfterMs, undefined);
-      else assert.ok(Math.abs((refusal.retryAfterMs ?? -1) - ms) < 1e-6, `${refusal.retryAfterMs}`);
+      const response = await readErrorResponse(responseOf(status, body, headers), NOW_MS, unmasked);
+      assert.equal(response.status, status);
+      if (ms === undefined) assert.equal(response.retryAfterMs, undefined);
+      else assert.ok(Math.abs((response.retryAfterMs ?? -1) - ms) < 1e-6, `${response.retryAfterMs}`);
     });
   }
 
-  test('is not told to HEAD, whose answer has no body, but in its header', async () => {
+  test('is not told to HEAD, whose response has no body, but in its header', async () => {
     const wait = async (headers: Record<string, string>, isHead: boolean, body = '') =>
-      (await readErrorResponse(answerOf(429, body, headers), NOW_MS, unmasked, isHead)).retryAfterMs;
+      (await readErrorResponse(responseOf(429, body, headers), NOW_MS, unmasked, isHead)).retryAfterMs;
     assert.equal(await wait({}, false), MINUTE_MS);
     const short = (await wait({}, true)) ?? assert.fail();
-    assert.ok(short > 0 && short <= 5_000, 'the next question with a body is to learn it');
+    assert.ok(short > 0 && short <= 5_000, 'the next question with a body is to find out');
     assert.equal(await wait({ 'retry-after': '90' }, true), 90_000);
     assert.equal(await wait({ 'retry-after': '999999999' }, true), HOUR_MS);
   });
@@ -280,12 +289,12 @@ describe('how long an upstream wants to be left alone', () => {
   });
 });
 
-describe('the error of a refusal', () => {
+describe('the error of an error response', () => {
   const IMAGE = 'ghcr.io/owner/app:v1';
   const table: [status: number, code: ErrorCode, said: RegExp][] = [
-    [401, 'UNAUTHORIZED', /^ghcr\.io refuses ghcr\.io\/owner\/app:v1: 401 "why"$/],
-    [403, 'DENIED', /^ghcr\.io refuses/],
-    [404, 'BLOB_UNKNOWN', /^ghcr\.io\/owner\/app:v1 is not there, says ghcr\.io: 404 "why"$/],
+    [401, 'DENIED', /^ghcr\.io denies access to ghcr\.io\/owner\/app:v1: 401 "why"$/],
+    [403, 'DENIED', /^ghcr\.io denies/],
+    [404, 'BLOB_UNKNOWN', /^ghcr\.io\/owner\/app:v1 is not found at ghcr\.io: 404 "why"$/],
     [408, 'UPSTREAM_UNAVAILABLE', /^ghcr\.io cannot serve/],
     [500, 'UPSTREAM_UNAVAILABLE', /^ghcr\.io cannot serve/],
     [502, 'UPSTREAM_UNAVAILABLE', /^ghcr\.io cannot serve/],
@@ -298,14 +307,14 @@ describe('the error of a refusal', () => {
   ];
   for (const [status, code, said] of table) {
     test(`of a ${status} is ${code}`, () => {
-      const refusal = {
+      const response = {
         status,
         message: 'why',
         code: undefined,
         challenge: undefined,
         retryAfterMs: undefined,
       };
-      const error = toError(refusal, IMAGE, 'BLOB_UNKNOWN');
+      const error = toError(response, IMAGE, 'BLOB_UNKNOWN');
       assert.ok(error instanceof RegistryError);
       assert.equal(error.code, code);
       assert.match(error.message, said);
@@ -313,7 +322,7 @@ describe('the error of a refusal', () => {
     });
   }
 
-  const refusalOf = (status: number, code?: string) => {
+  const errorResponseOf = (status: number, code?: string) => {
     return { status, message: 'why', code, challenge: undefined, retryAfterMs: undefined };
   };
 
@@ -340,7 +349,7 @@ describe('the error of a refusal', () => {
     [400, 'UNAVAILABLE', 'UPSTREAM_INVALID'],
     [400, 'digest_invalid', 'UPSTREAM_INVALID'],
     [403, 'DIGEST_INVALID', 'DENIED'],
-    [401, 'MANIFEST_INVALID', 'UNAUTHORIZED'],
+    [401, 'MANIFEST_INVALID', 'DENIED'],
     [500, 'MANIFEST_INVALID', 'UPSTREAM_UNAVAILABLE'],
     [302, 'MANIFEST_INVALID', 'UPSTREAM_INVALID'],
     ...['__proto__', 'constructor', 'toString', 'hasOwnProperty', ''].map(
@@ -349,7 +358,7 @@ describe('the error of a refusal', () => {
   ];
   for (const [status, said, code] of ofWrites) {
     test(`of a ${status} ${said ?? ''} to a write is ${code}`, () => {
-      const error = toError(refusalOf(status, said), IMAGE, 'BLOB_UPLOAD_UNKNOWN', true);
+      const error = toError(errorResponseOf(status, said), IMAGE, 'BLOB_UPLOAD_UNKNOWN', true);
       assert.equal(error.code, code);
       assert.match(error.message, /ghcr\.io.*owner\/app:v1.*"why"|ghcr\.io.*"why".*owner\/app:v1/);
     });
@@ -362,14 +371,14 @@ describe('the error of a refusal', () => {
       [405, 'UNSUPPORTED', 'UPSTREAM_INVALID'],
       [413, undefined, 'UPSTREAM_INVALID'],
     ] as const) {
-      assert.equal(toError(refusalOf(status, said), IMAGE, 'BLOB_UNKNOWN').code, code);
-      assert.equal(toError(refusalOf(status, said), IMAGE, 'BLOB_UNKNOWN', false).code, code);
+      assert.equal(toError(errorResponseOf(status, said), IMAGE, 'BLOB_UNKNOWN').code, code);
+      assert.equal(toError(errorResponseOf(status, said), IMAGE, 'BLOB_UNKNOWN', false).code, code);
     }
   });
 
   test('of a write that limits us is what it is of a read', () => {
-    const refusal = { ...refusalOf(429, 'DIGEST_INVALID'), retryAfterMs: 5 };
-    const error = toError(refusal, IMAGE, 'BLOB_UNKNOWN', true);
+    const response = { ...errorResponseOf(429, 'DIGEST_INVALID'), retryAfterMs: 5 };
+    const error = toError(response, IMAGE, 'BLOB_UNKNOWN', true);
     assert.deepEqual([error.code, error.retryAfterMs], ['TOOMANYREQUESTS', 5]);
   });
 
@@ -386,12 +395,53 @@ describe('the error of a refusal', () => {
   });
 
   test('keeps the challenge that came with it', async () => {
-    const refusal = await readErrorResponse(
-      answerOf(401, '', { 'www-authenticate': 'Basic' }),
+    const response = await readErrorResponse(
+      responseOf(401, '', { 'www-authenticate': 'Basic' }),
       NOW_MS,
       unmasked,
     );
-    assert.equal(refusal.challenge, 'Basic');
-    assert.equal((await readErrorResponse(answerOf(401, ''), NOW_MS, unmasked)).challenge, undefined);
+    assert.equal(response.challenge, 'Basic');
+    assert.equal((await readErrorResponse(responseOf(401, ''), NOW_MS, unmasked)).challenge, undefined);
+  });
+});
+
+describe('the error of a denial', () => {
+  const REPOSITORY: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
+  const responseWith = (status: number, retryAfterMs?: number) => {
+    return { status, message: 'why', code: undefined, challenge: undefined, retryAfterMs };
+  };
+
+  const table: [access: Access, credential: string | undefined, said: RegExp][] = [
+    [PULL, 'ci', /Credential "ci" was denied, and it cannot be pulled anonymously: .*\(read:packages\)$/],
+    [PUSH, 'ci', /Credential "ci" was denied: check that it has not expired.*\(write:packages\)$/],
+    [DELETE, 'ci', /Credential "ci" was denied: check that it has not expired.*\(delete:packages\)$/],
+    [PULL, undefined, /It is private or does not exist, and no credential .* for owner "owner": add one$/],
+    [PUSH, undefined, /This takes a credential, and no credential .* for owner "owner": add one$/],
+  ];
+  for (const status of [401, 403]) {
+    for (const [access, credential, said] of table) {
+      test(`of ${access.actions} by ${credential ?? 'no credential'} with ${status} is DENIED, with what to do`, () => {
+        const error = toDeniedError(responseWith(status), REPOSITORY, credential, access);
+        assert.equal(error.code, 'DENIED');
+        assert.match(error.message, said);
+        assert.match(
+          error.message,
+          new RegExp(`^ghcr\\.io denies access to ghcr\\.io/owner/app: ${status} "why"`),
+        );
+        assert.deepEqual(error.detail, credential && { credential });
+      });
+    }
+  }
+
+  test('is that of any other response where it is none', () => {
+    const ofLimit = toDeniedError(responseWith(403, 5), REPOSITORY, 'ci', PULL);
+    assert.deepEqual([ofLimit.code, ofLimit.retryAfterMs], ['TOOMANYREQUESTS', 5]);
+    assert.equal(toDeniedError(responseWith(503), REPOSITORY, 'ci', PULL).code, 'UPSTREAM_UNAVAILABLE');
+    assert.equal(toDeniedError(responseWith(404), REPOSITORY, 'ci', PULL).code, 'NAME_UNKNOWN');
+    assert.deepEqual(
+      [401, 403, 404, 429].map(status => isDenial(responseWith(status))),
+      [true, true, false, false],
+    );
+    assert.equal(isDenial(responseWith(403, 5)), false);
   });
 });

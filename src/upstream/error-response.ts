@@ -1,8 +1,13 @@
-// An answer that is no success, read once and turned into what it means. ghcr.io puts some of its meaning
-// into the text: how long to wait after a 429, and whether a 403 is a right that lacks or a rate limit.
+// A response that is not a success: read once, and turned into the error that it means. ghcr.io says some of it only in
+// the text: how long to wait after a 429, and whether a 403 is a missing permission or a rate limit.
+//
+// A denial of our credential, or of us without one, is DENIED (403) whatever the upstream's status: a 401 would make a
+// client believe that its own login is missing.
 import { parseDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
-import { type Answer, readAll } from './transport/dialer.ts';
+import { imageName, ownerOf, type Repository } from '../oci/reference.ts';
+import { type Access, PAT_SCOPES } from './auth/access.ts';
+import { readAll, type UpstreamResponse } from './transport/response.ts';
 
 export interface ErrorResponse {
   readonly status: number;
@@ -10,41 +15,47 @@ export interface ErrorResponse {
   readonly code: string | undefined;
   /** The upstream's own words, shortened, safe to print. */
   readonly message: string;
+  /** The WWW-Authenticate header. */
   readonly challenge: string | undefined;
-  /** Set when the upstream wants to be left alone: for how long. */
+  /** Set when the upstream limits our rate: how long to send it nothing. */
   readonly retryAfterMs: number | undefined;
 }
 
 const BODY_LIMIT_BYTES = 64 * 1024;
 const MESSAGE_LIMIT = 300;
-/** What GitHub's documentation asks for when it names no time. */
+/** What GitHub's documentation asks for when a rate limit names no time. */
 const UNNAMED_WAIT_MS = 60_000;
-/** What is named in the body is not told to HEAD: the next question with a body is to learn it. */
+/** A response to HEAD has no body to name the time in: the next request, with a body, is to find out. */
 const HEAD_WAIT_MS = 1_000;
-/** No upstream can silence us for longer than this by one answer. */
+/** No response can silence us for longer than this. */
 const LONGEST_WAIT_MS = 3_600_000;
 
-/** `mask` takes our secrets out of what the upstream says: one that echoes them must not make us tell. */
+/** `nowMs` is wall time, for a Retry-After that is a date; `mask` takes our secrets out of what the upstream says. */
 export async function readErrorResponse(
-  answer: Answer,
+  response: UpstreamResponse,
   nowMs: number,
   mask: (text: string) => string,
   isHead = false,
 ): Promise<ErrorResponse> {
-  const text = (await readAll(answer, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
-  const message = mask(wordsOf(text, answer.header('content-type'))).slice(0, MESSAGE_LIMIT);
-  const limited = answer.status === 429 || (answer.status === 403 && /secondary rate limit/i.test(text));
+  const text = (await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
+  const message = mask(messageOf(text, response.header('content-type'))).slice(0, MESSAGE_LIMIT);
+  const isLimit = response.status === 429 || (response.status === 403 && /secondary rate limit/i.test(text));
   return {
-    status: answer.status,
+    status: response.status,
     code: codeOf(text),
     message,
-    challenge: answer.header('www-authenticate'),
-    retryAfterMs: limited ? waitOf(answer.header('retry-after'), message, nowMs, isHead) : undefined,
+    challenge: response.header('www-authenticate'),
+    retryAfterMs: isLimit ? waitMs(response.header('retry-after'), message, nowMs, isHead) : undefined,
   };
 }
 
-/** What an upstream may find wrong with something pushed to it; the rest says nothing to our own clients. */
-const MEANT: ReadonlyMap<string, ErrorCode> = new Map([
+/** Whether access was denied, so that another identity could fare better. */
+export function isDenial({ status, retryAfterMs }: ErrorResponse): boolean {
+  return (status === 401 || status === 403) && retryAfterMs === undefined;
+}
+
+/** What an upstream may find wrong with something that is written to it; other codes mean nothing to our clients. */
+const WRITE_CODES: ReadonlyMap<string, ErrorCode> = new Map([
   ['MANIFEST_BLOB_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN'],
   ['MANIFEST_INVALID', 'MANIFEST_INVALID'],
   ['MANIFEST_UNVERIFIED', 'MANIFEST_INVALID'],
@@ -57,39 +68,35 @@ const MEANT: ReadonlyMap<string, ErrorCode> = new Map([
 ]);
 
 /**
- * The error of a status that no caller knows better. `what` is the image, as a person writes it. What an
- * upstream finds wrong with something written to it is the writer's to know.
+ * The error that a response means. `what` is the image as a person writes it; `notFound` is the code of a 404. What is
+ * wrong with the request itself is told for writes alone: reads are all our own.
  */
 export function toError(
-  refusal: ErrorResponse,
+  { status, code, message, retryAfterMs }: ErrorResponse,
   what: string,
   notFound: ErrorCode,
   isWrite = false,
 ): RegistryError {
-  const said = refusal.message === '' ? `${refusal.status}` : `${refusal.status} "${refusal.message}"`;
+  const said = message === '' ? `${status}` : `${status} "${message}"`;
   const host = what.slice(0, what.indexOf('/'));
-  if (refusal.retryAfterMs !== undefined) {
-    return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
-      retryAfterMs: refusal.retryAfterMs,
-    });
+  if (retryAfterMs !== undefined) {
+    return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, { retryAfterMs });
   }
   if (isWrite) {
-    const meant = MEANT.get(refusal.code ?? '');
-    if (meant !== undefined && [400, 404, 416].includes(refusal.status)) {
-      return new RegistryError(meant, `${host} refuses ${what}: ${said}`);
-    }
-    if (refusal.status === 405)
-      return new RegistryError('UNSUPPORTED', `${host} does not do this with ${what}: ${said}`);
-    if (refusal.status === 413)
+    const writeCode = WRITE_CODES.get(code ?? '');
+    if (writeCode !== undefined && [400, 404, 416].includes(status))
+      return new RegistryError(writeCode, `${host} rejects ${what}: ${said}`);
+    if (status === 405)
+      return new RegistryError('UNSUPPORTED', `${host} does not support this for ${what}: ${said}`);
+    if (status === 413)
       return new RegistryError('TOO_LARGE', `${what} is larger than ${host} takes: ${said}`);
   }
-  switch (refusal.status) {
+  switch (status) {
     case 401:
-      return new RegistryError('UNAUTHORIZED', `${host} refuses ${what}: ${said}`);
     case 403:
-      return new RegistryError('DENIED', `${host} refuses ${what}: ${said}`);
+      return new RegistryError('DENIED', `${host} denies access to ${what}: ${said}`);
     case 404:
-      return new RegistryError(notFound, `${what} is not there, says ${host}: ${said}`);
+      return new RegistryError(notFound, `${what} is not found at ${host}: ${said}`);
     case 408:
     case 500:
     case 502:
@@ -99,6 +106,30 @@ export function toError(
     default:
       return new RegistryError('UPSTREAM_INVALID', `${host} answers a request for ${what} with ${said}`);
   }
+}
+
+/**
+ * The error of a denial, which says which credential was denied, or that there is none, and what to do. Anything else
+ * becomes what toError makes of it.
+ */
+export function toDeniedError(
+  response: ErrorResponse,
+  repository: Repository,
+  credential: string | undefined,
+  { actions }: Access,
+): RegistryError {
+  const error = toError(response, imageName(repository), 'NAME_UNKNOWN');
+  if (!isDenial(response)) return error;
+  if (credential === undefined) {
+    const why = actions === 'pull' ? 'It is private or does not exist' : 'This takes a credential';
+    const advice = `${why}, and no credential of the config is for owner "${ownerOf(repository)}": add one`;
+    return new RegistryError('DENIED', `${error.message}. ${advice}`);
+  }
+  const pulls = actions === 'pull' ? ', and it cannot be pulled anonymously' : '';
+  const advice =
+    `Credential "${credential}" was denied${pulls}: check that it has not expired and that it has the ` +
+    `right to this package (${PAT_SCOPES[actions]})`;
+  return new RegistryError('DENIED', `${error.message}. ${advice}`, { detail: { credential } });
 }
 
 function codeOf(text: string): string | undefined {
@@ -111,46 +142,46 @@ function codeOf(text: string): string | undefined {
   }
 }
 
-/** The messages of an OCI error body; for anything else, what kind of thing it is. */
-function wordsOf(text: string, contentType: string | undefined): string {
-  let words: string;
+/** The messages of an OCI error body; of anything else, a short text or its content type. */
+function messageOf(text: string, contentType: string | undefined): string {
+  let message: string;
   try {
     const { errors } = JSON.parse(text) as {
       errors: { code?: unknown; message?: unknown; detail?: unknown }[];
     };
-    words = errors
+    message = errors
       .map(({ code, message, detail }) =>
         [[code, message].filter(Boolean).join(': '), digestIn(detail)].filter(Boolean).join(' '),
       )
       .join('; ');
   } catch {
-    // A page or a document says nothing that belongs into a sentence, a short text may.
-    words = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
+    // A page or a document does not belong in a sentence.
+    message = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
   }
   return (
-    words
+    message
       // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is the point
       .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
       .trim()
   );
 }
 
-/** The digest that is meant, which some registries put into the particulars alone. */
+/** The digest that an error is about, which some registries put into `detail` alone. */
 function digestIn(detail: unknown): string | undefined {
   const found = typeof detail === 'string' ? detail : (Object(detail).Digest ?? Object(detail).digest);
   return typeof found === 'string' ? parseDigest(found) : undefined;
 }
 
-function waitOf(header: string | undefined, message: string, nowMs: number, isHead: boolean): number {
+function waitMs(header: string | undefined, message: string, nowMs: number, isHead: boolean): number {
   const ms = retryAfterMs(header, nowMs) ?? goDurationMs(/retry-after:\s*([0-9a-zµμ.]+)/i.exec(message)?.[1]);
   return Math.min(ms ?? (isHead ? HEAD_WAIT_MS : UNNAMED_WAIT_MS), LONGEST_WAIT_MS);
 }
 
-/** RFC 9110, section 10.2.3: seconds, or a date. */
+/** A Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. */
 export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
   if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1000;
-  // Date.parse by itself takes nearly anything for a date.
+  // Date.parse alone takes nearly anything for a date.
   const date = /GMT$/.test(header.trim()) ? Date.parse(header) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }

@@ -1,16 +1,19 @@
-// One request to an upstream, as a line: gate → grant → dial, redirects followed → renew the grant if it has
-// expired → go on as nobody if our credential is refused → success, or the error that fits. It is repeated with
-// growing pauses when the upstream failed, and not at all when it refused. Which requests there are is said in
-// client.ts and writes.ts.
-import type { Clock } from '../base/clock.ts';
+// One request to an upstream: breaker → grant → dial, redirects followed → renew the grant if it has expired → go on
+// anonymously if our credential is denied → success, or the error that fits. It is retried with growing pauses when the
+// upstream failed, and not at all when it answered. Which requests there are is in client.ts and writes.ts.
+import { type Backoff, backoffMs } from '../base/backoff.ts';
+import type { Clock, Random } from '../base/clock.ts';
 import type { Credentials } from '../credentials/credential.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
-import { type Access, type Grant, Grants, isDenial, PULL, toDeniedError } from './auth/grants.ts';
+import { type Access, PULL } from './auth/access.ts';
+import { type Grant, Grants } from './auth/grants.ts';
+import { Mask } from './auth/mask.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
-import { type ErrorResponse, readErrorResponse, toError } from './error-response.ts';
-import { type Answer, Dialer, type DialRequest, defaultTimeouts, type Timeouts } from './transport/dialer.ts';
+import { type ErrorResponse, isDenial, readErrorResponse, toDeniedError, toError } from './error-response.ts';
+import { Dialer, type DialRequest, defaultTimeouts, type Timeouts } from './transport/dialer.ts';
 import { dialFollowing, isRedirect } from './transport/redirect.ts';
+import type { UpstreamResponse } from './transport/response.ts';
 import { isUnavailable } from './upstream.ts';
 
 export interface UpstreamOptions {
@@ -18,171 +21,182 @@ export interface UpstreamOptions {
   readonly name: string;
   readonly url: URL;
   readonly offline: boolean;
+  /** `host` or `host:port` of trusted realms other than the upstream's own. */
   readonly realms: readonly string[];
   readonly credentials: Credentials;
-  /** PEM text of certificate authorities beside the system's. */
+  /** PEM text of certificate authorities to trust beside the system's. */
   readonly ca?: string | undefined;
   readonly timeouts?: Timeouts;
   readonly clock: Clock;
-  /** Between 0 and 1; spreads retries. */
-  readonly random: () => number;
-  /** One of our credentials does not work: somebody should know. */
-  readonly onRefused: (credential: string, message: string) => void;
+  readonly random: Random;
+  /** Is told of a credential that does not work, and what the upstream says: someone should know. */
+  readonly onDenied: (credential: string, message: string) => void;
 }
 
 export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'> {
   readonly headers?: DialRequest['headers'];
   /** What follows `/v2/<name>/`, or an address that the upstream gave. */
   readonly path: string | URL;
-  /** What we want to be allowed. Default: to pull. */
+  /** Default: PULL. */
   readonly access?: Access;
-  /** Made anew for each try. */
+  /** Called again for each try. */
   readonly body?: () => NonNullable<DialRequest['body']>;
-  /** It cannot be made anew: a refusal of the first try stands. */
-  readonly isOnce?: boolean;
-  /** How long the answer may take once the body is out, where that is longer than usual. */
+  /** The body can be had only once: a denial of the first try stands. */
+  readonly isSingleUse?: boolean;
+  /** How long the headers may take once the body is out, where that is longer than usual. */
   readonly headersMs?: number;
-  /** How the image is called in errors. */
+  /** What errors call the image. */
   readonly what: string;
   /** The code of a 404. */
   readonly notFound: ErrorCode;
-  /** Whether a redirect is the answer, rather than the way to it. */
-  readonly redirectIsAnswer?: boolean;
+  /** Whether a redirect is the result, and not followed. */
+  readonly stopAtRedirect?: boolean;
 }
 
+type Attempt = { readonly response: UpstreamResponse } | { readonly error: ErrorResponse };
+
 const ATTEMPTS = 3;
-const FIRST_PAUSE_MS = 100;
-/** A rate limit of up to this long is waited for; ghcr.io names microseconds at times. */
-const WAITED_FOR_MS = 2_000;
+const BACKOFF: Backoff = { firstMs: 100 };
+/** A rate limit of up to this long is waited for: ghcr.io names microseconds at times. */
+const LONGEST_WAIT_MS = 2_000;
+/** Timers count whole milliseconds, and may be early by one. */
+const TIMER_SLACK_MS = 2;
 
 export class Requests {
   readonly name: string;
   readonly offline: boolean;
+  readonly url: URL;
   readonly timeouts: Timeouts;
   readonly dialer: Dialer;
-  readonly url: URL;
   readonly clock: Clock;
-  readonly #random: () => number;
-  readonly #gate: CircuitBreaker;
-  readonly #tokens: Grants;
+  readonly random: Random;
+  readonly #breaker: CircuitBreaker;
+  readonly #mask = new Mask();
+  readonly #grants: Grants;
 
+  /** Connects nothing yet. */
   constructor(options: UpstreamOptions) {
     this.name = options.name;
     this.offline = options.offline;
-    this.timeouts = options.timeouts ?? defaultTimeouts;
     this.url = options.url;
+    this.timeouts = options.timeouts ?? defaultTimeouts;
     this.clock = options.clock;
-    this.#random = options.random;
+    this.random = options.random;
     this.dialer = new Dialer({ timeouts: this.timeouts, ca: options.ca });
-    this.#gate = new CircuitBreaker(options);
-    this.#tokens = new Grants({ ...options, dialer: this.dialer });
+    this.#breaker = new CircuitBreaker(options);
+    this.#grants = new Grants({ ...options, dialer: this.dialer, mask: this.#mask });
   }
 
-  /** Does the work when the gate is open, and again if the upstream failed; reports to the gate. */
+  /** Does the work unless the breaker is open, and again if the upstream failed; reports to the breaker. */
   async withRetry<T>(work: () => Promise<T>, signal?: AbortSignal, attempts = ATTEMPTS): Promise<T> {
     for (let attempt = 1; ; attempt++) {
-      this.#gate.check();
-      let pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + this.#random());
+      this.#breaker.check();
       try {
         const result = await work();
-        this.#gate.answered();
+        this.#breaker.succeeded();
         return result;
       } catch (error) {
         if (!(error instanceof RegistryError)) throw error;
-        if (isUnavailable(error)) this.#gate.failed(error);
-        else this.#gate.answered();
-        if (error.code === 'TOOMANYREQUESTS' && error.retryAfterMs !== undefined) {
-          this.#gate.limited(error.retryAfterMs);
-          if (error.retryAfterMs > WAITED_FOR_MS) throw error;
-          pauseMs = error.retryAfterMs;
-        } else if (error.code !== 'UPSTREAM_UNAVAILABLE') throw error; // a time-out has cost enough time
-        if (attempt === attempts) throw error;
+        this.#report(error);
+        const pauseMs = this.#pauseMs(error, attempt);
+        if (pauseMs === undefined || attempt === attempts) throw error;
+        await this.clock.sleep(pauseMs, signal);
       }
-      await this.clock.sleep(pauseMs, signal);
     }
+  }
+
+  /**
+   * One request with the right authorization. Resolves to a success (2xx, 304, a redirect that was asked for); throws
+   * the error that anything else means.
+   */
+  async send(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
+    const access = spec.access ?? PULL;
+    let grant = await this.#grants.grant(repository, access);
+    let attempt = await this.#try(repository, spec, grant);
+    if (isDenied(attempt) && !spec.isSingleUse) {
+      const isChallenged = this.#grants.record(attempt.error.challenge);
+      if (grant.accepted || (isChallenged && grant.authorization === undefined)) {
+        this.#grants.remove(repository, access, grant);
+        grant = await this.#grants.grant(repository, access);
+        attempt = await this.#try(repository, spec, grant);
+      }
+    }
+    // Only pulls: no one may write anonymously.
+    if (isDenied(attempt) && grant.credential !== undefined && access.actions === 'pull') {
+      // If anonymous access is denied as well, the denial of our credential says more.
+      const denied = toDeniedError(attempt.error, repository, grant.credential, access);
+      grant = await this.#grants.anonymous(repository, grant.credential).catch(error => {
+        throw isUnavailable(error) ? error : denied;
+      });
+      attempt = await this.#try(repository, spec, grant);
+      if (isDenied(attempt)) throw denied;
+      if ('response' in attempt) this.#grants.cache(repository, grant);
+    }
+    if ('response' in attempt) {
+      grant.accepted = true;
+      return attempt.response;
+    }
+    const { error } = attempt;
+    // One that never worked is not kept: the realm may have forgotten it.
+    if (error.status === 401 && !grant.accepted) this.#grants.remove(repository, access, grant);
+    throw isDenial(error)
+      ? toDeniedError(error, repository, grant.credential ?? grant.denied, access)
+      : toError(error, spec.what, spec.notFound, !isRead(spec));
   }
 
   close(): Promise<void> {
     return this.dialer.close();
   }
 
-  /** One request with the right authorization; what comes back is a success (2xx, 304, a wanted redirect). */
-  async send(repository: Repository, ask: RequestSpec): Promise<Answer> {
-    const access = ask.access ?? PULL;
-    let grant = await this.#tokens.grant(repository, access);
-    let result = await this.#try(repository, ask, grant);
-    if ('refusal' in result && isDenial(result.refusal) && !ask.isOnce) {
-      const asked = this.#tokens.learn(result.refusal.challenge);
-      if (grant.proven || (asked && grant.authorization === undefined)) {
-        this.#tokens.drop(repository, access, grant);
-        grant = await this.#tokens.grant(repository, access);
-        result = await this.#try(repository, ask, grant);
-      }
+  #report(error: RegistryError): void {
+    if (isUnavailable(error)) this.#breaker.failed(error);
+    else this.#breaker.succeeded();
+    if (error.code === 'TOOMANYREQUESTS' && error.retryAfterMs !== undefined) {
+      this.#breaker.rateLimited(error.retryAfterMs);
     }
-    // Nobody may write without a credential, so nobody is who to go on as for pulls alone.
-    if (
-      'refusal' in result &&
-      isDenial(result.refusal) &&
-      grant.credential !== undefined &&
-      access === PULL
-    ) {
-      const { refusal } = result;
-      const { credential } = grant;
-      // What nobody may have either is answered with the refusal of our credential, which says more.
-      grant = await this.#tokens.withoutCredential(repository, credential).catch(error => {
-        throw isUnavailable(error) ? error : toDeniedError(refusal, repository, credential, access);
-      });
-      result = await this.#try(repository, ask, grant);
-      if (!('refusal' in result)) this.#tokens.prefer(repository, grant);
-      else if (isDenial(result.refusal)) throw toDeniedError(refusal, repository, credential, access);
-    }
-    if (!('refusal' in result)) {
-      grant.proven = true;
-      return result.answer;
-    }
-    // One that never worked is not kept: the realm may have forgotten it.
-    if (result.refusal.status === 401 && !grant.proven) this.#tokens.drop(repository, access, grant);
-    throw isDenial(result.refusal)
-      ? toDeniedError(result.refusal, repository, grant.credential ?? grant.refused, access)
-      : toError(result.refusal, ask.what, ask.notFound, !isRead(ask));
   }
 
-  async #try(
-    repository: Repository,
-    ask: RequestSpec,
-    grant: Grant,
-  ): Promise<{ answer: Answer } | { refusal: ErrorResponse }> {
-    const { method, signal, headersMs } = ask;
-    const headers: Record<string, string> = { ...ask.headers };
-    const url = ask.path instanceof URL ? ask.path : new URL(`/v2/${repository.name}/${ask.path}`, this.url);
-    // An upload may be sent to another host, which is not told who we are.
+  /** How long to wait before the next attempt; undefined when there should be none. */
+  #pauseMs({ code, retryAfterMs }: RegistryError, attempt: number): number | undefined {
+    // A timeout has cost enough time.
+    if (code === 'UPSTREAM_UNAVAILABLE') return backoffMs(attempt, BACKOFF, this.random.fraction());
+    const isWaitedFor =
+      code === 'TOOMANYREQUESTS' && retryAfterMs !== undefined && retryAfterMs <= LONGEST_WAIT_MS;
+    return isWaitedFor ? Math.ceil(retryAfterMs) + TIMER_SLACK_MS : undefined;
+  }
+
+  async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
+    const { method, signal, headersMs } = spec;
+    const headers: Record<string, string> = { ...spec.headers };
+    const url =
+      spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
+    // An upload may be sent to another host, which must not learn our credential.
     if (grant.authorization !== undefined && url.origin === this.url.origin) {
       headers.authorization = grant.authorization;
     }
-    const request = { method, url, headers, signal, headersMs, body: ask.body?.() };
-    const answer =
-      isRead(ask) && !ask.redirectIsAnswer
+    const request = { method, url, headers, signal, headersMs, body: spec.body?.() };
+    const response =
+      isRead(spec) && !spec.stopAtRedirect
         ? await dialFollowing(this.dialer, request)
         : await this.dialer.dial(request);
-    const { status } = answer;
-    if ((status >= 200 && status < 300) || status === 304 || (ask.redirectIsAnswer && isRedirect(answer))) {
-      return { answer };
-    }
-    const refusal = await readErrorResponse(
-      answer,
-      this.clock.now(),
-      text => this.#tokens.mask(text, grant),
-      method === 'HEAD',
-    );
-    // Whatever a blob host says, it does not speak for the registry: its address may merely have expired.
-    if (answer.url.origin !== this.url.origin && refusal.retryAfterMs === undefined) {
+    const { status } = response;
+    const isSuccess = (status >= 200 && status < 300) || status === 304;
+    if (isSuccess || (spec.stopAtRedirect && isRedirect(response))) return { response };
+    const mask = (text: string) => this.#mask.hide(text, grant.authorization);
+    const error = await readErrorResponse(response, this.clock.now(), mask, method === 'HEAD');
+    // A blob host does not speak for the registry, whatever it says: its address may merely have expired.
+    if (response.url.origin !== this.url.origin && error.retryAfterMs === undefined) {
       throw new RegistryError(
         'UPSTREAM_UNAVAILABLE',
-        `${answer.url.host} does not serve ${ask.what}: ${status} ${refusal.message}`,
+        `${response.url.host} does not serve ${spec.what}: ${status} ${error.message}`,
       );
     }
-    return { refusal };
+    return { error };
   }
+}
+
+function isDenied(attempt: Attempt): attempt is { error: ErrorResponse } {
+  return 'error' in attempt && isDenial(attempt.error);
 }
 
 function isRead({ method }: RequestSpec): boolean {

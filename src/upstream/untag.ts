@@ -1,28 +1,33 @@
-// Deleting a tag, and the tag alone, at a registry that deletes by digest alone: the tag is moved to a manifest
-// made for the purpose, and that one is deleted, which takes the tag along.
-import { randomUUID } from 'node:crypto';
-import type { Clock } from '../base/clock.ts';
+// Deletes a tag, and the tag alone, at a registry that deletes by digest alone: the tag is moved to a manifest made for
+// the purpose, and deleting that one takes the tag along. If that fails the tag is put back.
+import type { Clock, Random } from '../base/clock.ts';
 import { digestOf } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isUnavailable, type Upstream, type UpstreamManifest, type UpstreamWrites } from './upstream.ts';
 
+export interface UntagDependencies {
+  readonly reads: Upstream;
+  readonly writes: UpstreamWrites;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY = Buffer.from('{}');
 const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 
-const TRIES_BACK = 8;
-const PAUSE_MS = 1_000;
+const RESTORE_ATTEMPTS = 8;
+const RESTORE_PAUSE_MS = 1_000;
 
 /** Throws as the verbs of Upstream do; the tag then points where it did, or the error says that it does not. */
 export async function untag(
-  upstream: Upstream,
-  writes: UpstreamWrites,
-  clock: Clock,
+  dependencies: UntagDependencies,
   repository: Repository,
   tag: string,
 ): Promise<void> {
-  const before = await upstream.getManifest(repository, { tag });
+  const { reads, writes, random } = dependencies;
+  const before = await reads.getManifest(repository, { tag });
   const empty = { mediaType: EMPTY_TYPE, digest: digestOf(EMPTY), size: EMPTY.length };
   await putBlob(writes, repository, EMPTY);
   const bytes = Buffer.from(
@@ -32,35 +37,34 @@ export async function untag(
       artifactType: 'application/vnd.ghcr-cache.untag',
       config: empty,
       layers: [empty],
-      // So that it is a manifest of its own, which nothing else points to.
-      annotations: { id: randomUUID() },
+      // Makes it a manifest of its own, which no other tag points to.
+      annotations: { id: random.uuid() },
     }),
   );
   await writes.putManifest(repository, { tag }, { mediaType: MANIFEST_TYPE, bytes });
   try {
     await writes.deleteManifest(repository, { digest: digestOf(bytes) });
   } catch (error) {
-    await putBack(writes, clock, repository, tag, before);
+    await restore(dependencies, repository, tag, before);
     throw error;
   }
 }
 
-/** The upstream may be failing now, and for a moment not be asked: the tag is worth waiting for that to pass. */
-async function putBack(
-  writes: UpstreamWrites,
-  clock: Clock,
+/** The upstream may be failing, and the breaker open: the tag is worth waiting until that is over. */
+async function restore(
+  { writes, clock }: UntagDependencies,
   repository: Repository,
   tag: string,
   { bytes, contentType = MANIFEST_TYPE }: UpstreamManifest,
 ): Promise<void> {
-  for (let tries = 1; ; tries++) {
+  for (let attempt = 1; ; attempt++) {
     try {
       await writes.putManifest(repository, { tag }, { mediaType: contentType, bytes });
       return;
     } catch (error) {
       const { retryAfterMs = 0 } = error as RegistryError;
-      if (tries < TRIES_BACK && (isUnavailable(error) || retryAfterMs > 0)) {
-        await clock.sleep(Math.max(PAUSE_MS, retryAfterMs));
+      if (attempt < RESTORE_ATTEMPTS && (isUnavailable(error) || retryAfterMs > 0)) {
+        await clock.sleep(Math.max(RESTORE_PAUSE_MS, retryAfterMs));
         continue;
       }
       throw new RegistryError(
@@ -80,6 +84,6 @@ async function putBlob(writes: UpstreamWrites, repository: Repository, bytes: Bu
   async function* all() {
     yield bytes;
   }
-  const signal = new AbortController().signal;
+  const { signal } = new AbortController();
   await writes.finishUpload(repository, location, digest, signal, { sizeBytes: bytes.length, bytes: all });
 }

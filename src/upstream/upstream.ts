@@ -1,11 +1,11 @@
-// The contract of an upstream: a registry that we front, as the pull path sees it. How it is asked
-// (tokens, redirects, retries, breaker) is the business of client.ts and its neighbours.
+// The contract of an upstream: a registry that we front, as pulls and pushes see it. How it is asked (tokens, redirects,
+// retries, breaker) is the business of client.ts, writes.ts and what they stand on.
 //
 // Every verb throws a RegistryError whose message names the image and says what to do:
-// - MANIFEST_UNKNOWN, BLOB_UNKNOWN, NAME_UNKNOWN: the upstream says that it is not there;
-// - UNAUTHORIZED, DENIED: it refuses, with the name of the credential that it refused;
-// - TOOMANYREQUESTS, with retryAfterMs: it wants to be left alone, and is;
-// - UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT: it cannot be asked now;
+// - MANIFEST_UNKNOWN, BLOB_UNKNOWN, NAME_UNKNOWN: the upstream does not have it (isNotFound);
+// - DENIED: it denies access, with the name of the credential that it denied (isDenied);
+// - TOOMANYREQUESTS, with retryAfterMs: it limits our rate, and gets no request until that time is over;
+// - UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT: it cannot be asked now (isUnavailable);
 // - UPSTREAM_INVALID: it answered, but not as a registry does.
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
@@ -14,80 +14,86 @@ import type { Reference, Repository } from '../oci/reference.ts';
 export interface UpstreamManifest {
   readonly bytes: Buffer;
   readonly contentType: string | undefined;
-  /** What the upstream says it is; not yet checked. */
+  /** What the upstream says it is; not yet verified. */
   readonly digest: Digest | undefined;
 }
 
-/** The answer to "does the tag still point there": unchanged, or what it points to now, if that was said. */
-export type TagAnswer =
-  | { readonly unchanged: true }
-  | { readonly unchanged: false; readonly digest: Digest | undefined };
-
 export interface BlobBody {
-  /** Size of the whole blob, when the upstream said. */
+  /** Size of the whole blob, if the upstream told it. */
   readonly sizeBytes: number | undefined;
   readonly contentType: string | undefined;
-  /** The first byte that comes is this byte of the blob: 0 when a range was asked and not honoured. */
+  /** The offset in the blob of the first byte that comes: 0 when a range was asked for and not honoured. */
   readonly start: number;
   /**
-   * Hands over each chunk the moment it comes; the next one waits for the promise of the one before, if it gave
-   * one. Resolves to what broke the body, or to undefined at its end; rejects with what `take` failed with.
+   * Hands over each chunk the moment it arrives; the next one waits for the promise of the one before, if it gave one.
+   * Resolves to the error that broke the body, or to undefined at its end; rejects with what `onChunk` failed with.
    */
-  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
-  /** Lets go of it, and of its connection if there is more to come. To be called once, in the end. */
+  read(onChunk: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
+  /** Releases it, and its connection if there is more to come. To be called once, at the end. */
   close(): void;
 }
 
+/** Reading from an upstream. */
 export interface Upstream {
+  /** As in requests and in the config: `ghcr.io`. */
   readonly name: string;
   /** Set by the configuration: it is never contacted. */
   readonly offline: boolean;
   getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest>;
-  /** One conditional question: what the tag points to now, or undefined if that is still `known`. */
+  /** What the tag points to now; undefined if that is still `known`. One conditional request. */
   getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined>;
-  /** Whether the repository holds the manifest; throws MANIFEST_UNKNOWN when not. */
+  /** Resolves if the repository holds the manifest; throws MANIFEST_UNKNOWN if not. */
   confirmManifest(repository: Repository, digest: Digest): Promise<void>;
-  /** The size in bytes of a blob that the repository holds; throws BLOB_UNKNOWN when not. */
+  /** The size in bytes of a blob that the repository holds; throws BLOB_UNKNOWN if it does not. */
   statBlob(repository: Repository, digest: Digest): Promise<number>;
-  /** Whether the repository holds the blob, at the least cost; throws BLOB_UNKNOWN when not. */
+  /** Resolves if the repository holds the blob, at the least cost; throws BLOB_UNKNOWN if not. */
   confirmBlob(repository: Repository, digest: Digest): Promise<void>;
-  /** The bytes of a blob from `start` on. */
+  /** The bytes of a blob from `start` on. Throws the signal's reason when it is aborted. */
   openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
   listTags(repository: Repository): Promise<string[]>;
   /**
-   * The descriptors of all manifests whose subject is this digest; undefined when the upstream does not have
-   * the referrers API of the distribution spec 1.1.
+   * The descriptors of all manifests whose subject is this digest; undefined when the upstream does not have the
+   * referrers API (distribution spec 1.1, "Listing Referrers").
    */
   listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined>;
-  /** Waits for one of the places for downloads, which are shared out fairly among repositories. */
+  /** Waits for a permit to download, shared out fairly among repositories; resolves to its release. */
   acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
 /**
  * The bytes of content to be sent, from the first on, as often as they are asked for. A chunk of 128 KiB or more is
- * good only until the next one is asked for.
+ * valid only until the next one is asked for.
  */
 export type Bytes = () => AsyncIterable<Uint8Array>;
 
-/** What pushing and deleting need beside reading. Throws as Upstream does, and what the upstream finds wrong. */
+/** What an upstream does beyond, or otherwise than, the distribution spec. */
+export interface Capabilities {
+  /** Links a package to a repository by the label or annotation `org.opencontainers.image.source` of its images. */
+  readonly linksBySourceLabel: boolean;
+  /** Deletes a manifest only together with all its tags, and a tag only together with its manifest. */
+  readonly deletesWholeVersions: boolean;
+}
+
+export const SPEC_CAPABILITIES: Capabilities = { linksBySourceLabel: false, deletesWholeVersions: false };
+
+/** Pushing to an upstream and deleting from it. Throws as Upstream does, and what the upstream finds wrong. */
 export interface UpstreamWrites {
-  /** Images there are packages of GitHub, which connects them to repositories. */
-  readonly isGitHub: boolean;
-  /** Whether the repository holds the blob, as far as who may write to it is told. */
+  readonly capabilities: Capabilities;
+  /** Whether the repository holds the blob, as far as those who may write to it are told. */
   holdsBlob(repository: Repository, digest: Digest): Promise<boolean>;
   /** Opens an upload; resolves to where its bytes go. */
   startUpload(repository: Repository): Promise<URL>;
   /**
-   * Sends what may still be growing as one stream; resolves to where the upload is to be finished. The bytes are
-   * asked for again when the request has to be made again, unless they can be had only once.
+   * Sends content that may still be growing as one stream; resolves to where the upload is to be finished. The bytes
+   * are asked for again when the request has to be repeated, unless they are single-use.
    */
   streamUpload(
     repository: Repository,
     location: URL,
     bytes: Bytes,
     signal: AbortSignal,
-    isOnce?: boolean,
+    isSingleUse?: boolean,
   ): Promise<URL>;
   /** Closes an upload, with `whole` after sending all of it in the same request. */
   finishUpload(
@@ -97,23 +103,20 @@ export interface UpstreamWrites {
     signal: AbortSignal,
     whole?: { readonly sizeBytes: number; readonly bytes: Bytes },
   ): Promise<void>;
-  /** Lets go of an upload, as far as that can be done. Never throws. */
+  /** Abandons an upload, as far as the upstream supports that. Never throws. */
   cancelUpload(repository: Repository, location: URL): Promise<void>;
-  /** Asks for a blob of another repository; false when that is not granted. */
+  /** Mounts a blob of another repository; false when that is not granted. */
   mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean>;
   /** Stores a manifest under its reference. */
-  putManifest(
-    repository: Repository,
-    reference: Reference,
-    manifest: PushedManifest,
-  ): Promise<ManifestAnswer>;
+  putManifest(repository: Repository, reference: Reference, manifest: PushedManifest): Promise<PushReceipt>;
   /**
-   * Deletes a manifest with all its tags, or a tag; resolves to what has gone. Throws UNSUPPORTED, saying why,
-   * when the upstream cannot do that, or not without deleting what was not named.
+   * Deletes a manifest with all its tags, or a tag; resolves to what is gone. Throws UNSUPPORTED, saying why, when the
+   * upstream cannot do that, or not without deleting what was not named.
    */
   deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'>;
+  /** Throws UNSUPPORTED when the upstream does not delete blobs. */
   deleteBlob(repository: Repository, digest: Digest): Promise<void>;
-  /** Waits for one of the places for uploads, which are shared out fairly among repositories. */
+  /** Waits for a permit to upload, shared out fairly among repositories; resolves to its release. */
   acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
@@ -122,26 +125,26 @@ export interface PushedManifest {
   readonly bytes: Buffer;
 }
 
-export interface ManifestAnswer {
-  /** Whether the upstream has taken note of the manifest's subject, and lists it among its referrers. */
+/** What an upstream says of a manifest that it accepted. */
+export interface PushReceipt {
+  /** Whether it lists the manifest among the referrers of its subject itself (`OCI-Subject`). */
   readonly notedSubject: boolean;
 }
 
-const NOT_THERE: ReadonlySet<ErrorCode> = new Set(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN']);
-const REFUSED: ReadonlySet<ErrorCode> = new Set(['UNAUTHORIZED', 'DENIED']);
-const AWAY: ReadonlySet<ErrorCode> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT']);
+const NOT_FOUND: ReadonlySet<ErrorCode> = new Set(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN']);
+const UNAVAILABLE: ReadonlySet<ErrorCode> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT']);
 
-/** The upstream was asked and says that there is no such thing. */
+/** The upstream answered that it does not have it. */
 export function isNotFound(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && NOT_THERE.has(error.code);
+  return error instanceof RegistryError && NOT_FOUND.has(error.code);
 }
 
-/** The upstream was asked and does not let us have it. */
+/** The upstream answered that we may not have it. */
 export function isDenied(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && REFUSED.has(error.code);
+  return error instanceof RegistryError && error.code === 'DENIED';
 }
 
 /** The upstream could not be asked; later it may be. */
 export function isUnavailable(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && AWAY.has(error.code);
+  return error instanceof RegistryError && UNAVAILABLE.has(error.code);
 }

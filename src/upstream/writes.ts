@@ -1,30 +1,38 @@
-// What is written to an upstream over HTTP: uploads, manifests, deletes. It speaks what ghcr.io takes: one
-// streamed PATCH without Content-Range and a closing PUT, or one PUT with everything; never a chunk with a
-// range, of which ghcr.io refuses all above 4 MiB.
+// Writes to an upstream over HTTP: uploads, manifests, deletes. It speaks what ghcr.io takes: one streamed PATCH without
+// Content-Range and a closing PUT, or one PUT with everything; never a chunk with a range, of which ghcr.io rejects all
+// above 4 MiB.
 
 import { FairSemaphore } from '../base/fair-semaphore.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import { type Access, DELETE, PUSH } from './auth/grants.ts';
+import { type Access, DELETE, PUSH } from './auth/access.ts';
 import type { Packages } from './github/packages.ts';
 import type { RequestSpec, Requests } from './requests.ts';
-import { type Answer, discard } from './transport/dialer.ts';
+import { discard, type UpstreamResponse } from './transport/response.ts';
 import { untag } from './untag.ts';
 import {
   type Bytes,
+  type Capabilities,
   isDenied,
   isNotFound,
-  type ManifestAnswer,
   type PushedManifest,
+  type PushReceipt,
   type Upstream,
   type UpstreamWrites,
 } from './upstream.ts';
 
-/** Uploads at the same time. */
-const PLACES = 32;
-/** How registries that delete by digest alone refuse a tag. */
-const NOT_BY_TAG: ReadonlySet<ErrorCode> = new Set([
+export interface WriteClientOptions {
+  readonly requests: Requests;
+  readonly reads: Upstream;
+  readonly capabilities: Capabilities;
+  /** Deletes manifests where the registry itself does not. */
+  readonly packages?: Packages | undefined;
+}
+
+const CONCURRENT_UPLOADS = 32;
+/** How registries that delete by digest alone reject a tag. */
+const BY_DIGEST_ALONE: ReadonlySet<ErrorCode> = new Set([
   'UNSUPPORTED',
   'DIGEST_INVALID',
   'TAG_INVALID',
@@ -33,37 +41,34 @@ const NOT_BY_TAG: ReadonlySet<ErrorCode> = new Set([
 const BLOB_TYPE = 'application/octet-stream';
 
 export class WriteClient implements UpstreamWrites {
+  readonly capabilities: Capabilities;
   readonly #requests: Requests;
   readonly #reads: Upstream;
-  /** GitHub's interface for packages, where manifests of ghcr.io are deleted. */
   readonly #packages: Packages | undefined;
-  readonly #places = new FairSemaphore(PLACES);
+  readonly #uploads = new FairSemaphore(CONCURRENT_UPLOADS);
 
-  constructor(requests: Requests, reads: Upstream, packages: Packages | undefined) {
+  constructor({ requests, reads, capabilities, packages }: WriteClientOptions) {
+    this.capabilities = capabilities;
     this.#requests = requests;
     this.#reads = reads;
     this.#packages = packages;
   }
 
-  get isGitHub(): boolean {
-    return this.#packages !== undefined || this.#requests.name === 'ghcr.io';
-  }
-
   async holdsBlob(repository: Repository, digest: Digest): Promise<boolean> {
-    const ask: RequestSpec = {
+    const spec: RequestSpec = {
       method: 'HEAD',
       path: `blobs/${digest}`,
       access: PUSH,
       what: imageName(repository, { digest }),
       notFound: 'BLOB_UNKNOWN',
-      redirectIsAnswer: true,
+      stopAtRedirect: true,
     };
     return this.#requests
-      .withRetry(() => this.#done(repository, ask))
+      .withRetry(() => this.#send(repository, spec))
       .then(
         () => true,
         error => {
-          // A repository that does not exist yet may be refused to whoever asks what is in it.
+          // Looking into a repository that does not exist yet may be denied.
           if (isNotFound(error) || isDenied(error)) return false;
           throw error;
         },
@@ -71,9 +76,9 @@ export class WriteClient implements UpstreamWrites {
   }
 
   async startUpload(repository: Repository): Promise<URL> {
-    const ask = uploadSpec('POST', repository, 'blobs/uploads/');
+    const spec = uploadSpec('POST', repository, 'blobs/uploads/');
     return this.#requests.withRetry(async () =>
-      this.#location(repository, await this.#done(repository, ask)),
+      this.#locationIn(repository, await this.#send(repository, spec)),
     );
   }
 
@@ -82,14 +87,11 @@ export class WriteClient implements UpstreamWrites {
     location: URL,
     bytes: Bytes,
     signal: AbortSignal,
-    isOnce = false,
+    isSingleUse = false,
   ): Promise<URL> {
-    const ask = { ...uploadSpec('PATCH', repository, location), body: bytes, signal, isOnce };
-    // Half an upload cannot be repeated: who has the bytes begins another one.
-    return this.#once(async () => {
-      const answer = await this.#done(repository, ask);
-      return answer.header('location') === undefined ? location : this.#location(repository, answer);
-    });
+    const spec = { ...uploadSpec('PATCH', repository, location), body: bytes, signal, isSingleUse };
+    const response = await this.#sendOnce(repository, spec);
+    return response.header('location') === undefined ? location : this.#locationIn(repository, response);
   }
 
   async finishUpload(
@@ -101,30 +103,28 @@ export class WriteClient implements UpstreamWrites {
   ): Promise<void> {
     const url = new URL(location);
     url.searchParams.set('digest', digest);
-    const ask = { ...uploadSpec('PUT', repository, url), what: imageName(repository, { digest }) };
+    const what = imageName(repository, { digest });
     const body = whole && {
       body: whole.bytes,
       headers: { 'content-type': BLOB_TYPE, 'content-length': String(whole.sizeBytes) },
     };
-    await this.#once(() =>
-      this.#done(repository, { ...ask, signal, headers: { 'content-length': '0' }, ...body }),
-    );
+    await this.#sendOnce(repository, { ...uploadSpec('PUT', repository, url), what, signal, ...body });
   }
 
   async cancelUpload(repository: Repository, location: URL): Promise<void> {
-    const ask = uploadSpec('DELETE', repository, location);
-    // Registries end uploads that are left alone by themselves, and many know no other way.
-    await this.#once(() => this.#done(repository, ask)).catch(() => {});
+    // Registries end abandoned uploads on their own, and many know no other way.
+    await this.#sendOnce(repository, uploadSpec('DELETE', repository, location)).catch(() => {});
   }
 
   async mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
     const query = new URLSearchParams({ mount: digest, from: from.name });
     const access: Access = { ...PUSH, from: from.name };
-    const ask = { ...uploadSpec('POST', repository, `blobs/uploads/?${query}`), access };
-    const answer = await this.#requests.withRetry(() => this.#done(repository, ask));
-    if (answer.status === 201) return true;
+    const spec = { ...uploadSpec('POST', repository, `blobs/uploads/?${query}`), access };
+    const response = await this.#requests.withRetry(() => this.#send(repository, spec));
+    if (response.status === 201) return true;
     // An upload was opened in its place.
-    if (answer.header('location')) void this.cancelUpload(repository, this.#location(repository, answer));
+    if (response.header('location'))
+      void this.cancelUpload(repository, this.#locationIn(repository, response));
     return false;
   }
 
@@ -132,37 +132,35 @@ export class WriteClient implements UpstreamWrites {
     repository: Repository,
     reference: Reference,
     { mediaType, bytes }: PushedManifest,
-  ): Promise<ManifestAnswer> {
-    const ask: RequestSpec = {
+  ): Promise<PushReceipt> {
+    const spec: RequestSpec = {
       method: 'PUT',
-      path: `manifests/${reference.tag ?? reference.digest}`,
+      path: pathOf(reference),
       headers: { 'content-type': mediaType },
       body: () => bytes,
       access: PUSH,
-      headersMs: this.#requests.timeouts.uploadMs,
       what: imageName(repository, reference),
       notFound: 'NAME_UNKNOWN',
     };
-    return this.#requests.withRetry(async () => {
-      const answer = await this.#done(repository, ask);
-      return { notedSubject: answer.header('oci-subject') !== undefined };
-    });
+    const response = await this.#requests.withRetry(() => this.#send(repository, spec));
+    return { notedSubject: response.header('oci-subject') !== undefined };
   }
 
   async deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'> {
-    const path = `manifests/${reference.tag ?? reference.digest}`;
     try {
-      await this.#delete(repository, path, imageName(repository, reference), 'MANIFEST_UNKNOWN');
+      const what = imageName(repository, reference);
+      await this.#delete(repository, pathOf(reference), what, 'MANIFEST_UNKNOWN');
       return reference.tag === undefined ? 'manifest' : 'tag';
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
-      // The rights that GitHub wants for it are not those that a registry wants.
+      // GitHub's API asks for other rights than its registry, so a denial by the one says nothing of the other.
       if ((error.code === 'UNSUPPORTED' || isDenied(error)) && this.#packages !== undefined) {
         await this.#packages.delete(repository, reference);
         return 'manifest';
       }
-      if (reference.tag === undefined || !NOT_BY_TAG.has(error.code)) throw error;
-      await untag(this.#reads, this, this.#requests.clock, repository, reference.tag);
+      if (reference.tag === undefined || !BY_DIGEST_ALONE.has(error.code)) throw error;
+      const { clock, random } = this.#requests;
+      await untag({ reads: this.#reads, writes: this, clock, random }, repository, reference.tag);
       return 'tag';
     }
   }
@@ -172,44 +170,37 @@ export class WriteClient implements UpstreamWrites {
   }
 
   acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#places.acquire(repository.name, signal);
+    return this.#uploads.acquire(repository.name, signal);
   }
 
-  #delete(
-    repository: Repository,
-    path: string,
-    what: string,
-    notFound: RequestSpec['notFound'],
-  ): Promise<Answer> {
-    const ask: RequestSpec = { method: 'DELETE', path, what, notFound, access: DELETE };
-    return this.#requests.withRetry(() => this.#done(repository, ask));
+  async #delete(repository: Repository, path: string, what: string, notFound: ErrorCode): Promise<void> {
+    const spec: RequestSpec = { method: 'DELETE', path, what, notFound, access: DELETE };
+    await this.#requests.withRetry(() => this.#send(repository, spec));
   }
 
-  /** Not repeated. */
-  #once<T>(work: () => Promise<T>): Promise<T> {
-    return this.#requests.withRetry(work, undefined, 1);
+  /** Without retries: half an upload cannot be repeated, and whoever has the bytes begins another one. */
+  #sendOnce(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
+    return this.#requests.withRetry(() => this.#send(repository, spec), undefined, 1);
   }
 
-  /** The answer, of which only the head matters. */
-  async #done(repository: Repository, ask: RequestSpec): Promise<Answer> {
-    const uploadMs = this.#requests.timeouts.uploadMs;
-    const answer = await this.#requests.send(repository, { headersMs: uploadMs, ...ask });
-    await discard(answer);
-    return answer;
+  /** The response, of which only the headers matter. */
+  async #send(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
+    const headersMs = this.#requests.timeouts.uploadMs;
+    const response = await this.#requests.send(repository, { ...spec, headersMs });
+    await discard(response);
+    return response;
   }
 
-  #location(repository: Repository, answer: Answer): URL {
-    const header = answer.header('location');
-    const location = header ? URL.parse(header, answer.url.href) : null;
-    if (location !== null) return this.#own(location);
-    throw new RegistryError(
-      'UPSTREAM_INVALID',
-      `${repository.upstream} does not say where an upload to ${imageName(repository)} should go`,
-    );
-  }
-
-  /** Behind a proxy that ends TLS a registry may take itself for one on plain HTTP. */
-  #own(location: URL): URL {
+  #locationIn(repository: Repository, response: UpstreamResponse): URL {
+    const header = response.header('location');
+    const location = header ? URL.parse(header, response.url.href) : null;
+    if (location === null) {
+      throw new RegistryError(
+        'UPSTREAM_INVALID',
+        `${repository.upstream} does not say where an upload to ${imageName(repository)} should go`,
+      );
+    }
+    // A registry behind a proxy that ends TLS may believe that it is on plain HTTP.
     const { url } = this.#requests;
     if (location.host === url.host) location.protocol = url.protocol;
     if (location.protocol === 'https:' || location.origin === url.origin) return location;
@@ -220,11 +211,15 @@ export class WriteClient implements UpstreamWrites {
   }
 }
 
+function pathOf(reference: Reference): string {
+  return `manifests/${reference.tag ?? reference.digest}`;
+}
+
 function uploadSpec(method: RequestSpec['method'], repository: Repository, path: string | URL): RequestSpec {
   return {
     method,
     path,
-    // A POST without a body says so; a stream has no length to tell.
+    // A request without a body says so; a stream has no length to tell.
     headers: method === 'PATCH' ? { 'content-type': BLOB_TYPE } : { 'content-length': '0' },
     access: PUSH,
     what: imageName(repository),

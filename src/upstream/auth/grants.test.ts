@@ -1,15 +1,15 @@
-// What is asked of the realm for which work, and who one is when it refuses, against the stand-in. What becomes of it in
-// pulls is tested in test/auth.test.ts.
+// Which token is asked for, how long it is used, and what happens when it is denied, against the fake ghcr.io. What that
+// means for pulls is tested in test/behaviour/upstream/auth.test.ts.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { TestClock } from '../../../test/support/clock.ts';
+import { TestClock, testRandom } from '../../../test/support/clock.ts';
 import { answers, type Ghcr, type Switches, startGhcr } from '../../../test/support/ghcr/ghcr.ts';
 import { contentOf } from '../../../test/support/images.ts';
 import { credentialsOf, type OwnedCredential } from '../../credentials/credential.ts';
 import { type ErrorCode, RegistryError } from '../../oci/errors.ts';
 import type { Repository } from '../../oci/reference.ts';
 import { type RequestSpec, Requests } from '../requests.ts';
-import { type Access, DELETE, PULL, PUSH } from './grants.ts';
+import { type Access, DELETE, PULL, PUSH } from './access.ts';
 
 const APP: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
 const SECRET = 'ghp_0123456789secret';
@@ -44,7 +44,8 @@ async function setUp(
 ) {
   const clock = new TestClock();
   const ghcr = await startGhcr({
-    now: clock.now,
+    // Another machine, whose clock is not set with ours.
+    now: clock.monotonic,
     switches: { allowDelete: true, redirects: false, ...options.switches },
   });
   t.after(() => ghcr.close());
@@ -53,11 +54,11 @@ async function setUp(
     scopes: options.scopes ?? ['write:packages', 'delete:packages'],
   });
   ghcr.addBlob(APP.name, blob);
-  const refused: string[] = [];
+  const denied: string[] = [];
   const requests = new Requests({
-    ...{ name: 'ghcr.io', url: new URL(ghcr.url), offline: false, realms: [], clock, random: () => 0.5 },
+    ...{ name: 'ghcr.io', url: new URL(ghcr.url), offline: false, realms: [], clock, random: testRandom() },
     credentials: credentialsOf(options.credentials ?? [CREDENTIAL]),
-    onRefused: (credential, message) => refused.push(`${credential}: ${message}`),
+    onDenied: (credential, message) => denied.push(`${credential}: ${message}`),
   });
   t.after(() => requests.close());
   const send = async (ask: RequestSpec) => {
@@ -65,7 +66,7 @@ async function setUp(
     body.abandon();
     return status;
   };
-  return { ghcr, clock, requests, refused, send };
+  return { ghcr, clock, requests, denied, send };
 }
 
 /** The scopes of each request for a token, and by whom it was made. */
@@ -139,7 +140,7 @@ describe('a token', () => {
     }
   });
 
-  test('that has expired makes the request again with its body made anew', async t => {
+  test('that has expired makes the request again with its body made again', async t => {
     const { ghcr, send } = await setUp(t);
     await send(asks.push);
     ghcr.expireTokens();
@@ -161,32 +162,32 @@ describe('a token', () => {
       bodies++;
       return Buffer.from('body');
     };
-    await assert.rejects(send({ ...asks.push, body, isOnce: true }), RegistryError);
+    await assert.rejects(send({ ...asks.push, body, isSingleUse: true }), RegistryError);
     assert.equal(bodies, 1);
     assert.equal(tokensOf(ghcr).length, 1);
   });
 });
 
-describe('a credential that is refused for a write', () => {
-  test('by the realm ends it: nobody may write without one', async t => {
+describe('a credential that is denied for a write', () => {
+  test('by the realm ends it: no one may write without one', async t => {
     for (const [ask, right] of [
       [asks.push, 'write:packages'],
       [asks.delete, 'delete:packages'],
     ] as const) {
-      const { ghcr, send, refused } = await setUp(t);
+      const { ghcr, send, denied } = await setUp(t);
       ghcr.removeUser('octocat');
       const said = new RegExp(
-        `Credential "ci" was refused: check that it has not expired and that it has the right to this package \\(${right}\\)$`,
+        `Credential "ci" was denied: check that it has not expired and that it has the right to this package \\(${right}\\)$`,
       );
       await assert.rejects(send(ask), fails('DENIED', said));
-      assert.equal(tokensOf(ghcr).length, 1, 'nobody asks as nobody');
+      assert.equal(tokensOf(ghcr).length, 1, 'no one asks anonymously');
       assert.equal(ghcr.count({ endpoint: 'upload-start' }), 0);
-      assert.equal(refused.length, 1);
-      assert.match(refused[0] ?? '', /^ci: .*403/);
+      assert.equal(denied.length, 1);
+      assert.match(denied[0] ?? '', /^ci: .*403/);
     }
   });
 
-  test('by the realm is no reason to read as nobody, or the other way round', async t => {
+  test('by the realm is no reason to read anonymously, or the other way round', async t => {
     const { ghcr, send } = await setUp(t, { scopes: ['read:packages'] });
     assert.equal(await send(asks.pull), 200);
     await assert.rejects(send(asks.push), fails('DENIED', /\(write:packages\)$/));
@@ -199,53 +200,53 @@ describe('a credential that is refused for a write', () => {
 
   for (const [pushDenied, code] of [
     ['later-403', 'DENIED'],
-    ['later-unauthenticated', 'UNAUTHORIZED'],
+    ['later-unauthenticated', 'DENIED'],
   ] as const) {
     test(`by the registry itself (${pushDenied}) ends it too`, async t => {
       const { ghcr, send } = await setUp(t, { scopes: ['read:packages'], switches: { pushDenied } });
-      await assert.rejects(send(asks.push), fails(code, /Credential "ci" was refused: check/));
+      await assert.rejects(send(asks.push), fails(code, /Credential "ci" was denied: check/));
       for (const line of tokensOf(ghcr)) assert.match(line, /^basic /);
       assert.equal(ghcr.count({ endpoint: 'upload-start', authorization: 'none' }), 0);
     });
   }
 
-  test('leaves a pull the way as nobody, which a public image is open to', async t => {
+  test('lets pulls go on anonymously, which a public image is open to', async t => {
     const { ghcr, send } = await setUp(t);
     ghcr.removeUser('octocat');
     assert.equal(await send(asks.pull), 200);
     assert.deepEqual(tokensOf(ghcr), ['basic repository:owner/app:pull', 'none repository:owner/app:pull']);
-    await assert.rejects(send(asks.push), fails('DENIED', /Credential "ci" was refused/));
+    await assert.rejects(send(asks.push), fails('DENIED', /Credential "ci" was denied/));
     assert.equal(tokensOf(ghcr).length, 3);
   });
 
-  test('by a realm that fails or limits us is not refused: that is told instead', async t => {
+  test('by a realm that fails or limits us is not denied: that is told instead', async t => {
     for (const [answer, code] of [
       [answers.serverError(503), 'UPSTREAM_UNAVAILABLE'],
       [answers.tooManyRequests('7s'), 'TOOMANYREQUESTS'],
     ] as const) {
-      const { ghcr, send, refused } = await setUp(t);
+      const { ghcr, send, denied } = await setUp(t);
       ghcr.fault({ endpoint: 'token', answer });
       await assert.rejects(send(asks.push), fails(code, /./));
-      assert.deepEqual(refused, []);
+      assert.deepEqual(denied, []);
     }
   });
 });
 
 describe('a write without a credential', () => {
-  test('is refused with the advice to add one', async t => {
-    const { ghcr, send, refused } = await setUp(t, { credentials: [] });
+  test('is denied with the advice to add one', async t => {
+    const { ghcr, send, denied } = await setUp(t, { credentials: [] });
     const said = /This takes a credential, and no credential of the config is for owner "owner": add one$/;
     await assert.rejects(send(asks.push), fails('DENIED', said));
     await assert.rejects(send(asks.delete), fails('DENIED', said));
     assert.equal(ghcr.count({ endpoint: 'upload-start' }), 0);
-    assert.deepEqual(refused, []);
+    assert.deepEqual(denied, []);
     await assert.rejects(
       setUp(t, { credentials: [{ ...CREDENTIAL, owner: 'somebody' }] }).then(other => other.send(asks.push)),
       fails('DENIED', said),
     );
   });
 
-  test('is done where nobody is asked for one', async t => {
+  test('is done where no one is asked for one', async t => {
     const { ghcr, send } = await setUp(t, { credentials: [], switches: { auth: 'none' } });
     assert.equal(await send(asks.push), 202);
     assert.equal(tokensOf(ghcr).length, 0);
@@ -273,4 +274,18 @@ test('rights to pull are the default', async t => {
   await send({ ...asks.pull, access: PULL });
   await send(asks.pull);
   assert.equal(tokensOf(ghcr).length, 1);
+});
+
+test('a token lasts its own time, whatever happens to the wall clock', async t => {
+  for (const byMs of [-3_600_000, 3_600_000]) {
+    const { ghcr, clock, send } = await setUp(t);
+    await send(asks.pull);
+    clock.set(byMs);
+    clock.advance(50_000);
+    await send(asks.pull);
+    assert.equal(tokensOf(ghcr).length, 1);
+    clock.advance(10_000);
+    await send(asks.pull);
+    assert.equal(tokensOf(ghcr).length, 2);
+  }
 });

@@ -1,40 +1,22 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { createSecureServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { turns, until } from '../../../test/support/async.ts';
 import { LOOPBACK_TLS } from '../../../test/support/tls.ts';
-import { releaseBuffer } from '../../base/receive-buffers.ts';
+import { DIAL_TIMEOUTS, dialTo } from '../../../test/support/upstream-clients.ts';
 import type { RegistryError } from '../../oci/errors.ts';
-import { Dialer, type DialRequest, discard, readAll } from './dialer.ts';
-
-const TIMEOUTS = { connectMs: 2_000, headersMs: 200, stallMs: 200, uploadMs: 2_000 };
-
-async function dialTo(t: TestContext, listener: RequestListener) {
-  const server = createServer(listener);
-  let connections = 0;
-  server.on('connection', () => connections++);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const dialer = new Dialer({ timeouts: TIMEOUTS });
-  t.after(async () => {
-    await dialer.close();
-    server.closeAllConnections();
-    server.close();
-  });
-  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  const dial = (signal?: AbortSignal, headers = {}) => dialer.dial({ method: 'GET', url, headers, signal });
-  return { dialer, url, dial, connections: () => connections };
-}
+import { Dialer, type DialRequest } from './dialer.ts';
+import { discard, readAll } from './response.ts';
 
 test('connections are used again for all that is asked in turn, whichever way the body is done with', async t => {
   const { dial, connections } = await dialTo(t, (_, response) => response.end('x'.repeat(10_000)));
   for (let i = 0; i < 5; i++) {
     const whole = await dial();
     assert.equal((await readAll(whole, 10_000))?.length, 10_000);
-    // As everybody does in the end, to be sure.
+    // As every caller does in the end, to be sure.
     whole.body.abandon();
     await discard(await dial());
   }
@@ -42,7 +24,7 @@ test('connections are used again for all that is asked in turn, whichever way th
   assert(connections() <= 2, `${connections()} connections`);
 });
 
-test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/2 is to be had', async t => {
+test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/2 is available', async t => {
   const server = createSecureServer({ ...LOOPBACK_TLS, allowHTTP1: true }, (request, response) => {
     response.end(request.httpVersion);
   });
@@ -50,7 +32,7 @@ test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/
   server.on('secureConnection', () => connections++);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const dialer = new Dialer({ timeouts: TIMEOUTS, ca: LOOPBACK_TLS.cert });
+  const dialer = new Dialer({ timeouts: DIAL_TIMEOUTS, ca: LOOPBACK_TLS.cert });
   t.after(async () => {
     await dialer.close();
     server.close();
@@ -63,89 +45,7 @@ test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/
   assert.equal(connections, 3);
 });
 
-test('a body longer than is wanted ends its connection', async t => {
-  const { dial, connections } = await dialTo(t, (_, response) => response.end('x'.repeat(1_000_000)));
-  assert.equal(await readAll(await dial(), 100_000), undefined);
-  await discard(await dial());
-  (await dial()).body.abandon();
-  await readAll(await dial(), 1_000_000);
-  assert.equal(connections(), 4);
-});
-
-test('every chunk that came is handed over, also when the body then breaks, and also to a slow reader', async t => {
-  const { dial } = await dialTo(t, (_, response) => {
-    response.writeHead(200, { 'content-length': 1_000_000 });
-    response.write('x'.repeat(300_000), () => response.destroy());
-  });
-  for (const isSlow of [false, true]) {
-    let length = 0;
-    const trouble = await (await dial()).body.read(chunk => {
-      length += chunk.length;
-      return isSlow ? new Promise(resolve => setImmediate(resolve)) : undefined;
-    });
-    assert(trouble instanceof Error);
-    assert.equal(length, 300_000);
-  }
-});
-
-/** Sends bytes in pieces of these sizes, over and over. */
-async function sendInPieces(
-  response: ServerResponse,
-  bytes: Buffer,
-  sizes: readonly number[],
-): Promise<void> {
-  for (let at = 0, i = 0; at < bytes.length; i++) {
-    const piece = bytes.subarray(at, at + (sizes[i % sizes.length] ?? 0));
-    if (!response.write(piece)) await once(response, 'drain');
-    at += piece.length;
-  }
-  response.end();
-}
-
-test('bytes stay what they are until they are given back, and their memory is used again', async t => {
-  const sent = randomBytes(8_000_000);
-  const { dial } = await dialTo(t, (request, response) => {
-    // With a length, and in chunks of HTTP, many of which come in one read.
-    const isWhole = request.headers['x-whole'] !== undefined;
-    if (isWhole) response.setHeader('content-length', sent.length);
-    void sendInPieces(response, sent, isWhole ? [sent.length] : [1, 50, 70_000, 3, 1_000_000, 16_384]);
-  });
-  for (const headers of [{ 'x-whole': 'yes' }, {}]) {
-    const memories = new Set<ArrayBufferLike>();
-    const kept: { chunk: Buffer; at: number }[] = [];
-    const giveOneBack = (which: number) => {
-      const [one] = kept.splice(which, 1);
-      if (one === undefined) return;
-      assert(one.chunk.equals(sent.subarray(one.at, one.at + one.chunk.length)), `at ${one.at}`);
-      releaseBuffer(one.chunk);
-    };
-    let at = 0;
-    const trouble = await (await dial(undefined, headers)).body.read(chunk => {
-      memories.add(chunk.buffer);
-      kept.push({ chunk, at });
-      at += chunk.length;
-      if (kept.length > 3) giveOneBack(at % kept.length);
-      return at % 5 === 0 ? new Promise(resolve => setImmediate(resolve)) : undefined;
-    });
-    while (kept.length > 0) giveOneBack(0);
-    assert.deepEqual([trouble, at], [undefined, sent.length]);
-    if ('x-whole' in headers) assert(memories.size < 12, `${memories.size} pieces of memory for 8 MB`);
-  }
-});
-
-test('what the reader throws, at once or later, comes back as it is, and the body is let go', async t => {
-  const { dial } = await dialTo(t, (_, response) => response.end('x'.repeat(1_000_000)));
-  const mine = new Error('mine');
-  const takes = [
-    () => {
-      throw mine;
-    },
-    () => Promise.reject(mine),
-  ];
-  for (const take of takes) await assert.rejects((await dial()).body.read(take), mine);
-});
-
-test('no answer, no head in time, and a body that stalls are told apart', async t => {
+test('no response, no headers in time, and a body that stalls are told apart', async t => {
   const refused = await dialTo(t, (_, response) => response.destroy());
   await assert.rejects(refused.dial(), (error: RegistryError) => error.code === 'UPSTREAM_UNAVAILABLE');
   const silent = await dialTo(t, () => {});
@@ -165,7 +65,7 @@ test('an abort ends it at any stage, with its reason', async t => {
     response.writeHead(200, { 'content-length': 10 });
     response.write('x');
   });
-  const reason = new Error('leaving');
+  const reason = new Error('shutting down');
   await assert.rejects(dial(AbortSignal.abort(reason)), reason);
   const early = new AbortController();
   const dialing = dial(early.signal);
@@ -173,11 +73,11 @@ test('an abort ends it at any stage, with its reason', async t => {
   await assert.rejects(dialing, reason);
   const late = new AbortController();
   const { body } = await dial(late.signal);
-  const trouble = body.read(() => {
+  const broken = body.read(() => {
     late.abort(reason);
     return undefined;
   });
-  assert((await trouble) instanceof Error);
+  assert((await broken) instanceof Error);
 });
 
 async function sendTo(t: TestContext, listener: RequestListener) {
@@ -211,7 +111,7 @@ test('a body is asked for its next chunk when the one before has left, and no so
     });
   });
   let asked = 0;
-  let isLetGo = false;
+  let isReleased = false;
   async function* endless() {
     try {
       for (;;) {
@@ -219,22 +119,22 @@ test('a body is asked for its next chunk when the one before has left, and no so
         yield Buffer.alloc(256 * 1024);
       }
     } finally {
-      isLetGo = true;
+      isReleased = true;
     }
   }
-  const leaving = new AbortController();
-  const sending = send({ body: endless(), signal: leaving.signal, headersMs: 10_000 });
+  const stopping = new AbortController();
+  const sending = send({ body: endless(), signal: stopping.signal, headersMs: 10_000 });
   sending.catch(() => {});
   await received.promise;
   // The buffers of both sockets fill up first.
   for (let before = -1; before !== asked; ) {
     before = asked;
-    for (let i = 0; i < 200; i++) await new Promise(resolve => setImmediate(resolve));
+    await turns(200);
   }
   assert(asked < 200, `${asked} chunks`);
-  leaving.abort(new Error('leaving'));
-  await assert.rejects(sending, /leaving/);
-  while (!isLetGo) await new Promise(resolve => setImmediate(resolve));
+  stopping.abort(new Error('shutting down'));
+  await assert.rejects(sending, /shutting down/);
+  await until(() => isReleased);
 });
 
 test('a body that fails is what the request fails with, not the other side', async t => {
@@ -247,10 +147,10 @@ test('a body that fails is what the request fails with, not the other side', asy
   await assert.rejects(send({ body: failing() }), mine);
 });
 
-test('an answer may take longer where it is said so', async t => {
+test('a response may take longer where that is allowed', async t => {
   const heads: (() => void)[] = [];
   const send = await sendTo(t, (_, response) => heads.push(() => response.end('late')));
-  // What is given no longer runs into its time-out first.
+  // What is given no longer runs into its timeout first.
   const slow = send({ method: 'GET', headersMs: 60_000 });
   await assert.rejects(send({ method: 'GET' }), { code: 'UPSTREAM_TIMEOUT' });
   for (const answer of heads) answer();

@@ -1,31 +1,32 @@
-// The rules, against scripted answers; then the whole, against servers on two origins.
+// The rules, against scripted responses; then the whole, against servers on two origins.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
-import { type Answer, Dialer, type DialRequest, readAll } from './dialer.ts';
+import { Dialer, type DialRequest } from './dialer.ts';
 import { dialFollowing, isRedirect } from './redirect.ts';
+import { readAll, type UpstreamResponse } from './response.ts';
 
 const AUTHORIZATION = { authorization: 'Bearer secret', range: 'bytes=5-' };
 
 /** Answers `[status, location]` by address; any other address is an error. */
 function scripted(script: Record<string, [status: number, location?: string]>) {
   const dialed: DialRequest[] = [];
-  const bodies: { isLetGo: boolean }[] = [];
-  const dial = async (request: DialRequest): Promise<Answer> => {
+  const bodies: { isReleased: boolean }[] = [];
+  const dial = async (request: DialRequest): Promise<UpstreamResponse> => {
     dialed.push(request);
     const [status, location] = script[request.url.href] ?? assert.fail(`dialed ${request.url.href}`);
-    const body = { isLetGo: false };
-    const letGo = () => {
-      body.isLetGo = true;
+    const body = { isReleased: false };
+    const release = () => {
+      body.isReleased = true;
     };
     bodies.push(body);
     return {
       url: request.url,
       status,
       header: name => (name === 'location' ? location : undefined),
-      body: { read: async () => letGo(), abandon: letGo },
+      body: { read: async () => release(), abandon: release },
     };
   };
   const follow = (url: string) =>
@@ -34,12 +35,12 @@ function scripted(script: Record<string, [status: number, location?: string]>) {
 }
 
 describe('following redirects', () => {
-  test('an answer that is none is given back, untouched', async () => {
+  test('a response that is none is returned, untouched', async () => {
     for (const status of [200, 206, 304, 401, 404, 500, 300, 305]) {
       const { follow, dialed, bodies } = scripted({ 'https://a/x': [status, 'https://b/'] });
       assert.equal((await follow('https://a/x')).status, status);
       assert.equal(dialed.length, 1);
-      assert.equal(bodies[0]?.isLetGo, false);
+      assert.equal(bodies[0]?.isReleased, false);
     }
   });
 
@@ -49,8 +50,8 @@ describe('following redirects', () => {
         'https://a/x': [status, 'https://b/y?sig=1'],
         'https://b/y?sig=1': [200],
       });
-      const answer = await follow('https://a/x');
-      assert.equal(answer.url.href, 'https://b/y?sig=1');
+      const response = await follow('https://a/x');
+      assert.equal(response.url.href, 'https://b/y?sig=1');
       assert.deepEqual(
         dialed.map(({ method, headers }) => ({ method, headers })),
         [
@@ -59,11 +60,11 @@ describe('following redirects', () => {
         ],
       );
       assert.deepEqual(
-        bodies.map(body => body.isLetGo),
+        bodies.map(body => body.isReleased),
         [true, false],
-        'the body of a redirect is let go',
+        'the body of a redirect is released',
       );
-      assert.equal(isRedirect(answer), false);
+      assert.equal(isRedirect(response), false);
     });
   }
 
@@ -96,7 +97,7 @@ describe('following redirects', () => {
     });
   }
 
-  const refused: [what: string, location: string | undefined][] = [
+  const rejected: [what: string, location: string | undefined][] = [
     ['from https to http', 'http://a/y'],
     ['to another kind of address', 'ftp://a/y'],
     ['to a file', 'file:///etc/passwd'],
@@ -105,18 +106,18 @@ describe('following redirects', () => {
     ['to an empty place', ''],
     ['to no place', undefined],
   ];
-  for (const [what, location] of refused) {
-    test(`a redirect ${what} is refused, without being dialed`, async () => {
+  for (const [what, location] of rejected) {
+    test(`a redirect ${what} is rejected, without being dialed`, async () => {
       const { follow, dialed, bodies } = scripted({
         'https://a/x': location === undefined ? [302] : [302, location],
       });
       await assert.rejects(follow('https://a/x'), { code: 'UPSTREAM_INVALID', message: /^a redirects / });
       assert.equal(dialed.length, 1);
-      assert.equal(bodies[0]?.isLetGo, true);
+      assert.equal(bodies[0]?.isReleased, true);
     });
   }
 
-  test('a redirect from https to http is refused also when it comes late', async () => {
+  test('a redirect from https to http is rejected also when it comes late', async () => {
     const { follow, dialed } = scripted({
       'http://a/': [302, 'https://b/'],
       'https://b/': [302, 'http://c/'],
@@ -135,7 +136,7 @@ describe('following redirects', () => {
     const { follow, dialed, bodies } = scripted(chain(6));
     await assert.rejects(follow('https://a/0'), { code: 'UPSTREAM_INVALID', message: /more than 5 times/ });
     assert.equal(dialed.length, 6);
-    assert.ok(bodies.every(body => body.isLetGo));
+    assert.ok(bodies.every(body => body.isReleased));
   });
 });
 
@@ -167,12 +168,12 @@ describe('following redirects among servers', () => {
     const registry = await serve(t, (_, response) =>
       response.writeHead(307, { location: `${blobHost.origin}/blob?sig=a%2Fb` }).end('<html>moved</html>'),
     );
-    const answer = await dialFollowing(dialer(t), {
+    const response = await dialFollowing(dialer(t), {
       method: 'GET',
       url: new URL(`${registry.origin}/v2/blob`),
       headers: AUTHORIZATION,
     });
-    assert.equal((await readAll(answer, 100))?.toString(), 'bytes');
+    assert.equal((await readAll(response, 100))?.toString(), 'bytes');
     assert.equal(registry.requests[0]?.headers.authorization, 'Bearer secret');
     const [asked] = blobHost.requests;
     assert.equal(asked?.url, '/blob?sig=a%2Fb');

@@ -1,0 +1,180 @@
+// Receiving one response. Chunks go straight from the HTTP parser to the reader, with nothing in between: no copy, no
+// queue, and no promise unless the reader asks for time.
+import type { IncomingHttpHeaders } from 'node:http';
+import { type Dispatcher, errors } from 'undici';
+import { RegistryError, reasonOf } from '../../oci/errors.ts';
+
+export interface UpstreamResponse {
+  /** Where it came from, after redirects. */
+  readonly url: URL;
+  readonly status: number;
+  /** The first value of a header, by its name in lower case. */
+  header(name: string): string | undefined;
+  /** Must be read or abandoned, or its connection is never free again. */
+  readonly body: ResponseBody;
+}
+
+/**
+ * Is handed each chunk, with its memory, which may be released (base/receive-buffers.ts). A promise asks the sender to
+ * wait. What it throws, or rejects with, ends the body.
+ */
+export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
+
+export interface ResponseBody {
+  /**
+   * Hands over each chunk the moment it arrives; the next one waits for the promise of the one before, if it gave one.
+   * Resolves to the error that broke the body, or to undefined at its end; rejects with what `onChunk` failed with. No
+   * chunk that arrived is lost when the body breaks, so the reader knows exactly where to go on.
+   */
+  read(onChunk: OnChunk): Promise<unknown>;
+  /** Ends it, and its connection if there is more to come. */
+  abandon(): void;
+}
+
+/** How much of an unwanted body is read to keep its connection. */
+const DISCARDED_BYTES = 64 * 1024;
+
+/** What undici calls for one request. */
+export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBody {
+  /** Resolves when the headers are here; rejects with undici's error when there is no response. */
+  readonly response: Promise<UpstreamResponse>;
+  readonly #url: URL;
+  readonly #signal: AbortSignal | undefined;
+  readonly #headers = Promise.withResolvers<UpstreamResponse>();
+  readonly #end = Promise.withResolvers<unknown>();
+  #controller: Dispatcher.DispatchController | undefined;
+  #onChunk: OnChunk | undefined;
+  /** What arrived of the body together with the headers, before there is a reader. */
+  #early: Buffer | undefined;
+  #isOver = false;
+
+  constructor(url: URL, signal: AbortSignal | undefined) {
+    this.#url = url;
+    this.#signal = signal;
+    this.response = this.#headers.promise;
+    this.#end.promise.catch(() => {});
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  read(onChunk: OnChunk): Promise<unknown> {
+    this.#onChunk = onChunk;
+    if (this.#early !== undefined) void this.#resumeAfter(onChunk, this.#early);
+    this.#early = undefined;
+    return this.#end.promise;
+  }
+
+  abandon(): void {
+    if (this.#isOver) return;
+    this.#controller?.abort(new Error('the rest of the response is not wanted'));
+    this.#over();
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#signal?.aborted) this.#onAbort();
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ): void {
+    if (status < 200) return;
+    const header = (name: string) => {
+      const value = headers[name];
+      return Array.isArray(value) ? value[0] : value;
+    };
+    this.#headers.resolve({ url: this.#url, status, header, body: this });
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    // undici sends an empty one whenever it resumes.
+    if (chunk.length === 0) return;
+    if (this.#onChunk === undefined) {
+      this.#early = chunk;
+      controller.pause();
+      return;
+    }
+    const wait = this.#deliver(this.#onChunk, chunk);
+    if (wait === undefined) return;
+    controller.pause();
+    void wait.then(() => this.#isOver || controller.resume());
+  }
+
+  onResponseEnd(): void {
+    this.#over();
+    this.#end.resolve(undefined);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#over();
+    this.#headers.reject(error);
+    this.#end.resolve(error);
+  }
+
+  /** The promise waits for the reader, and never rejects. */
+  #deliver(onChunk: OnChunk, chunk: Buffer): Promise<void> | undefined {
+    try {
+      return onChunk(chunk)?.catch(error => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #resumeAfter(onChunk: OnChunk, early: Buffer): Promise<void> {
+    await this.#deliver(onChunk, early);
+    if (!this.#isOver) this.#controller?.resume();
+  }
+
+  readonly #onAbort = () => this.#controller?.abort(new Error('aborted', { cause: this.#signal?.reason }));
+
+  /** The reader has failed, which is not the network's fault. */
+  #fail(error: unknown): void {
+    this.#end.reject(error);
+    this.abandon();
+  }
+
+  #over(): void {
+    this.#isOver = true;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+  }
+}
+
+/** Reads an unwanted body to its end, to keep its connection; gives up both when it is long. */
+export async function discard({ body }: UpstreamResponse): Promise<void> {
+  let left = DISCARDED_BYTES;
+  await body.read(chunk => {
+    left -= chunk.length;
+    if (left < 0) body.abandon();
+    return undefined;
+  });
+}
+
+/** The whole body; undefined when it is longer than `limitBytes`. Throws as Dialer.dial does when it breaks. */
+export async function readAll(
+  { url, body }: UpstreamResponse,
+  limitBytes: number,
+): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  const error = await body.read(chunk => {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > limitBytes) body.abandon();
+    return undefined;
+  });
+  if (length > limitBytes) return undefined;
+  if (error !== undefined) throw networkError(url, error);
+  return Buffer.concat(chunks, length);
+}
+
+/** UPSTREAM_TIMEOUT or UPSTREAM_UNAVAILABLE, for what undici failed with. */
+export function networkError({ host }: URL, cause: unknown): RegistryError {
+  const isTimeout =
+    cause instanceof errors.HeadersTimeoutError ||
+    cause instanceof errors.BodyTimeoutError ||
+    cause instanceof errors.ConnectTimeoutError;
+  return isTimeout
+    ? new RegistryError('UPSTREAM_TIMEOUT', `${host} does not answer in time (${reasonOf(cause)})`, { cause })
+    : new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot be reached (${reasonOf(cause)})`, { cause });
+}

@@ -7,8 +7,8 @@ import { inspect } from 'node:util';
 import { loadConfig } from '../config/load.ts';
 import type { OwnedCredential } from './credential.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-credentials-'));
-after(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-credentials-'));
+after(() => rmSync(directory, { recursive: true }));
 
 const SECRET = 's3cret-that-nobody-may-see';
 
@@ -19,8 +19,8 @@ function credentials(
   host = 'ghcr.io',
 ): readonly OwnedCredential[] {
   const config = { upstreams: { [host]: credentials === undefined ? {} : { credentials } } };
-  writeFileSync(join(folder, 'config.yaml'), JSON.stringify(config));
-  const loaded = loadConfig({ file: 'config.yaml', env, cwd: folder });
+  writeFileSync(join(directory, 'config.yaml'), JSON.stringify(config));
+  const loaded = loadConfig({ file: 'config.yaml', env, cwd: directory });
   for (const shown of [
     inspect(loaded, { depth: 20, showHidden: true, getters: true }),
     JSON.stringify(loaded),
@@ -31,20 +31,20 @@ function credentials(
 }
 
 function dockerConfig(config: unknown): NodeJS.ProcessEnv {
-  writeFileSync(join(folder, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config));
-  return { DOCKER_CONFIG: folder, PATH: `${folder}${delimiter}${process.env.PATH}` };
+  writeFileSync(join(directory, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config));
+  return { DOCKER_CONFIG: directory, PATH: `${directory}${delimiter}${process.env.PATH}` };
 }
 
 /** A credential helper `name` that runs a line of shell. */
 function dockerHelper(name: string, line: string): void {
-  const file = join(folder, `docker-credential-${name}`);
+  const file = join(directory, `docker-credential-${name}`);
   writeFileSync(file, `#!/bin/sh\n${line}\n`);
   chmodSync(file, 0o755);
 }
 
 const basic = (username: string, secret: string) => Buffer.from(`${username}:${secret}`).toString('base64');
 
-test('the environment has a credential for ghcr.io, and for nobody else', async () => {
+test('the environment has a credential for ghcr.io, and for no other', async () => {
   const cases: [NodeJS.ProcessEnv, [name: string, username: string] | undefined][] = [
     [{}, undefined],
     [{ CR_PAT: '', GITHUB_TOKEN: '\n' }, undefined],
@@ -80,7 +80,7 @@ test('what the config leaves out of a credential for ghcr.io is filled in', asyn
 });
 
 test('a token file is read again for each use', async () => {
-  const file = join(folder, 'token');
+  const file = join(directory, 'token');
   writeFileSync(file, `${SECRET}\r\n`);
   const [credential] = credentials([{ name: 'ci', tokenFile: 'token' }]);
   assert.equal((await credential?.read())?.secret, SECRET);
@@ -135,8 +135,8 @@ test('docker credential helpers are asked when the secret is needed', async () =
   }
 });
 
-test('a docker login that is of no use is refused at start', () => {
-  const file = join(folder, 'config.json');
+test('a docker login that is of no use is rejected at start', () => {
+  const file = join(directory, 'config.json');
   const cases: [unknown, string][] = [
     [{}, `docker has no login for ghcr.io in ${file}; run "docker login ghcr.io" as the user that runs this`],
     [

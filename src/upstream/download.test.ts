@@ -11,7 +11,7 @@ const SIZE = 200_000;
 const content = randomContent(SIZE);
 const BYTES = bytesOf(content);
 const RESET = new Error('connection reset');
-const AWAY = new RegistryError('UPSTREAM_UNAVAILABLE', 'cannot be reached');
+const UNAVAILABLE = new RegistryError('UPSTREAM_UNAVAILABLE', 'cannot be reached');
 
 /** The body from where it is asked, whole, or cut after so many bytes of the blob. */
 const from = (start: number, end = SIZE): FakeAnswer => ({
@@ -26,7 +26,7 @@ const cut = (start: number, end: number, after: Error = RESET): FakeAnswer => ({
 function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
   const scripted = new FakeUpstream(script);
   const clock = new TestClock();
-  const leaving = new AbortController();
+  const stopping = new AbortController();
   const pieces: Buffer[] = [];
   const starts: [number | undefined, string | undefined][] = [];
   const breaks: [string, number][] = [];
@@ -35,7 +35,7 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
       {
         upstream: scripted.upstream,
         clock,
-        signal: leaving.signal,
+        signal: stopping.signal,
         onBreak: (message, at) => breaks.push([message, at]),
       },
       scripted.repository,
@@ -51,7 +51,7 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
         },
       },
     );
-  return { run, scripted, clock, leaving, starts, breaks, received: () => Buffer.concat(pieces) };
+  return { run, scripted, clock, stopping, starts, breaks, received: () => Buffer.concat(pieces) };
 }
 
 describe('a download', () => {
@@ -89,7 +89,7 @@ describe('a download', () => {
     ],
     ['a body that ends too early, cleanly', [from(0, 70_000), from(70_000)]],
     ['a body that breaks before its first byte', [cut(0, 0), from(0)]],
-    ['an answer that does not come, later', [cut(0, 70_000), { error: AWAY }, from(70_000)]],
+    ['an answer that does not come, later', [cut(0, 70_000), { error: UNAVAILABLE }, from(70_000)]],
     ['an upstream that does not honour ranges', [cut(0, 70_000), { ...from(0), start: 0 }]],
     [
       'an upstream that does not honour ranges and breaks before the place',
@@ -194,7 +194,7 @@ describe('a download', () => {
     ],
   ];
   for (const [what, script, message] of wrong) {
-    test(`of ${what} is refused, and its body let go`, async () => {
+    test(`of ${what} is rejected, and its body released`, async () => {
       const { run, scripted, received } = setUp(script);
       await assert.rejects(run(), { code: 'UPSTREAM_INVALID', message });
       assert.ok(received().length <= SIZE);
@@ -214,7 +214,7 @@ describe('a download', () => {
     });
   }
 
-  test('passes on at once what a later request throws, unless the upstream is away', async () => {
+  test('passes on at once what a later request throws, unless the upstream is unavailable', async () => {
     const error = new RegistryError('DENIED', 'no longer');
     const { run, scripted } = setUp([cut(0, 70_000), { error }]);
     await assert.rejects(run(), error);
@@ -239,7 +239,7 @@ describe('the receiver of a download', () => {
     },
     'rejects at a byte': { receive: () => Promise.reject(full) },
   })) {
-    test(`that ${how} ends it with just that, and the body is let go`, async () => {
+    test(`that ${how} ends it with just that, and the body is released`, async () => {
       const { run, scripted, breaks } = setUp([from(0)], receiver);
       await assert.rejects(run(), full);
       assert.equal(scripted.asked.length, 1);
@@ -249,8 +249,8 @@ describe('the receiver of a download', () => {
   }
 
   test('is not mistaken for the upstream when it throws what an upstream would', async () => {
-    const { run, scripted } = setUp([from(0)], { receive: () => Promise.reject(AWAY) });
-    await assert.rejects(run(), AWAY);
+    const { run, scripted } = setUp([from(0)], { receive: () => Promise.reject(UNAVAILABLE) });
+    await assert.rejects(run(), UNAVAILABLE);
     assert.equal(scripted.asked.length, 1);
   });
 
@@ -270,19 +270,19 @@ describe('the receiver of a download', () => {
 });
 
 describe('a download that is aborted', () => {
-  const reason = new Error('the server is leaving');
+  const reason = new Error('the server is shutting down');
 
   test('before it starts asks for nothing', async () => {
-    const { run, leaving, scripted } = setUp([]);
-    leaving.abort(reason);
+    const { run, stopping, scripted } = setUp([]);
+    stopping.abort(reason);
     await assert.rejects(run(), reason);
     assert.deepEqual(scripted.asked, []);
   });
 
   test('while a body stalls ends at once, without another try', async () => {
-    const { run, leaving, scripted, breaks } = setUp([{ ...from(0, 70_000), after: 'stall' }], {
+    const { run, stopping, scripted, breaks } = setUp([{ ...from(0, 70_000), after: 'stall' }], {
       receive: () => {
-        if (scripted.sentBytes === 70_000) setImmediate(() => leaving.abort(reason));
+        if (scripted.sentBytes === 70_000) setImmediate(() => stopping.abort(reason));
         return undefined;
       },
     });
@@ -293,10 +293,10 @@ describe('a download that is aborted', () => {
   });
 
   test('during a pause does not try again', async () => {
-    const { run, leaving, scripted, clock } = setUp([cut(0, 70_000)]);
+    const { run, stopping, scripted, clock } = setUp([cut(0, 70_000)]);
     const { sleep } = clock;
     clock.sleep = (ms, signal) => {
-      leaving.abort(reason);
+      stopping.abort(reason);
       return sleep.call(clock, ms, signal);
     };
     await assert.rejects(run(), reason);

@@ -24,11 +24,11 @@ export interface ErrorResponse {
 const BODY_LIMIT_BYTES = 64 * 1024;
 const MESSAGE_LIMIT = 300;
 /** What GitHub's documentation asks for when a rate limit names no time. */
-const UNNAMED_WAIT_MS = 60_000;
+export const UNNAMED_WAIT_MS = 60_000;
 /** A response to HEAD has no body to name the time in: the next request, with a body, is to find out. */
 const HEAD_WAIT_MS = 1_000;
 /** No response can silence us for longer than this. */
-const LONGEST_WAIT_MS = 3_600_000;
+export const LONGEST_WAIT_MS = 3_600_000;
 
 /** `nowMs` is wall time, for a Retry-After that is a date; `mask` takes our secrets out of what the upstream says. */
 export async function readErrorResponse(

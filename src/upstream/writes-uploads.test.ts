@@ -97,7 +97,7 @@ describe('the requests of an upload', () => {
 
   for (const status of [500, 503, undefined]) {
     const how = status ?? 'hung up on';
-    test(`with bytes are not repeated when they are ${how}: who has the bytes starts over`, async t => {
+    test(`with bytes are not repeated when they are ${how}: the caller starts over`, async t => {
       const { origin, seen } = await startScripted(t, () => (status === undefined ? undefined : { status }));
       const { writes, clock } = connectTo(t, origin);
       const { send } = bytesToSend(bytes);

@@ -178,7 +178,7 @@ export class WriteClient implements UpstreamWrites {
     await this.#requests.withRetry(() => this.#send(repository, spec));
   }
 
-  /** Without retries: half an upload cannot be repeated, and whoever has the bytes begins another one. */
+  /** Without retries: half an upload cannot be repeated; the caller has the bytes, and begins another one. */
   #sendOnce(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
     return this.#requests.withRetry(() => this.#send(repository, spec), undefined, 1);
   }

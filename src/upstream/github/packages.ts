@@ -6,7 +6,7 @@ import { type Credentials, readLogin } from '../../credentials/credential.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { imageName, ownerOf, type Reference, type Repository } from '../../oci/reference.ts';
 import { Mask } from '../auth/mask.ts';
-import { retryAfterMs } from '../error-response.ts';
+import { LONGEST_WAIT_MS, retryAfterMs, UNNAMED_WAIT_MS } from '../error-response.ts';
 import type { Dialer } from '../transport/dialer.ts';
 import { discard, readAll, type UpstreamResponse } from '../transport/response.ts';
 
@@ -31,9 +31,6 @@ const VERSIONS_PER_PAGE = 100;
 const PAGES_LIMIT = 1_000;
 const BODY_LIMIT_BYTES = 8 * 1024 * 1024;
 const MESSAGE_LIMIT = 300;
-/** What GitHub's documentation asks for when a rate limit names no time. */
-const UNNAMED_WAIT_MS = 60_000;
-const LONGEST_WAIT_MS = 3_600_000;
 
 export class Packages {
   readonly #options: PackagesOptions;

@@ -46,8 +46,8 @@ test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/
 });
 
 test('no response, no headers in time, and a body that stalls are told apart', async t => {
-  const refused = await dialTo(t, (_, response) => response.destroy());
-  await assert.rejects(refused.dial(), (error: RegistryError) => error.code === 'UPSTREAM_UNAVAILABLE');
+  const closing = await dialTo(t, (_, response) => response.destroy());
+  await assert.rejects(closing.dial(), (error: RegistryError) => error.code === 'UPSTREAM_UNAVAILABLE');
   const silent = await dialTo(t, () => {});
   await assert.rejects(silent.dial(), (error: RegistryError) => error.code === 'UPSTREAM_TIMEOUT');
   const stalling = await dialTo(t, (_, response) => {

@@ -1,5 +1,5 @@
 // Follows a registry's redirects to the hosts that hold its blobs. Our Authorization never goes across a redirect, not
-// even within a host, where a signed address may be refused with it; no redirect leads from https to http; chains end.
+// even within a host, where a signed address may not work with it; no redirect leads from https to http; chains end.
 import { RegistryError } from '../../oci/errors.ts';
 import type { Dialer, DialRequest } from './dialer.ts';
 import { discard, type UpstreamResponse } from './response.ts';

@@ -50,7 +50,7 @@ test('a private image is pulled with the credential of the config, asked for onc
   const token = ghcr.requests.find(({ endpoint }) => endpoint === 'token');
   assert.equal(token?.method, 'GET');
   assert.equal(token?.authorization, 'basic');
-  // Pull alone is asked for: more is refused even where pulling is free.
+  // Pull alone is asked for: more is denied even where pulling is free.
   assert.match(decodeURIComponent(token?.path ?? ''), /scope=repository:owner\/app:pull$/);
   assertNothingLeaked(cache, ghcr);
 });
@@ -224,7 +224,7 @@ test('a registry with a Basic challenge gets the credential on every request', a
   assert.match(errorOf(denied).message, /Credential "ci" was denied/);
 });
 
-test('a registry that asks nobody gets no credential', async t => {
+test('a registry that challenges no one gets no credential', async t => {
   const { ghcr, cache } = await startPrivate(t, { stand: { switches: { auth: 'none' } } });
   assert.equal((await cache.get(V1)).status, 200);
   assert(ghcr.requests.every(({ authorization }) => authorization === 'none'));
@@ -284,7 +284,7 @@ test('an upstream that echoes our credential does not make us tell it', async t 
   assertNothingLeaked(cache, ghcr);
 });
 
-test('rubbish instead of a token, and a realm in trouble, are told apart from a refusal', async t => {
+test('rubbish instead of a token, and a failing realm, are told apart from a denial', async t => {
   const cases: [Parameters<Ghcr['fault']>[0], number][] = [
     [{ endpoint: 'token', answer: answers.htmlPage }, 502],
     [{ endpoint: 'token', answer: { status: 200, body: { token: 'a\nb' } } }, 502],

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { digestOf, parseDigest } from './digest.ts';
 import { RegistryError } from './errors.ts';
-import { accepts, MANIFEST_TYPES, manifestType, mediaTypeOf, readManifest } from './manifest.ts';
+import { accepts, MANIFEST_TYPES, manifestType, mediaTypeOf, partsOf, readManifest } from './manifest.ts';
 
 const [INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST] = MANIFEST_TYPES;
 
@@ -360,5 +360,71 @@ describe('readManifest', () => {
         },
       ),
     );
+  });
+});
+
+describe('partsOf', () => {
+  const [a, b, c, d] = ['a', 'b', 'c', 'd'].map(text => digestOf(Buffer.from(text)));
+  const sha512 = digestOf(Buffer.from('a'), 'sha512');
+  const of = (json: unknown) => partsOf(Buffer.from(JSON.stringify(json)));
+
+  test('are config, layers, blobs and manifests, each once, and not the subject', () => {
+    const json = {
+      config: { digest: a },
+      layers: [{ digest: b }, { digest: a }, { digest: sha512 }, { digest: b }],
+      blobs: [{ digest: c }],
+      manifests: [{ digest: d }, { digest: c }],
+      subject: { digest: digestOf(Buffer.from('subject')) },
+    };
+    assert.deepEqual(of(json), [a, b, sha512, c, d]);
+  });
+
+  test('leave out what cannot be read, and keep the rest', () => {
+    const wrong = [
+      null,
+      7,
+      'text',
+      [],
+      [{ digest: b }],
+      {},
+      { digest: null },
+      { digest: 'sha256:ab' },
+      { digest: [a] },
+    ];
+    for (const each of wrong) {
+      assert.deepEqual(of({ layers: [each, { digest: a }, each] }), [a]);
+      if (!Array.isArray(each)) assert.deepEqual(of({ config: each, layers: [{ digest: a }] }), [a]);
+      assert.deepEqual(
+        of({ config: { digest: a }, layers: each, blobs: each, manifests: each }).slice(0, 1),
+        [a],
+      );
+    }
+  });
+
+  test('are none of what is no manifest', () => {
+    for (const bytes of [
+      '',
+      '<html>',
+      'null',
+      '7',
+      '"text"',
+      '[]',
+      '[{"config":1}]',
+      '{}',
+      '{"layers":',
+      '\uFFFF',
+    ])
+      assert.deepEqual(partsOf(Buffer.from(bytes)), []);
+    fc.assert(
+      fc.property(fc.oneof(fc.uint8Array(), fc.json().map(Buffer.from)), bytes => {
+        for (const digest of partsOf(bytes)) assert.equal(parseDigest(digest), digest);
+      }),
+    );
+  });
+
+  test('are those of a pushed manifest, wherever it may be pushed', () => {
+    const image = { schemaVersion: 2, config: { digest: a }, layers: [{ digest: b }] };
+    const { blobs } = readManifest(Buffer.from(JSON.stringify(image)), undefined);
+    assert.deepEqual(of(image), blobs);
   });
 });

@@ -38,6 +38,26 @@ export function manifestType(bytes: Uint8Array, contentType: string | undefined)
   return undefined;
 }
 
+/**
+ * What a manifest is made of: its config, layers, blobs and child manifests, each digest once. Not its subject. For
+ * manifests that were pulled as well: what cannot be read has no parts.
+ */
+export function partsOf(bytes: Uint8Array): Digest[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return [];
+  }
+  const { config, layers, blobs, manifests } = (json ?? {}) as Record<string, unknown>;
+  const digests = [config, layers, blobs, manifests]
+    .flat()
+    .map(descriptor =>
+      parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? ''),
+    );
+  return [...new Set(digests.filter(digest => digest !== undefined))];
+}
+
 /** The type of a Content-Type header without its parameters, in lower case. */
 export function mediaTypeOf(contentType: string | undefined): string | undefined {
   return contentType?.split(';', 1)[0]?.trim().toLowerCase();

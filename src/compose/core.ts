@@ -45,9 +45,8 @@ export async function openCore(config: Config, environment: Environment): Promis
   const { clock, log } = environment;
   const { content, metadata } = await openStores(config, environment, stack);
   const upstreams = createUpstreams(config, environment, stack);
-  const pinned = config.pins.map(({ repository }) => repository);
   const { maxSizeBytes, minFreeBytes } = config.cache;
-  const budget = await Budget.open({ content, metadata, pinned, maxSizeBytes, minFreeBytes });
+  const budget = await Budget.open({ content, metadata, pins: config.pins, maxSizeBytes, minFreeBytes });
 
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;

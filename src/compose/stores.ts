@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import type { Config } from '../config/load.ts';
 import type { Content } from '../content/content.ts';
 import { LocalContent } from '../content/local/store.ts';
+import { cached } from '../metadata/cached.ts';
 import type { Metadata } from '../metadata/metadata.ts';
-import { SqliteMetadata } from '../metadata/sqlite/store.ts';
+import { openSqlite } from '../metadata/sqlite/store.ts';
+import { bufferUsage } from '../metadata/usage-buffer.ts';
+import { bytesOf } from '../pull/manifests.ts';
 import { lockData } from './data-lock.ts';
 import type { Environment } from './environment.ts';
 
@@ -23,15 +26,17 @@ export async function openStores(
   mkdirSync(data, { recursive: true });
   stack.defer(lockData(data));
   const content = await LocalContent.open(data);
-  const metadata = await SqliteMetadata.open(join(data, 'metadata.db'), {
+  const database = await openSqlite(join(data, 'metadata.db'), {
     clock,
     content: () => content.list(),
+    readManifest: async digest => bytesOf(await content.open(digest)),
     onDamaged: (movedTo, reason) =>
       log.error(
         { movedTo },
         `metadata.db is damaged (${reason}): moved aside, and rebuilt from content/ and the upstreams`,
       ),
   });
+  const metadata = cached(bufferUsage(database, clock));
   stack.defer(() => metadata.close());
   return { content, metadata };
 }

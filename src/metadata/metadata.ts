@@ -1,14 +1,15 @@
-// The contract of metadata: what is known about content, beside the content itself. Repositories, the
-// links that let them serve content, tags with the time they were last confirmed, and when content was
-// last pulled. It says nothing of SQL dialects or files, so that one PostgreSQL can serve many replicas.
+// The contracts of metadata: what is known about content, beside the content itself. One store implements all of
+// them; each consumer declares only those it uses. They say nothing of SQL dialects or files, so that one database
+// can serve many replicas.
 //
 // Every implementation guarantees:
 // - each call is atomic: a reader sees all of it or nothing;
-// - a link exists only for content that is recorded, and goes when that is dropped;
-// - what cannot be read or written is a StorageFailure, except in touch(), which does not matter that much;
+// - a link exists only for content that is recorded, and goes when that is removed;
+// - what cannot be read or written is a StorageFailure, except in touch(), which is best effort;
 // - all of it can be lost: links and tags come back as upstreams confirm them.
+// Times are wall time in milliseconds since the epoch: they outlive the process.
 import type { Algorithm, Digest } from '../oci/digest.ts';
-import type { Repository } from '../oci/reference.ts';
+import type { Reference, Repository } from '../oci/reference.ts';
 
 export interface ContentRow {
   readonly digest: Digest;
@@ -20,9 +21,14 @@ export interface ManifestRow extends ContentRow {
   readonly mediaType: string;
 }
 
+/** A manifest to be linked, with what it is made of: see partsOf() in oci/manifest.ts. */
+export interface LinkedManifest extends ManifestRow {
+  readonly parts: readonly Digest[];
+}
+
 export interface TagRow {
   readonly digest: Digest;
-  /** When the upstream last said so, in milliseconds since the epoch. */
+  /** When the upstream last confirmed it. */
   readonly checkedAtMs: number;
 }
 
@@ -33,69 +39,105 @@ export interface TagListRow {
 }
 
 export interface ReferrersRow {
-  /** As the upstream gave them: JSON values, of which nothing is known. */
+  /** As the upstream gave them: JSON values of any shape. */
   readonly descriptors: readonly unknown[];
   readonly checkedAtMs: number;
 }
 
-/** An upload that is open. */
+/** An open upload. */
 export interface UploadRow {
   readonly id: string;
   readonly repository: Repository;
   /** Of the hash that its ingest was begun with. */
   readonly algorithm: Algorithm;
   readonly startedAtMs: number;
+  /** The user who began it; absent when no one was identified. */
+  readonly owner?: string;
 }
 
-export interface Metadata {
+/** An image that is never evicted. By tag, it is whatever the tag points to now. */
+export interface Pin {
+  readonly repository: Repository;
+  readonly reference: Reference;
+}
+
+/** Which repository may serve what. */
+export interface LinkStore {
   /** The content if this repository may serve it as a blob. */
   findBlob(repository: Repository, digest: Digest): Promise<ContentRow | undefined>;
   /** The content if this repository may serve it as a manifest. */
   findManifest(repository: Repository, digest: Digest): Promise<ManifestRow | undefined>;
   /** Records the content, if it is new, and the right of these repositories to serve it as a blob. */
   linkBlob(repositories: readonly Repository[], content: ContentRow): Promise<void>;
-  /** The same for a manifest; the tags point to it, confirmed now, in the same transaction. */
-  linkManifest(repository: Repository, manifest: ManifestRow, tags?: readonly string[]): Promise<void>;
-  /** Takes the right to serve it as a blob from the repository; false when nobody is left who has any right to it. */
+  /** The same for a manifest and its parts; the tags point to it, confirmed now, in the same transaction. */
+  linkManifest(repository: Repository, manifest: LinkedManifest, tags?: readonly string[]): Promise<void>;
+  /** Takes the right to serve it as a blob from the repository; false when no repository has any right to it now. */
   unlinkBlob(repository: Repository, digest: Digest): Promise<boolean>;
   /** The same for a manifest, and all tags of the repository that point to it. */
   unlinkManifest(repository: Repository, digest: Digest): Promise<boolean>;
-  /** Whether it is recorded as content, whoever may serve it. */
+  /** Whether it is recorded as content, linked or not. */
   isRecorded(digest: Digest): Promise<boolean>;
   /** A repository of the upstream that may serve this as a blob, if there is one. */
   findHolder(upstream: string, digest: Digest): Promise<Repository | undefined>;
   /** All repositories that have a link or a tag, in lexical order of upstream and name. */
   repositories(): Promise<Repository[]>;
+}
 
+/** Where tags point, and the upstream's lists of them. Tags are set by linkManifest and removed by unlinkManifest too. */
+export interface TagStore {
   findTag(repository: Repository, tag: string): Promise<TagRow | undefined>;
   /** The upstream has just confirmed that the tag still points where it did. */
   confirmTag(repository: Repository, tag: string): Promise<void>;
   forgetTag(repository: Repository, tag: string): Promise<void>;
   /** Tags that are known because they were pulled, in lexical order of their bytes. */
   pulledTags(repository: Repository): Promise<string[]>;
-  /** The upstream's whole list of tags, as last heard. */
+  /** The upstream's whole list of tags, as last saved. */
   findTagList(repository: Repository): Promise<TagListRow | undefined>;
   saveTagList(repository: Repository, tags: readonly string[]): Promise<void>;
-  /** What the upstream last said refers to a digest. */
+}
+
+/** What an upstream last listed as referring to a digest (distribution spec 1.1, "Listing Referrers"). */
+export interface ReferrerStore {
   findReferrers(repository: Repository, subject: Digest): Promise<ReferrersRow | undefined>;
   saveReferrers(repository: Repository, subject: Digest, descriptors: readonly unknown[]): Promise<void>;
+}
 
+/** Uploads that outlive the process. */
+export interface UploadStore {
+  /** Records it, in place of one with the same id. */
   putUpload(upload: UploadRow): Promise<void>;
-  dropUpload(id: string): Promise<void>;
+  removeUpload(id: string): Promise<void>;
   uploads(): Promise<UploadRow[]>;
+}
 
-  /** Content was pulled. Kept in memory and written from time to time, many at once. */
+/** What content takes up, and when it was last pulled. */
+export interface UsageStore {
+  /** The content was pulled now. Returns at once and never throws; a crash may lose the last few seconds of it. */
   touch(digest: Digest): void;
-  /** Forgets the content and all links to it; resolves to its size in bytes, 0 when it was not known. */
-  drop(digest: Digest): Promise<number>;
-  /** The content that was pulled longest ago and that none of these repositories links, oldest first. */
-  leastRecentlyUsed(limit: number, except: readonly Repository[]): Promise<ContentRow[]>;
+  /** Forgets the content with all links to it; resolves to its size in bytes, 0 when it was not recorded. */
+  remove(digest: Digest): Promise<number>;
+  /**
+   * Up to `limit` rows of the content that was pulled longest ago, oldest first, without what is pinned: the manifest
+   * that a pin names and, recursively, its parts.
+   */
+  leastRecentlyUsed(limit: number, pins: readonly Pin[]): Promise<ContentRow[]>;
   totalBytes(): Promise<number>;
+}
 
+export interface Metadata extends LinkStore, TagStore, ReferrerStore, UploadStore, UsageStore {
   /** Makes all that was written before durable, against loss of power too. */
   sync(): Promise<void>;
   /** Whether it can be read and written now; rejects with the reason when it cannot. */
   check(): Promise<void>;
-  /** Writes what is pending and lets go. */
+  /** Writes what is pending and releases everything. */
   close(): Promise<void>;
+}
+
+/**
+ * What a database implements: Metadata, except that pulls are recorded many at once; usage-buffer.ts makes it whole.
+ * Its methods are own properties that need no `this`, so that a decorator can spread them.
+ */
+export interface MetadataStore extends Omit<Metadata, 'touch'> {
+  /** Sets when content was last pulled, in one transaction. What is not recorded is skipped. */
+  touchAll(pulls: Iterable<readonly [digest: Digest, atMs: number]>): Promise<void>;
 }

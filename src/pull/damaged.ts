@@ -15,7 +15,7 @@ export async function dropDamaged(
   if (isGone) log.info({ digest }, `${what} is no longer on disk; it is fetched again`);
   else log.error({ digest }, `${what} is damaged on disk; it is dropped and fetched again`);
   try {
-    await budget.drop(digest);
+    await budget.remove(digest);
   } catch (error) {
     if (!(error instanceof StorageFailure)) throw error;
     log.error({ digest }, `${what} could not be dropped: ${error.message}`);

@@ -3,7 +3,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Content, Source } from '../content/content.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { LinkStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
@@ -14,7 +14,7 @@ import { Incoming } from './incoming.ts';
 
 export interface FlightDependencies {
   readonly content: Content;
-  readonly metadata: Metadata;
+  readonly metadata: LinkStore & UsageStore;
   readonly budget: Budget;
   readonly clock: Clock;
   readonly log: Log;

@@ -4,10 +4,10 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import { type Content, type OpenContent, StorageFailure } from '../content/content.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { LinkStore, TagStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { MANIFEST_LIMIT_BYTES, manifestType } from '../oci/manifest.ts';
+import { MANIFEST_LIMIT_BYTES, manifestType, partsOf } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import type { Budget } from '../retention/budget.ts';
 import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
@@ -30,7 +30,7 @@ export interface PulledManifest {
 
 export interface ManifestDependencies {
   readonly content: Content;
-  readonly metadata: Metadata;
+  readonly metadata: LinkStore & TagStore & UsageStore;
   readonly budget: Budget;
   readonly clock: Clock;
   readonly log: Log;
@@ -112,7 +112,8 @@ export class Manifests {
       const mediaType = bytes && manifestType(bytes, undefined);
       if (bytes !== undefined && mediaType !== undefined) {
         await upstream(repository).confirmManifest(repository, digest);
-        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes });
+        const row = { digest, mediaType, sizeBytes, parts: partsOf(bytes) };
+        await metadata.linkManifest(repository, row);
         return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
       }
     }
@@ -160,7 +161,7 @@ export class Manifests {
     const { content, metadata, budget, log } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     this.#missing.forget(imageName(repository, { digest }));
-    const row = { digest, mediaType, sizeBytes: bytes.length };
+    const row = { digest, mediaType, sizeBytes: bytes.length, parts: partsOf(bytes) };
     try {
       if ((await content.sizeOf(digest)) === undefined) {
         const reservation = await budget.reserve(bytes.length);
@@ -197,7 +198,7 @@ export class Manifests {
 }
 
 /** All bytes of what was opened, and certainly the right ones, else undefined. Closes it. */
-function bytesOf(opened: OpenContent | undefined): Buffer | undefined | Promise<Buffer | undefined> {
+export function bytesOf(opened: OpenContent | undefined): Buffer | undefined | Promise<Buffer | undefined> {
   if (opened?.bytes === undefined) return opened && readWhole(opened);
   opened.close();
   return opened.bytes;

@@ -4,7 +4,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { ReferrerStore, TagStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
 import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
@@ -23,7 +23,7 @@ export interface PulledReferrers {
 
 export interface ReferrersDependencies {
   readonly tags: Tags;
-  readonly metadata: Metadata;
+  readonly metadata: ReferrerStore & TagStore;
   readonly clock: Clock;
   readonly staleIfErrorMs: number;
   upstream(repository: Repository): Upstream;

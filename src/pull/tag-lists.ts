@@ -3,7 +3,7 @@
 // it is what was heard last, else the tags that were pulled.
 import type { Clock } from '../base/clock.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { TagStore } from '../metadata/metadata.ts';
 import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound, type Upstream } from '../upstream/upstream.ts';
@@ -18,7 +18,7 @@ export interface PulledTagList {
 }
 
 export interface TagListDependencies {
-  readonly metadata: Metadata;
+  readonly metadata: TagStore;
   readonly clock: Clock;
   readonly staleIfErrorMs: number;
   upstream(repository: Repository): Upstream;

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import type { Metadata, TagRow } from '../metadata/metadata.ts';
+import type { TagRow, TagStore } from '../metadata/metadata.ts';
 import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound, type Upstream } from '../upstream/upstream.ts';
@@ -14,7 +14,7 @@ import type { TagRule } from './tag-rules.ts';
 
 export interface TagDependencies {
   readonly manifests: Manifests;
-  readonly metadata: Metadata;
+  readonly metadata: TagStore;
   readonly clock: Clock;
   /** By the names of tagged images: shared with whoever pushes tags. */
   readonly tagMutex: KeyedMutex;

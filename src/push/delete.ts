@@ -1,7 +1,7 @@
 // Deleting: done by the upstream first, then forgotten here. Content goes when no repository links it any more.
 
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { LinkStore, TagStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { readManifest } from '../oci/manifest.ts';
@@ -13,7 +13,7 @@ import { isNotFound, type Upstream, type UpstreamWrites } from '../upstream/upst
 import type { FallbackReferrers } from './fallback-referrers.ts';
 
 export interface DeleteDependencies {
-  readonly metadata: Metadata;
+  readonly metadata: LinkStore & TagStore;
   readonly budget: Budget;
   readonly manifests: Manifests;
   readonly tagLists: TagLists;
@@ -101,7 +101,7 @@ export class Deletes {
 
   async #forget(digest: Digest, unlinking: Promise<boolean>): Promise<void> {
     const isLinked = await unlinking;
-    if (!isLinked) await this.#dependencies.budget.drop(digest);
+    if (!isLinked) await this.#dependencies.budget.remove(digest);
   }
 }
 

@@ -27,7 +27,7 @@ export interface PushedManifest {
 
 export interface ManifestPushDependencies {
   readonly content: Content;
-  readonly metadata: Metadata;
+  readonly metadata: Pick<Metadata, 'sync'>;
   readonly uploads: Uploads;
   readonly manifests: Manifests;
   readonly tags: Tags;

@@ -9,7 +9,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import { type Content, type Ingest, StorageFailure } from '../content/content.ts';
-import type { Metadata, UploadRow } from '../metadata/metadata.ts';
+import type { LinkStore, Metadata, UploadRow, UploadStore } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
@@ -23,7 +23,7 @@ import { RelayHandle, Relays } from './relays.ts';
 
 export interface UploadDependencies {
   readonly content: Content;
-  readonly metadata: Metadata;
+  readonly metadata: LinkStore & UploadStore & Pick<Metadata, 'sync'>;
   readonly budget: Budget;
   readonly blobs: Blobs;
   readonly clock: Clock;
@@ -72,7 +72,7 @@ export class Uploads {
     const left: UploadRow[] = [];
     for (const row of await metadata.uploads()) {
       if (clock.now() - row.startedAtMs < ABANDONED_BY_RESTART_MS) left.push(row);
-      else await metadata.dropUpload(row.id);
+      else await metadata.removeUpload(row.id);
     }
     await content.keepIngests(new Set(left.map(({ id }) => id)));
     return new Uploads(dependencies, left);
@@ -198,7 +198,7 @@ export class Uploads {
       const ingest = await this.#dependencies.content.resume(row.algorithm, id);
       this.#left.delete(id);
       if (ingest !== undefined) return this.#add(row, ingest);
-      await this.#dependencies.metadata.dropUpload(id);
+      await this.#dependencies.metadata.removeUpload(id);
       return undefined;
     });
     return result;
@@ -207,7 +207,9 @@ export class Uploads {
   #add(row: UploadRow, ingest: Ingest | undefined): Upload {
     const onOver = () => {
       this.#open.delete(row.id);
-      return this.#dependencies.metadata.dropUpload(row.id).catch(error => this.#warn(row.repository, error));
+      return this.#dependencies.metadata
+        .removeUpload(row.id)
+        .catch(error => this.#warn(row.repository, error));
     };
     const upload = new Upload(this.#dependencies, this.#forwards, row, ingest, onOver);
     this.#open.set(row.id, upload);

@@ -1,25 +1,24 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Content, StorageFailure } from '../content/content.ts';
-import type { ContentRow, Metadata } from '../metadata/metadata.ts';
+import type { ContentRow, Pin, UsageStore } from '../metadata/metadata.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
-import type { Repository } from '../oci/reference.ts';
+import { StorageFailure } from '../oci/errors.ts';
 import { Budget, type BudgetOptions } from './budget.ts';
 
-const PINNED: Repository = { upstream: 'ghcr.io', name: 'owner/pinned' };
+const PIN: Pin = { repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } };
 
 interface Stored extends ContentRow {
   readonly name: string;
   readonly isPinned: boolean;
 }
 
-/** What Budget sees of Content and Metadata: what is stored, leastRecentlyUsed first, on a disk of a given size. */
+/** What Budget sees of Content and Metadata: what is stored, least recently used first, on a disk of a given size. */
 class Store {
   readonly rows: Stored[] = [];
   readonly done: string[] = [];
   diskBytes = Infinity;
-  /** Thrown by the next drop. */
+  /** Thrown by the next remove. */
   failure: Error | undefined;
 
   add(name: string, sizeBytes: number, isPinned = false): Digest {
@@ -40,23 +39,24 @@ class Store {
     const files = new Map(this.rows.map(({ digest, sizeBytes }) => [digest, sizeBytes]));
     const nameOf = (digest: Digest) => this.rows.find(row => row.digest === digest)?.name ?? 'nothing';
     const removed = new Map<Digest, string>();
-    const metadata: Pick<Metadata, 'totalBytes' | 'leastRecentlyUsed' | 'drop'> = {
+    const metadata: UsageStore = {
+      touch: () => assert.fail(),
       totalBytes: async () => this.usedBytes,
-      leastRecentlyUsed: async (limit, except) =>
-        this.rows.filter(({ isPinned }) => !(isPinned && except.includes(PINNED))).slice(0, limit),
-      drop: async digest => {
+      leastRecentlyUsed: async (limit, pins) =>
+        this.rows.filter(({ isPinned }) => !(isPinned && pins.includes(PIN))).slice(0, limit),
+      remove: async digest => {
         if (this.failure !== undefined) {
           const { failure } = this;
           this.failure = undefined;
           throw failure;
         }
         removed.set(digest, nameOf(digest));
-        this.done.push(`drop ${nameOf(digest)}`);
+        this.done.push(`forget ${nameOf(digest)}`);
         const at = this.rows.findIndex(row => row.digest === digest);
         return at < 0 ? 0 : (this.rows.splice(at, 1)[0]?.sizeBytes ?? 0);
       },
     };
-    const content: Pick<Content, 'remove' | 'freeBytes'> = {
+    const content: BudgetOptions['content'] = {
       remove: async digest => {
         files.delete(digest);
         this.done.push(`remove ${removed.get(digest)}`);
@@ -64,11 +64,11 @@ class Store {
       freeBytes: async () => this.diskBytes - this.usedBytes,
     };
     return Budget.open({
-      content: content as Content,
-      metadata: metadata as Metadata,
+      content,
+      metadata,
       maxSizeBytes: 100,
       minFreeBytes: 0,
-      pinned: [PINNED],
+      pins: [PIN],
       ...options,
     });
   }
@@ -97,7 +97,7 @@ describe('the disk budget', () => {
     (await budget.reserve(40)).release();
   });
 
-  test('gives nothing back for a reservation that it refused', async () => {
+  test('gives nothing back for a reservation that it rejected', async () => {
     const budget = await new Store().open();
     for (let i = 0; i < 3; i++) await assert.rejects(budget.reserve(101), StorageFailure);
     const all = await budget.reserve(100);
@@ -112,7 +112,7 @@ describe('the disk budget', () => {
     const budget = await store.open();
     await budget.reserve(30);
     assert.equal(store.names, 'newer newest');
-    assert.deepEqual(store.done, ['drop oldest', 'remove oldest', 'drop older', 'remove older']);
+    assert.deepEqual(store.done, ['forget oldest', 'remove oldest', 'forget older', 'remove older']);
   });
 
   test('evicts more than it asks for at once', async () => {
@@ -132,7 +132,7 @@ describe('the disk budget', () => {
     assert.equal(store.names, 'b c');
   });
 
-  test('never evicts what is pinned, and refuses when nothing else is left', async () => {
+  test('never evicts what is pinned, and rejects when nothing else is left', async () => {
     const store = new Store();
     store.add('pinned', 50, true);
     store.add('other', 30);
@@ -163,7 +163,7 @@ describe('the disk budget', () => {
     assert.equal(store.names, '');
   });
 
-  test('leaves the wanted bytes of the disk free, by evicting or by refusing', async () => {
+  test('leaves the wanted bytes of the disk free, by evicting or by rejecting', async () => {
     const store = new Store();
     store.add('old', 30);
     store.add('new', 30);
@@ -186,22 +186,37 @@ describe('the disk budget', () => {
     assert.equal(store.names, 'a');
   });
 
-  test('gets the bytes back of what is dropped, once however often it is dropped', async () => {
+  test('gets the bytes of removed content back, once however often it is removed', async () => {
     const store = new Store();
     const digest = store.add('a', 60);
     store.add('pinned', 40, true);
     const budget = await store.open();
-    await Promise.all([budget.drop(digest), budget.drop(digest)]);
+    await Promise.all([budget.remove(digest), budget.remove(digest)]);
     assert.equal(store.names, 'pinned');
     await assert.rejects(budget.reserve(61), StorageFailure);
     await budget.reserve(60);
   });
 
-  test('takes the row away before the bytes', async () => {
+  test('shows what is used and what is reserved', async () => {
+    const store = new Store();
+    store.add('a', 30);
+    const budget = await store.open();
+    const [first, second] = [await budget.reserve(20), await budget.reserve(10)];
+    assert.deepEqual(budget.snapshot(), { usedBytes: 30, reservedBytes: 30 });
+    await (first.take(25) ?? assert.fail());
+    assert.deepEqual(budget.snapshot(), { usedBytes: 30, reservedBytes: 50 });
+    first.settle(25);
+    second.release();
+    assert.deepEqual(budget.snapshot(), { usedBytes: 55, reservedBytes: 0 });
+    await budget.remove(digestOf(Buffer.from('a')));
+    assert.deepEqual(budget.snapshot(), { usedBytes: 25, reservedBytes: 0 });
+  });
+
+  test('removes the row before the bytes', async () => {
     const store = new Store();
     const digest = store.add('a', 60);
-    await (await store.open()).drop(digest);
-    assert.deepEqual(store.done, ['drop a', 'remove a']);
+    await (await store.open()).remove(digest);
+    assert.deepEqual(store.done, ['forget a', 'remove a']);
   });
 
   test('goes on after an eviction that failed', async () => {
@@ -217,7 +232,7 @@ describe('the disk budget', () => {
 });
 
 describe('reservations that come at once', () => {
-  test('get the room together when there is room for all', async () => {
+  test('share the room when there is room for all', async () => {
     const store = new Store();
     store.add('old', 50);
     store.add('new', 40);
@@ -308,7 +323,7 @@ describe('a reservation that grows', () => {
     return fits;
   }
 
-  test('asks nobody to wait for what was reserved, down to the last byte', async () => {
+  test('makes no one wait for what was reserved, down to the last byte', async () => {
     const budget = await new Store().open();
     const reservation = await budget.reserve(60);
     assert.equal(reservation.take(0), undefined);
@@ -317,7 +332,7 @@ describe('a reservation that grows', () => {
     assert.equal(await leftIn(budget, 100), 40);
   });
 
-  test('has a first step of room for what is of no known size', async () => {
+  test('reserves a first step for what is of unknown size', async () => {
     const budget = await new Store().open({ maxSizeBytes: 3 * FIRST });
     const reservation = await budget.reserve(undefined);
     assert.equal(await leftIn(budget, 3 * FIRST), 2 * FIRST);
@@ -326,7 +341,7 @@ describe('a reservation that grows', () => {
     assert.equal(await leftIn(budget, 3 * FIRST), 2 * FIRST);
   });
 
-  test('grows at the first byte beyond, by as much as it has, and then is in no need of more for a while', async () => {
+  test('grows at the first byte beyond, by as much as it has, and then is needs no more for a while', async () => {
     const cap = 8 * LARGEST;
     const budget = await new Store().open({ maxSizeBytes: cap });
     const reservation = await budget.reserve(undefined);
@@ -342,7 +357,7 @@ describe('a reservation that grows', () => {
     }
   });
 
-  test('grows by what lacks where that is more than a step', async () => {
+  test('grows by what is lacking where that is more than a step', async () => {
     const cap = 10 * LARGEST;
     const budget = await new Store().open({ maxSizeBytes: cap });
     const reservation = await budget.reserve(undefined);
@@ -360,7 +375,7 @@ describe('a reservation that grows', () => {
     assert.equal(await leftIn(budget, 100), 30);
   });
 
-  test('stays as it was when it is refused more', async () => {
+  test('stays as it was when more is rejected', async () => {
     const budget = await new Store().open();
     const other = await budget.reserve(25);
     const reservation = await budget.reserve(50);
@@ -376,7 +391,7 @@ describe('a reservation that grows', () => {
     assert.equal(await leftIn(budget, 100), 100);
   });
 
-  test('can get what it was refused once there is room', async () => {
+  test('gets what was rejected before once there is room', async () => {
     const budget = await new Store().open();
     const other = await budget.reserve(25);
     const reservation = await budget.reserve(50);

@@ -1,43 +1,43 @@
-// The disk budget: bytes are reserved before content is fetched, settled when it is there, released when it
-// did not come. What has not been pulled for longest goes when room is needed; if that does not help,
+// The disk budget: bytes are reserved before content is fetched, settled when it is stored, released when it is not
+// coming. Where they would exceed the cap, or the disk, content is evicted (eviction.ts); when that is not enough,
 // reserve() throws StorageFailure and the pull goes on without storing.
+import { KeyedMutex } from '../base/keyed-mutex.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
-import type { Metadata } from '../metadata/metadata.ts';
+import type { Pin, UsageStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { Repository } from '../oci/reference.ts';
+import { evictionOrder } from './eviction.ts';
 
 export interface BudgetOptions {
-  readonly content: Content;
-  readonly metadata: Metadata;
+  readonly content: Pick<Content, 'remove' | 'freeBytes'>;
+  readonly metadata: UsageStore;
   /** Infinity: no cap. */
   readonly maxSizeBytes: number;
   /** To be left free where content is stored. */
   readonly minFreeBytes: number;
-  /** What these repositories link is never evicted. */
-  readonly pinned: readonly Repository[];
+  /** Images that are never evicted. */
+  readonly pins: readonly Pin[];
 }
 
 /** Exactly one of settle and release ends it. */
 export interface Reservation {
   /**
-   * So many bytes more are going to be written. A promise comes back only when they are beyond what was
-   * reserved: more is then, in growing steps, as of reserve().
+   * So many more bytes are going to be written. A promise comes back only when they exceed what was reserved: more is
+   * then reserved, in growing steps, as by reserve().
    */
   take(bytes: number): Promise<void> | undefined;
-  /** The content is there, and of this size; 0 if it was there before. */
+  /** The content is stored, and of this size; 0 if it was there before. */
   settle(bytes: number): void;
-  /** The content is not going to come. */
+  /** The content is not coming. */
   release(): void;
 }
 
-const EVICTED_AT_ONCE = 100;
-/** What is reserved for content whose size is not known: little at first, then each time as much as there is. */
+/** What is reserved for content of unknown size: little at first, then each time as much as there is. */
 const FIRST_STEP_BYTES = 1024 * 1024;
 const LARGEST_STEP_BYTES = 64 * 1024 * 1024;
 
 interface Reserved {
   bytes: number;
-  /** How many of them are on disk already, and so no longer among its free ones. */
+  /** How many of them are on disk already, and so not among its free bytes any more. */
   written(): number;
   /** Settled or released. */
   isOver: boolean;
@@ -47,8 +47,8 @@ export class Budget {
   readonly #options: BudgetOptions;
   #usedBytes: number;
   readonly #reserved = new Set<Reserved>();
-  /** Reservations are decided one after another, so that each sees what the one before left. Never rejects. */
-  #deciding: Promise<unknown> = Promise.resolve();
+  /** Reservations are decided one after another, so that each sees what the one before left. */
+  readonly #mutex = new KeyedMutex();
 
   private constructor(options: BudgetOptions, usedBytes: number) {
     this.#options = options;
@@ -59,9 +59,16 @@ export class Budget {
     return new Budget(options, await options.metadata.totalBytes());
   }
 
+  /** Bytes of content, and bytes that are reserved for content on its way in. */
+  snapshot(): { usedBytes: number; reservedBytes: number } {
+    let reservedBytes = 0;
+    for (const { bytes } of this.#reserved) reservedBytes += bytes;
+    return { usedBytes: this.#usedBytes, reservedBytes };
+  }
+
   /**
-   * Room for so many bytes, or for a first step if that is not known, of which `written` tells how many have
-   * been written by now. Throws StorageFailure when there is no room and none can be made.
+   * Reserves so many bytes, or a first step if that is not known; `written` tells how many of them are written by now.
+   * Throws StorageFailure when there is no room and none can be made.
    */
   async reserve(bytes: number | undefined, written: () => number = () => 0): Promise<Reservation> {
     const reserved: Reserved = { bytes: 0, written, isOver: false };
@@ -82,13 +89,13 @@ export class Budget {
     };
   }
 
-  /** Takes content out of the cache. Who is reading it may go on. */
-  async drop(digest: Digest): Promise<void> {
+  /** Removes content from the cache. Its readers may go on. Throws StorageFailure. */
+  async remove(digest: Digest): Promise<void> {
     const { metadata, content } = this.#options;
     // In this order: a row must not promise bytes that are gone, while bytes without a row are merely found again.
-    const droppedBytes = await metadata.drop(digest);
+    const removedBytes = await metadata.remove(digest);
     await content.remove(digest);
-    this.#usedBytes -= droppedBytes;
+    this.#usedBytes -= removedBytes;
   }
 
   #end(reserved: Reserved): void {
@@ -97,43 +104,37 @@ export class Budget {
   }
 
   #grow(reserved: Reserved, bytes: number): Promise<void> {
-    const decision = this.#deciding.then(async () => {
+    return this.#mutex.run('', async () => {
       await this.#makeRoom(bytes);
       if (reserved.isOver) return;
       reserved.bytes += bytes;
       this.#reserved.add(reserved);
     });
-    this.#deciding = decision.catch(() => {});
-    return decision;
   }
 
   async #makeRoom(wantedBytes: number): Promise<void> {
-    const { metadata, pinned } = this.#options;
+    const { metadata, pins } = this.#options;
     let lacking = await this.#lackingBytes(wantedBytes);
-    // What could not fit beside nothing but the other reservations must not empty the cache first.
-    const cannotFit = lacking > this.#usedBytes;
-    while (lacking > 0) {
-      const leastRecentlyUsed = cannotFit ? [] : await metadata.leastRecentlyUsed(EVICTED_AT_ONCE, pinned);
-      if (leastRecentlyUsed.length === 0)
-        throw new StorageFailure(`${wantedBytes} bytes were asked for, and ${lacking} are lacking`);
-      for (const { digest } of leastRecentlyUsed) {
-        await this.drop(digest);
+    if (lacking <= 0) return;
+    // What does not fit beside the other reservations alone must not empty the cache first.
+    if (lacking <= this.#usedBytes) {
+      for await (const { digest } of evictionOrder(metadata, pins)) {
+        await this.remove(digest);
         lacking = await this.#lackingBytes(wantedBytes);
-        if (lacking <= 0) break;
+        if (lacking <= 0) return;
       }
     }
+    throw new StorageFailure(`${wantedBytes} bytes were asked for, and ${lacking} are lacking`);
   }
 
   /** How many bytes would be too many with these; at most 0 when all is well. */
   async #lackingBytes(wantedBytes: number): Promise<number> {
     const { content, maxSizeBytes, minFreeBytes } = this.#options;
-    let reservedBytes = wantedBytes;
+    const { usedBytes, reservedBytes } = this.snapshot();
     let unwrittenBytes = wantedBytes;
-    for (const { bytes, written } of this.#reserved) {
-      reservedBytes += bytes;
-      unwrittenBytes += Math.max(0, bytes - written());
-    }
-    const overCap = this.#usedBytes + reservedBytes - maxSizeBytes;
+    for (const { bytes, written } of this.#reserved) unwrittenBytes += Math.max(0, bytes - written());
+    const overCap = usedBytes + reservedBytes + wantedBytes - maxSizeBytes;
+    // Asked for last: what is written meanwhile then counts twice rather than not at all.
     const overDisk = unwrittenBytes + minFreeBytes - (await content.freeBytes());
     return Math.max(overCap, overDisk);
   }

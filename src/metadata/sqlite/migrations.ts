@@ -1,5 +1,7 @@
-// The schema, as numbered steps: step n leads from version n-1 to n (SQLite's user_version). A step that
-// has been released is never changed; a change is a new step at the end.
+// The schema, as numbered steps: step n leads from version n-1 to n (SQLite's user_version). A step that has been
+// released is never changed; a change is a new step at the end. A step must be quick however many rows there are: what
+// takes longer is left to the background, as backfill.ts does for step 3.
+import type { Database } from 'better-sqlite3';
 
 export const migrations: readonly string[] = [
   `
@@ -60,4 +62,38 @@ export const migrations: readonly string[] = [
 
   CREATE INDEX tags_by_digest ON tags (repository_id, digest);
   `,
+  `
+  -- What manifests are made of. A child need not be recorded as content.
+  CREATE TABLE parts (
+    manifest TEXT NOT NULL REFERENCES content (digest) ON DELETE CASCADE,
+    child    TEXT NOT NULL,
+    PRIMARY KEY (manifest, child)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Manifests that were linked before parts were recorded, and whose bytes are still to be read.
+  CREATE TABLE unread_manifests (
+    digest TEXT PRIMARY KEY REFERENCES content (digest) ON DELETE CASCADE
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO unread_manifests SELECT DISTINCT digest FROM links WHERE kind = 'manifest';
+
+  ALTER TABLE uploads ADD COLUMN owner TEXT;
+  `,
 ];
+
+/** Brings the file to the newest version, step by step. Throws when a newer program wrote it. */
+export function migrate(database: Database, path: string): void {
+  const version = database.pragma('user_version', { simple: true }) as number;
+  if (version > migrations.length) {
+    throw new Error(
+      `${path} was written by a newer ghcr-cache (schema ${version}, this one knows ${migrations.length}): ` +
+        'start that version, or move the file away to have it rebuilt',
+    );
+  }
+  for (const [i, step] of migrations.entries()) {
+    if (i < version) continue;
+    database.transaction(() => {
+      database.exec(step);
+      database.pragma(`user_version = ${i + 1}`);
+    })();
+  }
+}

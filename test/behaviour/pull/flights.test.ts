@@ -1,6 +1,6 @@
 // Flights: one download whoever asks, clients that come and go, resuming, verification before the last byte.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { digestOf } from '../../../src/oci/digest.ts';
@@ -303,27 +303,4 @@ test('without room a blob is passed through, verified just the same, and what is
   assert((await cache.get(path)).body.equals(bytesOf(blob)), 'a bypass is resumed too');
   assert.equal((await cache.get(smallPath)).headers['x-cache'], 'hit');
   assert(!readdirSync(join(cache.data, 'content/blobs/sha256')).some(hex => blob.digest.endsWith(hex)));
-});
-
-test('when room is needed, what was pulled longest ago goes first, and pinned images stay', async t => {
-  const { ghcr, cache, clock } = await startBoth(t, {
-    config: { cache: { maxSize: '3MiB', minFree: '0' }, pins: ['ghcr.io/pinned/app:v1'] },
-  });
-  const pull = async (repository: string, seed: string) => {
-    const blob = randomContent(900_000, seed);
-    ghcr.addBlob(repository, blob);
-    const reply = await cache.get(`/v2/${repository}/blobs/${blob.digest}`);
-    assert(reply.body.equals(bytesOf(blob)));
-    await cache.settled();
-    clock.advance(1000);
-    return reply.headers['x-cache'];
-  };
-  await pull('pinned/app', 'pinned');
-  for (const seed of ['one', 'two', 'one', 'three']) await pull('owner/app', seed);
-  assert.equal(await pull('owner/app', 'one'), 'hit');
-  assert.equal(await pull('pinned/app', 'pinned'), 'hit');
-  assert.equal(await pull('owner/app', 'two'), 'miss');
-  const folder = join(cache.data, 'content/blobs/sha256');
-  const total = readdirSync(folder).reduce((sum, hex) => sum + statSync(join(folder, hex)).size, 0);
-  assert(total <= 3 * MIB);
 });

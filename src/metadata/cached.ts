@@ -1,0 +1,69 @@
+// Keeps the rows that hot pulls look up in memory, so that a hit costs no query: links and tags, as they were since the
+// last change. Every change forgets all of them; no other process writes while this one holds the data directory. A
+// database that is recreated after damage is no change: what is cached was true and still is.
+import type { Digest } from '../oci/digest.ts';
+import type { Repository } from '../oci/reference.ts';
+import type { ContentRow, ManifestRow, Metadata, TagRow } from './metadata.ts';
+
+/** Of links to blobs, of those to manifests, and of tags; about 5 MB each. */
+const ROWS_LIMIT = 20_000;
+
+/** The same metadata. A row that is cached is found with one lookup in a Map. */
+export function cached(metadata: Metadata): Metadata {
+  const blobs = new Map<string, ContentRow>();
+  const manifests = new Map<string, ManifestRow>();
+  const tags = new Map<string, TagRow>();
+  let changes = 0;
+
+  const lookUp = async <Row>(rows: Map<string, Row>, key: string, finding: Promise<Row | undefined>) => {
+    const before = changes;
+    const row = await finding;
+    // What was read before a change that is complete by now may be what the change replaced.
+    if (row !== undefined && before === changes) {
+      if (rows.size >= ROWS_LIMIT) rows.clear();
+      rows.set(key, row);
+    }
+    return row;
+  };
+  const changed = async <T>(changing: Promise<T>): Promise<T> => {
+    try {
+      return await changing;
+    } finally {
+      changes++;
+      blobs.clear();
+      manifests.clear();
+      tags.clear();
+    }
+  };
+
+  return {
+    ...metadata,
+    findBlob: (repository, digest) => {
+      const key = keyOf(repository, digest);
+      const row = blobs.get(key);
+      return row ? Promise.resolve(row) : lookUp(blobs, key, metadata.findBlob(repository, digest));
+    },
+    findManifest: (repository, digest) => {
+      const key = keyOf(repository, digest);
+      const row = manifests.get(key);
+      return row ? Promise.resolve(row) : lookUp(manifests, key, metadata.findManifest(repository, digest));
+    },
+    findTag: (repository, tag) => {
+      const key = keyOf(repository, tag);
+      const row = tags.get(key);
+      return row ? Promise.resolve(row) : lookUp(tags, key, metadata.findTag(repository, tag));
+    },
+    linkBlob: (repositories, content) => changed(metadata.linkBlob(repositories, content)),
+    linkManifest: (repository, manifest, tags) => changed(metadata.linkManifest(repository, manifest, tags)),
+    unlinkBlob: (repository, digest) => changed(metadata.unlinkBlob(repository, digest)),
+    unlinkManifest: (repository, digest) => changed(metadata.unlinkManifest(repository, digest)),
+    confirmTag: (repository, tag) => changed(metadata.confirmTag(repository, tag)),
+    forgetTag: (repository, tag) => changed(metadata.forgetTag(repository, tag)),
+    remove: digest => changed(metadata.remove(digest)),
+  };
+}
+
+/** No host and no name has a space in it, so no two keys are the same. */
+function keyOf({ upstream, name }: Repository, what: Digest | string): string {
+  return `${upstream} ${name} ${what}`;
+}

@@ -1,0 +1,138 @@
+// The database file, and what is done when it is damaged: it is moved aside, an empty one is created in its place, and
+// all content is indexed again, be it at the start or in the middle of work. Content is what must not be lost; what is
+// in here comes back from it and from the upstreams.
+//
+// Durability: WAL and synchronous=NORMAL. A power cut can lose the last transactions but never mixes them up; what is
+// lost are links, which the next pull confirms again.
+import { existsSync, renameSync, statSync } from 'node:fs';
+import Database from 'better-sqlite3';
+import type { Clock } from '../../base/clock.ts';
+import { StorageFailure } from '../../oci/errors.ts';
+import type { ContentRow } from '../metadata.ts';
+import { migrate } from './migrations.ts';
+import { prepare, type Statements } from './statements.ts';
+
+export interface FileOptions {
+  readonly clock: Clock;
+  /** All content there is: an empty database is filled from it. */
+  readonly content: () => AsyncIterable<ContentRow>;
+  /** A damaged file was moved to `movedTo` and an empty one is in its place. */
+  readonly onDamaged: (movedTo: string, reason: string) => void;
+}
+
+const INDEXED_AT_ONCE = 1_000;
+/** The file's application id once all content is indexed; 0, which SQLite begins with, until then. */
+const COMPLETE = 0x67686372;
+/** A file up to this size is checked through when it is opened; it takes a fraction of a second. */
+const CHECKED_AT_OPEN_BYTES = 32 * 1024 * 1024;
+
+export class RecoverableFile {
+  readonly #path: string;
+  readonly #options: FileOptions;
+  #open: OpenDatabase;
+
+  private constructor(path: string, options: FileOptions) {
+    this.#path = path;
+    this.#options = options;
+    try {
+      this.#open = openDatabase(path);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#open = this.#recreate(error);
+    }
+  }
+
+  /** Opens the file, making it if need be. Throws when it cannot be used and is not merely damaged. */
+  static async open(path: string, options: FileOptions): Promise<RecoverableFile> {
+    const file = new RecoverableFile(path, options);
+    const isComplete = file.#open.database.pragma('application_id', { simple: true }) === COMPLETE;
+    if (!isComplete) await file.#index();
+    return file;
+  }
+
+  /** Does the work, which must be synchronous; on a new file if this one turns out to be damaged. Throws StorageFailure. */
+  run<T>(work: (sql: Statements, database: Database.Database) => T): T {
+    try {
+      return work(this.#open.sql, this.#open.database);
+    } catch (error) {
+      if (!isDamage(error)) throw storageFailure(error);
+      this.#open.database.close();
+      this.#open = this.#recreate(error);
+      // What it lacks of the content until then costs a question upstream, no download.
+      void this.#index().catch(() => {});
+      return work(this.#open.sql, this.#open.database);
+    }
+  }
+
+  /** The same; all of it is done, or nothing. */
+  transaction<T>(work: (sql: Statements) => T): T {
+    return this.run((sql, database) => database.transaction(() => work(sql)).immediate());
+  }
+
+  close(): void {
+    this.#open.database.close();
+  }
+
+  /** Records all content there is, as many rows at a time as make a transaction worthwhile. */
+  async #index(): Promise<void> {
+    let rows: ContentRow[] = [];
+    const write = () =>
+      this.transaction(sql => {
+        for (const row of rows) sql.putContent.run(row.digest, row.sizeBytes, this.#options.clock.now());
+        rows = [];
+      });
+    for await (const row of this.#options.content()) if (rows.push(row) === INDEXED_AT_ONCE) write();
+    write();
+    this.run((_, database) => database.pragma(`application_id = ${COMPLETE}`));
+  }
+
+  #recreate(error: unknown): OpenDatabase {
+    const movedTo = `${this.#path}.damaged-${this.#options.clock.now()}`;
+    for (const suffix of ['', '-wal', '-shm']) {
+      if (existsSync(this.#path + suffix)) renameSync(this.#path + suffix, movedTo + suffix);
+    }
+    const open = openDatabase(this.#path);
+    this.#options.onDamaged(movedTo, (error as Error).message);
+    return open;
+  }
+}
+
+interface OpenDatabase {
+  readonly database: Database.Database;
+  readonly sql: Statements;
+}
+
+function openDatabase(path: string): OpenDatabase {
+  const database = new Database(path, { timeout: 5_000 });
+  try {
+    database.pragma('journal_mode = WAL');
+    database.pragma('synchronous = NORMAL');
+    database.pragma('foreign_keys = ON');
+    if (statSync(path).size <= CHECKED_AT_OPEN_BYTES) {
+      const verdict = database.pragma('quick_check(1)', { simple: true });
+      if (verdict !== 'ok') throw new Database.SqliteError(String(verdict), 'SQLITE_CORRUPT');
+    }
+    migrate(database, path);
+    return { database, sql: prepare(database) };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** Errors of the disk, or of another process that holds the file; anything else is a bug and stays as it is. */
+function storageFailure(error: unknown): unknown {
+  const isStorage =
+    error instanceof Database.SqliteError &&
+    /^SQLITE_(FULL|IOERR|READONLY|CANTOPEN|BUSY|PERM)/.test(error.code);
+  return isStorage
+    ? new StorageFailure(`metadata.db cannot be used (${error.message})`, { cause: error })
+    : error;
+}
+
+function isDamage(error: unknown): boolean {
+  return (
+    error instanceof Database.SqliteError &&
+    (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
+  );
+}

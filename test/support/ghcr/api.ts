@@ -1,20 +1,11 @@
-// GitHub's package interface, api.github.com: the versions of container packages, listed and deleted, and what
-// it says of users and their tokens. Only what somebody needs who has to delete what /v2/ will not. Its words
-// are GitHub's where they are known.
+// GitHub's package API, in place of api.github.com: lists and deletes the versions of container packages, and describes
+// users and their tokens. Only what it takes to delete what /v2/ does not. Messages are GitHub's where known.
 import { randomUUID } from 'node:crypto';
+import type { Exchange, Reply, Site } from './exchange.ts';
 import type { Answer } from './faults.ts';
 import type { Route } from './log.ts';
-import {
-  mayRead,
-  mayWrite,
-  type Package,
-  type Packages,
-  scopesOf,
-  type User,
-  type Version,
-} from './packages.ts';
-import { type Exchange, type Reply, replyOf } from './send.ts';
-import type { Switches } from './switches.ts';
+import { mayRead, mayWrite, type Package, scopesOf, type User, type Version } from './packages.ts';
+import type { State } from './state.ts';
 
 const DOCUMENTATION = 'https://docs.github.com/rest/packages/packages';
 const DOWNLOADS_LIMIT = 5000;
@@ -30,7 +21,7 @@ const NO_USER_AGENT: Answer = {
 const NOT_FOUND = apiError(404, 'Not Found');
 const NO_PACKAGE = apiError(404, 'Package not found.');
 
-/** A path of the package interface: whose package, which, and what of it. */
+/** What a path of the package API names: the owner, the package, and a part of it. */
 interface Target {
   readonly kind: 'org' | 'user' | 'self';
   /** Undefined for `self`. */
@@ -41,16 +32,11 @@ interface Target {
   readonly id: string | undefined;
 }
 
-export class PackageApi {
-  readonly #packages: Packages;
-  readonly #switches: Switches;
-  readonly #origin: () => string;
+export class PackageApi implements Site {
+  readonly #state: State;
 
-  /** `origin` is its own, for the Link between pages. */
-  constructor(packages: Packages, switches: Switches, origin: () => string) {
-    this.#packages = packages;
-    this.#switches = switches;
-    this.#origin = origin;
+  constructor(state: State) {
+    this.#state = state;
   }
 
   route(url: URL): Route {
@@ -68,7 +54,7 @@ export class PackageApi {
 
   answer(exchange: Exchange): Reply {
     const user = this.#userOf(exchange);
-    const reply = replyOf(this.#answer(exchange, user));
+    const reply = this.#answer(exchange, user);
     const headers: Record<string, string> = {
       'x-github-request-id': randomUUID().toUpperCase(),
       'x-github-media-type': 'github.v3; format=json',
@@ -80,7 +66,7 @@ export class PackageApi {
 
   #userOf({ request }: Exchange): User | undefined {
     const [, token] = /^(?:bearer|token) (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
-    return token === undefined ? undefined : this.#packages.userByToken(token);
+    return token === undefined ? undefined : this.#state.packages.userByToken(token);
   }
 
   #answer(exchange: Exchange, user: User | undefined): Answer {
@@ -106,9 +92,9 @@ export class PackageApi {
     const owner = target.owner ?? user.username;
     const kind = this.#kindOf(owner);
     if (kind !== (target.kind === 'org' ? 'org' : 'user')) return NOT_FOUND;
-    const { singleSignOn } = this.#switches;
+    const { singleSignOn } = this.#state.switches;
     if (kind === 'org' && singleSignOn === 'required') return ssoRequired(owner);
-    const found = this.#packages.get(`${owner}/${target.name}`);
+    const found = this.#state.packages.get(`${owner}/${target.name}`);
     if (!found || found.manifests.size === 0 || !mayRead(user, found)) return NO_PACKAGE;
 
     if (method === 'DELETE' && !mayWrite(user, found.name)) {
@@ -123,7 +109,7 @@ export class PackageApi {
     const deleting = record.method === 'DELETE';
     if (!versions) {
       if (!deleting) return { status: 200, body: this.#packageBody(found) };
-      this.#packages.delete(found.name);
+      this.#state.packages.delete(found.name);
       return { status: 204 };
     }
     if (id === undefined) return deleting ? NOT_FOUND : this.#list(url, found);
@@ -159,13 +145,13 @@ export class PackageApi {
       .map(([rel, number]) => {
         const query = new URLSearchParams(url.searchParams);
         query.set('page', String(number));
-        return `<${this.#origin()}${url.pathname}?${query}>; rel="${rel}"`;
+        return `<${this.#state.originOf('api')}${url.pathname}?${query}>; rel="${rel}"`;
       })
       .join(', ');
   }
 
   #delete(found: Package, { digest }: Version): Answer {
-    const { keepLastVersion, downloadsOf } = this.#switches;
+    const { keepLastVersion, downloadsOf } = this.#state.switches;
     if (found.visibility === 'public' && downloadsOf(found.name, digest) > DOWNLOADS_LIMIT) {
       return apiError(
         400,
@@ -182,7 +168,7 @@ export class PackageApi {
         `You cannot delete the ${which} of a package. You must delete the package instead.`,
       );
     }
-    this.#packages.deleteManifest(found.name, digest);
+    this.#state.packages.deleteManifest(found.name, digest);
     return { status: 204 };
   }
 
@@ -212,28 +198,28 @@ export class PackageApi {
   #pathOf(name: string): string {
     const [owner = '', ...rest] = name.split('/');
     const holder = this.#kindOf(owner) === 'org' ? 'orgs' : 'users';
-    return `${this.#origin()}/${holder}/${owner}/packages/container/${encodeURIComponent(rest.join('/'))}`;
+    return `${this.#state.originOf('api')}/${holder}/${owner}/packages/container/${encodeURIComponent(rest.join('/'))}`;
   }
 
-  /** `/user`: who the token belongs to; `/users/NAME`, for anybody: whether that is a user or an organization. */
+  /** `/user`: the token's owner; `/users/NAME`, for any client: whether that is a user or an organization. */
   #owner(login: string): Answer {
     return { status: 200, body: { login, type: TYPES[this.#kindOf(login)] } };
   }
 
   #kindOf(owner: string): 'org' | 'user' {
-    return this.#switches.ownerKinds[owner] ?? (this.#packages.hasUser(owner) ? 'user' : 'org');
+    return this.#state.switches.ownerKinds[owner] ?? (this.#state.packages.hasUser(owner) ? 'user' : 'org');
   }
 }
 
 const TYPES = { org: 'Organization', user: 'User' } as const;
 
-/** The scopes of GitHub contain one another: who may write may read, but to delete is apart. */
+/** GitHub's scopes nest: writing implies reading, deleting implies neither. */
 function hasScope(user: User, scope: string): boolean {
   const scopes = scopesOf(user);
   return scopes.includes(scope) || (scope === 'read:packages' && scopes.includes('write:packages'));
 }
 
-/** Undefined for any other path. A slash in the package's name has to come as `%2F`. */
+/** Undefined for any other path. A slash in the package's name must be escaped as `%2F`. */
 function targetOf(url: URL): Target | undefined {
   const [, first = '', ...rest] = url.pathname.split('/');
   const kind = KINDS.get(first);

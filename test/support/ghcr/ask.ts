@@ -1,5 +1,5 @@
-// A client for the tests of the stand-in: one request on a connection of its own, whatever comes of it. Nothing
-// is retried, followed or repaired, and breaking off is an outcome like any other.
+// The HTTP client of the tests: one request on a connection of its own, and exactly what came back. It never rejects,
+// retries or follows redirects; a connection that breaks is an outcome like any other.
 import http from 'node:http';
 import https from 'node:https';
 import { LOOPBACK_TLS } from '../tls.ts';
@@ -8,7 +8,7 @@ export interface Got {
   status: number | undefined;
   headers: http.IncomingHttpHeaders;
   body: Buffer;
-  /** Whether the body came to its end; `code` says what happened otherwise. */
+  /** Whether the body is complete; if not, `code` says why. */
   complete: boolean;
   code: string | undefined;
 }
@@ -16,7 +16,7 @@ export interface Got {
 export interface Asking {
   method?: string;
   headers?: http.OutgoingHttpHeaders;
-  /** Sent as a whole with its length, or piece by piece in chunks; a generator that throws hangs up. */
+  /** Sent whole with its length, or piece by piece in chunks; a generator that throws closes the connection. */
   body?: Uint8Array | string | AsyncIterable<Uint8Array>;
   onHeaders?: (response: http.IncomingMessage) => void;
 }

@@ -1,19 +1,19 @@
-// Who may do what at the stand-in: the challenge, the /token realm and the check of every /v2/ request.
-// The odd answers here are ghcr.io's own; which of its variants is given is up to the switches.
+// Access control of the fake ghcr.io: the challenge, the /token realm and the check of every /v2/ request. The odd error
+// responses are ghcr.io's own; the switches select among its variants.
 import type { IncomingMessage } from 'node:http';
 import { type Answer, answers, errorAnswer } from './faults.ts';
 import type { RequestRecord } from './log.ts';
-import { mayRead, mayWrite, type Packages, scopesOf, type User } from './packages.ts';
-import type { Switches } from './switches.ts';
+import { mayRead, mayWrite, scopesOf, type User } from './packages.ts';
+import type { State } from './state.ts';
 
-/** What a request does to a repository, in the words of token scopes. */
+/** What a request does to a repository, as token scopes name it. */
 export type Action = 'pull' | 'push' | 'delete';
 
 interface Grant {
   readonly user: User | undefined;
-  /** Undefined: all of every repository, as a personal access token that is used directly. */
+  /** Undefined: unrestricted, as for a personal access token that is used directly. */
   readonly scopes: readonly Scope[] | undefined;
-  /** On the stand-in's clock. */
+  /** On the fake's clock. */
   readonly issuedAtMs: number;
   revoked: boolean;
 }
@@ -25,7 +25,7 @@ const WRONG_SCOPES = errorAnswer(
   'DENIED',
   'permission_denied: The token provided does not match expected scopes.',
 );
-const NO_WRITING = errorAnswer(403, 'DENIED', 'permission_denied: write_package');
+const NO_WRITE = errorAnswer(403, 'DENIED', 'permission_denied: write_package');
 const UNAUTHENTICATED = errorAnswer(
   401,
   'UNAUTHORIZED',
@@ -33,19 +33,15 @@ const UNAUTHENTICATED = errorAnswer(
 );
 
 export class Auth {
-  readonly #packages: Packages;
-  readonly #switches: Switches;
-  readonly #now: () => number;
+  readonly #state: State;
   readonly #grants = new Map<string, Grant>();
   #issued = 0;
 
-  constructor(packages: Packages, switches: Switches, now: () => number) {
-    this.#packages = packages;
-    this.#switches = switches;
-    this.#now = now;
+  constructor(state: State) {
+    this.#state = state;
   }
 
-  /** Makes every token issued so far an expired one. */
+  /** Expires every token issued so far. */
   expireTokens(): void {
     for (const grant of this.#grants.values()) grant.revoked = true;
   }
@@ -54,14 +50,15 @@ export class Auth {
   token(request: IncomingMessage, url: URL): Answer {
     if (request.method !== 'GET') return answers.unsupported;
     const credentials = basicCredentials(request.headers.authorization);
-    const user = credentials && this.#packages.userByPassword(credentials.username, credentials.password);
-    // Bad credentials are refused though an anonymous client might be served.
+    const user =
+      credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
+    // Invalid credentials are denied even where an anonymous client would be served.
     if (request.headers.authorization !== undefined && !user) return DENIED;
 
     const scopes = requestedScopes(url);
-    const refusal = user ? this.#refuseWriter(user, scopes) : this.#refuseAnonymous(scopes);
-    if (refusal) return refusal;
-    const { tokenField, expiresIn } = this.#switches;
+    const denial = user ? this.#denyUser(user, scopes) : this.#denyAnonymous(scopes);
+    if (denial) return denial;
+    const { tokenField, expiresIn } = this.#state.switches;
     const token = this.#issue(user, scopes);
     return {
       status: 200,
@@ -70,35 +67,35 @@ export class Auth {
     };
   }
 
-  #refuseAnonymous(scopes: readonly Scope[]): Answer | undefined {
+  #denyAnonymous(scopes: readonly Scope[]): Answer | undefined {
     if (scopes.length === 0) return DENIED;
     for (const { repository, actions } of scopes) {
       if (actions.some(action => action !== 'pull')) return DENIED;
-      const found = this.#packages.get(repository);
+      const found = this.#state.packages.get(repository);
       if (found?.visibility === 'public') continue;
-      const variant = found ? this.#switches.private : this.#switches.missing;
+      const variant = found ? this.#state.switches.private : this.#state.switches.missing;
       if (variant === 'token-403') return DENIED;
       if (variant === 'token-401') return errorAnswer(401, 'UNAUTHORIZED', 'authentication required');
     }
     return undefined;
   }
 
-  /** Why /token refuses a user at once; left to /v2/ when the switch says so. */
-  #refuseWriter(user: User, scopes: readonly Scope[]): Answer | undefined {
-    if (this.#switches.pushDenied !== 'token-403') return undefined;
+  /** Why /token denies a user a scope; left to /v2/ if the switch says so. */
+  #denyUser(user: User, scopes: readonly Scope[]): Answer | undefined {
+    if (this.#state.switches.pushDenied !== 'token-403') return undefined;
     for (const { repository, actions } of scopes) {
       const pushing = actions.includes('push') || actions.includes('*');
-      const refusal =
-        (pushing ? this.#refuseWriting(user, repository, 'push') : undefined) ??
-        (actions.includes('delete') ? this.#refuseWriting(user, repository, 'delete') : undefined);
-      if (refusal) return refusal;
+      const denial =
+        (pushing ? this.#denyWrite(user, repository, 'push') : undefined) ??
+        (actions.includes('delete') ? this.#denyWrite(user, repository, 'delete') : undefined);
+      if (denial) return denial;
     }
     return undefined;
   }
 
   #issue(user: User | undefined, scopes: readonly Scope[]): string {
-    const issuedAtMs = this.#now();
-    // Anonymous tokens have been seen to be this; a count in place of nanoseconds makes them unique.
+    const issuedAtMs = this.#state.now();
+    // Real anonymous tokens look like this; a counter in place of the nanoseconds keeps them unique.
     const nanoseconds = BigInt(Math.trunc(issuedAtMs)) * 1_000_000n + BigInt(this.#issued++);
     const repositories = scopes.map(({ repository }) => repository).join(' ');
     const name = user ? `${user.username}:${repositories}` : repositories;
@@ -107,44 +104,39 @@ export class Auth {
     return token;
   }
 
-  /**
-   * Why a /v2/ request is refused, or undefined when it may go on. Without a repository it only has to
-   * authenticate. `origin` is the stand-in's own, for the realm.
-   */
-  refuse(request: IncomingMessage, origin: string, record: RequestRecord): Answer | undefined {
-    if (this.#switches.auth === 'none') return undefined;
+  /** Why a /v2/ request is denied; undefined when it is allowed. Without a repository it only has to authenticate. */
+  deny(request: IncomingMessage, record: RequestRecord): Answer | undefined {
+    if (this.#state.switches.auth === 'none') return undefined;
     const { repository } = record;
     const action = this.#actionOf(record);
     const grant = this.#grantOf(request);
-    if (grant === 'challenge') return this.#challenge(origin, repository, action);
+    if (grant === 'challenge') return this.#challenge(repository, action);
     if (grant === 'denied') return INVALID_TOKEN;
     if (repository === undefined) return undefined;
 
     const { user, scopes } = grant;
     if (!allows(scopes, repository, action)) {
-      return this.#switches.pushDenied === 'later-unauthenticated' && action !== 'pull'
+      return this.#state.switches.pushDenied === 'later-unauthenticated' && action !== 'pull'
         ? UNAUTHENTICATED
         : WRONG_SCOPES;
     }
-    if (action !== 'pull') return this.#refuseWriting(user, repository, action);
-    // Whoever is about to push asks for blobs first, and is refused there already.
+    if (action !== 'pull') return this.#denyWrite(user, repository, action);
+    // A client that is about to push asks for blobs first, and is denied there already.
     const pushing = record.endpoint === 'blob' && record.method === 'HEAD' && scopes !== undefined;
-    const refusal =
-      pushing && allows(scopes, repository, 'push')
-        ? this.#refuseWriting(user, repository, 'push')
-        : undefined;
-    return refusal ?? this.#refuseReading(user, repository);
+    const denial =
+      pushing && allows(scopes, repository, 'push') ? this.#denyWrite(user, repository, 'push') : undefined;
+    return denial ?? this.#denyRead(user, repository);
   }
 
-  #refuseReading(user: User | undefined, repository: string): Answer | undefined {
-    if (user && !scopesOf(user).some(scope => READING_SCOPES.includes(scope))) return WRONG_SCOPES;
-    const found = this.#packages.get(repository);
-    if (!found) return !user && this.#switches.missing === 'later-403' ? DENIED : undefined;
+  #denyRead(user: User | undefined, repository: string): Answer | undefined {
+    if (user && !scopesOf(user).some(scope => READ_SCOPES.includes(scope))) return WRONG_SCOPES;
+    const found = this.#state.packages.get(repository);
+    if (!found) return !user && this.#state.switches.missing === 'later-403' ? DENIED : undefined;
     if (mayRead(user, found)) return undefined;
-    return user ? errorAnswer(403, 'DENIED', this.#switches.deniedMessage) : DENIED;
+    return user ? errorAnswer(403, 'DENIED', this.#state.switches.deniedMessage) : DENIED;
   }
 
-  #refuseWriting(
+  #denyWrite(
     user: User | undefined,
     repository: string,
     action: Exclude<Action, 'pull'>,
@@ -152,40 +144,41 @@ export class Auth {
     if (!user) return DENIED;
     const scoped = scopesOf(user).includes(action === 'push' ? 'write:packages' : 'delete:packages');
     if (scoped && mayWrite(user, repository)) return undefined;
-    if (this.#switches.pushDenied === 'later-unauthenticated') return UNAUTHENTICATED;
-    return scoped ? NO_WRITING : WRONG_SCOPES;
+    if (this.#state.switches.pushDenied === 'later-unauthenticated') return UNAUTHENTICATED;
+    return scoped ? NO_WRITE : WRONG_SCOPES;
   }
 
-  /** What the request needs the right to. A DELETE that is answered 405 anyway needs none but to read. */
+  /** The action that the request has to be allowed. A DELETE that gets a 405 anyway counts as a read. */
   #actionOf({ endpoint, method }: RequestRecord): Action {
     if (endpoint === 'upload-start' || endpoint === 'upload') return 'push';
-    if (method === 'DELETE' && this.#switches.allowDelete) return 'delete';
+    if (method === 'DELETE' && this.#state.switches.allowDelete) return 'delete';
     return endpoint === 'manifest' && method === 'PUT' ? 'push' : 'pull';
   }
 
-  /** Who makes a request that was not refused; undefined for an anonymous one. */
+  /** The user behind a request that was allowed; undefined for an anonymous one. */
   userOf(request: IncomingMessage): User | undefined {
     const grant = this.#grantOf(request);
     return typeof grant === 'string' ? undefined : grant.user;
   }
 
-  /** Whether a request for one repository may also read another, whose blobs it is to mount. */
+  /** Whether a request for one repository may also read another, to mount its blobs. */
   mayPull(request: IncomingMessage, repository: string): boolean {
-    if (this.#switches.auth === 'none') return true;
+    if (this.#state.switches.auth === 'none') return true;
     const grant = this.#grantOf(request);
     if (typeof grant === 'string' || !allows(grant.scopes, repository, 'pull')) return false;
-    return this.#refuseReading(grant.user, repository) === undefined;
+    return this.#denyRead(grant.user, repository) === undefined;
   }
 
   #grantOf(request: IncomingMessage): Grant | 'challenge' | 'denied' {
     const header = request.headers.authorization;
-    return this.#switches.auth === 'basic' ? this.#basicGrant(header) : this.#bearerGrant(header);
+    return this.#state.switches.auth === 'basic' ? this.#basicGrant(header) : this.#bearerGrant(header);
   }
 
   #basicGrant(header: string | undefined): Grant | 'challenge' {
     const credentials = basicCredentials(header);
-    const user = credentials && this.#packages.userByPassword(credentials.username, credentials.password);
-    return user ? unbounded(user) : 'challenge';
+    const user =
+      credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
+    return user ? unrestricted(user) : 'challenge';
   }
 
   #bearerGrant(header: string | undefined): Grant | 'challenge' | 'denied' {
@@ -194,29 +187,30 @@ export class Auth {
     if (token === undefined) return 'denied';
     const grant = this.#grants.get(token);
     if (grant) {
-      const expired = grant.revoked || this.#now() - grant.issuedAtMs >= this.#switches.tokenTtlMs;
-      return expired ? this.#switches.expiredToken : grant;
+      const expired =
+        grant.revoked || this.#state.now() - grant.issuedAtMs >= this.#state.switches.tokenTtlMs;
+      return expired ? this.#state.switches.expiredToken : grant;
     }
-    const user = this.#packages.userByToken(Buffer.from(token, 'base64').toString());
-    return user ? unbounded(user) : 'denied';
+    const user = this.#state.packages.userByToken(Buffer.from(token, 'base64').toString());
+    return user ? unrestricted(user) : 'denied';
   }
 
-  #challenge(origin: string, repository: string | undefined, action: Action): Answer {
-    const { auth, realm, service, scope, pingScope, pushActions } = this.#switches;
+  #challenge(repository: string | undefined, action: Action): Answer {
+    const { auth, realm, service, scope, pingScope, pushActions } = this.#state.switches;
     const actions = { pull: 'pull', push: pushActions, delete: 'delete' }[action];
     const wanted = scope ?? (repository === undefined ? pingScope : `repository:${repository}:${actions}`);
     const challenge =
       auth === 'basic'
         ? `Basic realm="${realm ?? 'Registry Realm'}"`
-        : `Bearer realm="${realm ?? `${origin}/token`}",service="${service}",scope="${wanted}"`;
+        : `Bearer realm="${realm ?? `${this.#state.originOf('registry')}/token`}",service="${service}",scope="${wanted}"`;
     const answer = errorAnswer(401, 'UNAUTHORIZED', 'authentication required');
     return { ...answer, headers: { ...answer.headers, 'www-authenticate': challenge } };
   }
 }
 
-const READING_SCOPES: readonly string[] = ['read:packages', 'write:packages'];
+const READ_SCOPES: readonly string[] = ['read:packages', 'write:packages'];
 
-function unbounded(user: User): Grant {
+function unrestricted(user: User): Grant {
   return { user, scopes: undefined, issuedAtMs: 0, revoked: false };
 }
 
@@ -225,7 +219,7 @@ interface Scope {
   readonly actions: readonly string[];
 }
 
-/** Whether the scopes of a token, if it is bounded by any, have the action on the repository. */
+/** Whether the scopes of a token, if it is restricted to any, include the action on the repository. */
 function allows(scopes: readonly Scope[] | undefined, repository: string, action: Action): boolean {
   if (scopes === undefined) return true;
   return scopes.some(
@@ -234,7 +228,7 @@ function allows(scopes: readonly Scope[] | undefined, repository: string, action
   );
 }
 
-/** The repositories that /token is asked for: several `scope` parameters, or several in one. */
+/** The scopes requested from /token: several `scope` parameters, or several in one. */
 export function requestedScopes(url: URL): Scope[] {
   const texts = url.searchParams.getAll('scope').flatMap(text => text.split(' '));
   return texts.flatMap(text => {

@@ -1,32 +1,28 @@
-// The second host, pkg-containers.githubusercontent.com: blobs under signed URLs that expire. It is Azure's
-// storage, so its errors are XML, it takes one range at most, and it refuses our Authorization header.
+// The blob host, in place of pkg-containers.githubusercontent.com: blobs under signed URLs that expire. The real one is
+// Azure storage, so errors are XML, several ranges are an error, and so is an Authorization header.
 import { createHmac, randomBytes } from 'node:crypto';
+import { contentReply, type Exchange, type Reply, type Site } from './exchange.ts';
 import { type Answer, xmlAnswer } from './faults.ts';
 import { decodedPath, type Route } from './log.ts';
-import type { Packages } from './packages.ts';
-import { contentReply, type Exchange, type Reply, replyOf } from './send.ts';
-import type { Switches } from './switches.ts';
+import type { State } from './state.ts';
 
-export class BlobHost {
-  readonly #packages: Packages;
-  readonly #switches: Switches;
-  readonly #now: () => number;
+export class BlobHost implements Site {
+  readonly #state: State;
   readonly #key = randomBytes(32);
 
-  constructor(packages: Packages, switches: Switches, now: () => number) {
-    this.#packages = packages;
-    this.#switches = switches;
-    this.#now = now;
+  constructor(state: State) {
+    this.#state = state;
   }
 
-  /** A URL that reads the blob for a while, behind as many further redirects as the switches ask for. */
-  signedUrl(origin: string, repository: string, digest: string): string {
-    const expiry = new Date(this.#now() + this.#switches.signedUrlTtlMs).toISOString();
+  /** A URL that serves the blob until it expires, behind as many more redirects as the switches say. */
+  signedUrl(repository: string, digest: string): string {
+    const { now, switches, originOf } = this.#state;
+    const expiry = new Date(now() + switches.signedUrlTtlMs).toISOString();
     const query = new URLSearchParams({ se: expiry, repository });
     query.set('sig', this.#sign(digest, query));
     const path = `/ghcr1/blobs/${digest}?${query}`;
-    const hops = this.#switches.redirectHops;
-    return origin + (hops > 0 ? `/hop/${hops}${path}` : path);
+    const hops = switches.redirectHops;
+    return originOf('blobhost') + (hops > 0 ? `/hop/${hops}${path}` : path);
   }
 
   #sign(digest: string, query: URLSearchParams): string {
@@ -48,27 +44,28 @@ export class BlobHost {
     const { record, request, url } = exchange;
     if (record.endpoint === 'page') return NO_PAGE;
     if (record.endpoint === 'hop') return this.#hop(url);
-    if (record.endpoint === 'other') return replyOf(xmlAnswer(404, 'ResourceNotFound', 'No such resource.'));
+    if (record.endpoint === 'other') return xmlAnswer(404, 'ResourceNotFound', 'No such resource.');
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      return replyOf(xmlAnswer(405, 'UnsupportedHttpVerb', 'The resource does not support the method.'));
+      return xmlAnswer(405, 'UnsupportedHttpVerb', 'The resource does not support the method.');
     }
-    const refusal = this.#refuse(exchange);
-    if (refusal) return replyOf(refusal);
+    const error = this.#check(exchange);
+    if (error) return error;
 
     const { repository = '', digest = '' } = record;
-    const blob = this.#packages.get(repository)?.blobs.get(digest);
-    if (!blob) return replyOf(xmlAnswer(404, 'BlobNotFound', 'The specified blob does not exist.'));
+    const blob = this.#state.packages.get(repository)?.blobs.get(digest);
+    if (!blob) return xmlAnswer(404, 'BlobNotFound', 'The specified blob does not exist.');
     const reply = contentReply(exchange, blob, {
       'content-type': 'application/octet-stream',
       'accept-ranges': 'bytes',
       etag: `"0x${digest.slice(-15).toUpperCase()}"`,
     });
     if (reply.status !== 416) return reply;
-    const invalid = replyOf(xmlAnswer(416, 'InvalidRange', 'The range specified is invalid.'));
+    const invalid = xmlAnswer(416, 'InvalidRange', 'The range specified is invalid.');
     return { ...invalid, headers: { ...invalid.headers, ...reply.headers } };
   }
 
-  #refuse({ record, request, url }: Exchange): Answer | undefined {
+  /** The error for a request whose signature, headers or range are not accepted. */
+  #check({ record, request, url }: Exchange): Answer | undefined {
     if (request.headers.authorization !== undefined) {
       return xmlAnswer(
         400,
@@ -79,10 +76,10 @@ export class BlobHost {
     const { searchParams } = url;
     const expiresAt = Date.parse(searchParams.get('se') ?? '');
     const valid = searchParams.get('sig') === this.#sign(record.digest ?? '', searchParams);
-    if (!valid || !(this.#now() < expiresAt)) {
+    if (!valid || !(this.#state.now() < expiresAt)) {
       return xmlAnswer(403, 'AuthenticationFailed', 'Signature not valid in the specified time frame.');
     }
-    if (record.range?.includes(',') && this.#switches.severalRanges === 501) {
+    if (record.range?.includes(',') && this.#state.switches.severalRanges === 501) {
       return xmlAnswer(501, 'UnsupportedHeader', 'One of the headers specified is not supported.');
     }
     return undefined;
@@ -92,14 +89,14 @@ export class BlobHost {
     const [, count = '', rest = ''] = /^\/hop\/(\w+)(\/.*)$/.exec(url.pathname) ?? [];
     const left = Number(count) - 1;
     return {
-      status: this.#switches.redirectStatus,
+      status: this.#state.switches.redirectStatus,
       headers: { location: (left > 0 ? `/hop/${left}${rest}` : rest) + url.search },
     };
   }
 }
 
-const NO_PAGE = replyOf({
+const NO_PAGE: Answer = {
   status: 404,
   headers: { 'content-type': 'text/html; charset=utf-8' },
   body: '<!DOCTYPE html><title>Page not found</title>\n',
-});
+};

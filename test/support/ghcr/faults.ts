@@ -1,9 +1,10 @@
-// Faults: what a test makes go wrong, on which requests and how often. A fault replaces, holds up or spoils
-// the answer of each request that it matches, or the reading of its body; doing that is ghcr-send.ts's and
-// ghcr-receive.ts's part. Also here: the ready-made answers that ghcr.io gives in trouble.
+// Faults: what a test makes go wrong, on which requests and how often. A fault replaces, delays or spoils the response to
+// each request that it matches, or the reading of its body; handler.ts, receive.ts and send.ts carry that out. Also here:
+// the error responses of ghcr.io and its blob host, for faults and for the fake's own use.
 import type { Span } from '../../../src/oci/range.ts';
 import type { Endpoint, RequestRecord } from './log.ts';
 
+/** A response with a small body. */
 export interface Answer {
   status: number;
   headers?: Record<string, string>;
@@ -12,8 +13,8 @@ export interface Answer {
 }
 
 /**
- * Which requests: every field given must fit. When several faults match, the one added first is used.
- * Behind a redirect the bytes of a blob come from `blobhost`; `blob` is then only the redirect.
+ * Which requests: every given field must match. When several faults match, the one added first applies.
+ * The bytes of a blob come from `blobhost`, behind a redirect; `blob` is then only that redirect.
  */
 export interface FaultMatch {
   endpoint: Endpoint;
@@ -23,57 +24,57 @@ export interface FaultMatch {
   method?: string;
   /** Only requests with a Range header, or only those without. */
   range?: boolean;
-  /** How many matching requests are left alone first. Default: none. */
+  /** How many matching requests to skip first. Default: none. */
   skip?: number;
-  /** How many requests are hit. Default: all, until the fault is removed. */
+  /** How many requests to hit. Default: all, until the fault is removed. */
   times?: number;
 }
 
 /**
- * What goes wrong: usually one of these. A `gate`, `throttle` or `chunked` goes with any other. Counts of
- * bytes are of the body of one answer, which for a range is the part that is sent, unless they name the request.
+ * What goes wrong: usually one of these. `gate`, `throttle` and `chunked` combine with any other. Numbers of bytes
+ * count the body of one response, for a range the part that is sent, unless they name the request.
  */
 export interface FaultAction {
   /**
-   * When `answer`, `refuse`, `hang` and `gate` act: once the headers of the request are here, once its body is
-   * too, or once it was carried out, so that only its answer is lost. With an `answer` the request is carried
-   * out only in the last case. Default: `headers`.
+   * When `answer`, `refuse`, `hang` and `gate` act: after the headers of the request, after its body, or after it was
+   * carried out, so that only its response is lost. With an `answer` the request is carried out only in the last
+   * case. Default: `headers`.
    */
   at?: 'headers' | 'body' | 'done';
-  /** Answered in place of the true answer. */
+  /** Sent in place of the true response. */
   answer?: Answer;
-  /** The connection is destroyed before any header; `reset` by a TCP reset in place of an end. */
+  /** The connection is closed before any header is sent; `reset`: by a TCP reset. */
   refuse?: true | 'reset';
-  /** No header is sent until the fault is removed; then all goes on as if nothing had been. */
+  /** No header is sent until the fault is removed; then the request proceeds normally. */
   hang?: true;
   /** No header is sent before this resolves. */
   gate?: Promise<unknown>;
   /**
-   * The connection is destroyed once so many bytes of the request's body were taken, with `reset` by a TCP
-   * reset. What was taken before has reached the upload.
+   * The connection is closed after this many bytes of the request's body, with `reset` by a TCP reset. What was read
+   * before has reached the upload.
    */
   cutRequestAfter?: number;
   /**
-   * Nothing is taken from the request's body after so many bytes until the fault is removed. A client that
-   * goes away meanwhile is noticed only then.
+   * The request's body is not read beyond this many bytes until the fault is removed. A client that disconnects
+   * meanwhile is noticed only then.
    */
   stallRequestAfter?: number;
-  /** The connection is destroyed after so many bytes; with `reset` by a TCP reset, which may outrun them. */
+  /** The connection is closed after this many bytes; with `reset` by a TCP reset, which may overtake them. */
   cutAfter?: number;
   reset?: true;
-  /** Nothing is sent after so many bytes until the fault is removed; then the rest. */
+  /** Nothing is sent beyond this many bytes until the fault is removed; then the rest. */
   stallAfter?: number;
-  /** The last so many bytes are left out, and Content-Length agrees. */
+  /** This many bytes are missing at the end, and Content-Length agrees. */
   short?: number;
-  /** The last so many bytes are left out in spite of Content-Length; the connection ends in good order. */
+  /** This many bytes are missing at the end despite Content-Length; the connection ends in order. */
   shortClaimed?: number;
-  /** So many bytes too many are sent: beyond Content-Length, or with `chunked` within the body. */
+  /** This many extra bytes are sent: beyond Content-Length, or with `chunked` as part of the body. */
   tooLong?: number;
   /** The byte at this offset of the whole content is flipped, whenever it is sent. */
   corruptAt?: number;
-  /** What the Content-Range of a 206 says, whatever is sent. */
+  /** The Content-Range of a 206, regardless of what is sent. */
   contentRange?: (span: Span, sizeBytes: number) => string;
-  /** A range request is answered 200 with everything. */
+  /** A range request gets a 200 with everything. */
   ignoreRange?: true;
   /** Bytes per second, roughly. */
   throttle?: number;
@@ -84,11 +85,11 @@ export interface FaultAction {
 export interface Fault {
   /** How many requests it has matched. */
   readonly hits: number;
-  /** Stops it, and lets requests that hang or stall because of it go on. */
+  /** Ends the fault, and lets requests proceed that hang or stall because of it. */
   remove(): void;
   /**
-   * Resolves when it has come true `count` times: a request is held at its gate or hangs, the stall or cut
-   * has been reached, or else a request has matched.
+   * Resolves when it has taken effect `count` times: a request is held at its gate or hangs, the stall or cut was
+   * reached, or, for other faults, a request matched.
    */
   reached(count?: number): Promise<void>;
 }
@@ -119,7 +120,7 @@ export class ActiveFault implements Fault {
     return this.#hits;
   }
 
-  /** Whether this request is one to hit; counts it. */
+  /** Whether the fault applies to this request; counts it. */
   take(record: RequestRecord): boolean {
     const { skip = 0, times = Number.POSITIVE_INFINITY, range, ...wanted } = this.#match;
     const { endpoint, repository, digest, reference, method } = wanted;
@@ -171,17 +172,16 @@ export class Faults {
   }
 }
 
-/** The body of an error of the OCI API, as ghcr.io writes it: with a newline. */
-export function errorBody(code: string, message: string, detail?: unknown): string {
+/** The body of an OCI error as ghcr.io writes it: with a trailing newline. */
+function errorBody(code: string, message: string, detail?: unknown): string {
   return `${JSON.stringify({ errors: [{ code, message, detail }] })}\n`;
 }
 
-/** An error of the OCI API as an answer. */
 export function errorAnswer(status: number, code: string, message: string, detail?: unknown): Answer {
   return { status, headers: { 'content-type': 'application/json' }, body: errorBody(code, message, detail) };
 }
 
-/** An error of the blob host, which is Azure's. */
+/** An error of the blob host, which is Azure storage. */
 export function xmlAnswer(status: number, code: string, message: string): Answer {
   return {
     status,
@@ -192,10 +192,10 @@ export function xmlAnswer(status: number, code: string, message: string): Answer
 
 /** Ready-made answers for `fault({ …, answer })`. */
 export const answers = {
-  /** ghcr's 429: the time to wait is in the message, as a Go duration. To pushes it says 2000 a minute. */
+  /** ghcr.io's 429: the time to wait is in the message, as a Go duration. For pushes it says 2000 a minute. */
   tooManyRequests: (retryAfter = '880.092µs', allowed = 44_000) =>
     errorAnswer(429, 'TOOMANYREQUESTS', `retry-after: ${retryAfter}, allowed: ${allowed}/minute`),
-  /** The 429 of the distribution spec, with the header: seconds or an HTTP date. */
+  /** The 429 of the distribution spec, with the Retry-After header: seconds or an HTTP date. */
   retryAfter: (value: string) => {
     const answer = errorAnswer(429, 'TOOMANYREQUESTS', 'too many requests');
     return { ...answer, headers: { ...answer.headers, 'retry-after': value } };
@@ -211,9 +211,9 @@ export const answers = {
   blobUnknown: errorAnswer(404, 'BLOB_UNKNOWN', 'blob unknown to registry'),
   manifestUnknown: errorAnswer(404, 'MANIFEST_UNKNOWN', 'manifest unknown'),
   serverError: (status = 500) => errorAnswer(status, 'UNKNOWN', 'unknown error'),
-  /** The blob host when it is overloaded. */
+  /** From the blob host when it is overloaded. */
   serverBusy: xmlAnswer(503, 'ServerBusy', 'The server is busy.'),
-  /** What captive portals and proxies send in place of anything. */
+  /** What captive portals and proxies send in place of any response. */
   htmlPage: {
     status: 200,
     headers: { 'content-type': 'text/html; charset=utf-8' },

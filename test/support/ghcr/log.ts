@@ -1,12 +1,11 @@
-// The stand-in's record of every request that reached it, and the questions tests ask of it. A record is
-// made when a request arrives and kept up to date while its answer is being sent.
+// The request log of the fake ghcr.io: a record of every request that reached it, and the queries that tests make. A
+// record is made when the request arrives and kept up to date while its response is sent.
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 
 /**
- * What was asked for. `upload-start` begins an upload or mounts a blob, `upload` is all that goes to an upload's
- * own URL. `blobhost` is a signed URL; `hop` a redirect on the way to one; `page` the web page that ghcr sends
- * askers of referrers to. `api` is the package interface of api.github.com, `api-user` what it says of users;
- * `other` all the rest.
+ * What a request addresses. `upload-start` opens an upload or mounts a blob, `upload` is any request for an upload's own
+ * URL. `blobhost` is a signed URL, `hop` a redirect on the way to one, `page` the web page that ghcr.io redirects requests
+ * for referrers to. `api` is GitHub's package API, `api-user` the part of it about users; `other` is anything else.
  */
 export type Endpoint =
   | 'ping'
@@ -26,24 +25,24 @@ export type Endpoint =
   | 'other';
 
 /**
- * A request's place in the API. For `token` the repository is the first one in the scopes; for `api` it is
- * the owner with the package, and unknown where the path says only `/user/`.
+ * What a URL stands for. For `token` the repository is the first one in the scopes; for `api` it is the owner with the
+ * package, and unknown where the path says only `/user/`.
  */
 export interface Route {
   readonly endpoint: Endpoint;
   readonly repository?: string | undefined;
-  /** The tag or digest of a manifest, or the number of a version at `api`. */
+  /** The tag or digest of a manifest, or the id of a version at `api`. */
   readonly reference?: string | undefined;
   /**
-   * Of a blob, of the subject of referrers, or of a manifest that is asked for by digest. For an upload, what
-   * is to be mounted or what the end of the upload names.
+   * Of a blob, of the subject of referrers, or of a manifest requested by digest. For an upload, of the blob to mount or
+   * the one that the closing PUT names.
    */
   readonly digest?: string | undefined;
   /** The uuid of an upload. */
   readonly upload?: string | undefined;
 }
 
-/** The path without escapes, as routes know it; as it came when its escapes are malformed. */
+/** The path with its escapes decoded, or as it is when they are malformed. */
 export function decodedPath({ pathname }: URL): string {
   try {
     return decodeURIComponent(pathname);
@@ -62,11 +61,11 @@ export interface RequestRecord extends Route {
   readonly rawHeaders: readonly string[];
   /** Undefined while no header has been sent. */
   status: number | undefined;
-  /** Bytes of the body handed to the socket so far; exact unless the client went away meanwhile. */
+  /** Bytes of the response body written to the socket so far; exact unless the client disconnected. */
   bytesSent: number;
-  /** Bytes of the request's body taken from it so far. */
+  /** Bytes of the request body read so far. */
   bytesReceived: number;
-  /** `aborted`: the connection ended, by whichever side, before the answer did. */
+  /** `aborted`: the connection ended, on either side, before the response was complete. */
   state: 'open' | 'finished' | 'aborted';
 }
 
@@ -126,12 +125,12 @@ export class RequestLog {
     this.requests.length = 0;
   }
 
-  /** Must be called after every change of a record's `status` or `state`. */
+  /** Must be called after every change to a record's `status` or `state`. */
   changed(): void {
     for (const check of this.#waiters) check();
   }
 
-  /** Resolves once at least `count` requests fit: a test's alternative to sleeping. */
+  /** Resolves once at least `count` requests match: what tests use in place of sleeping. */
   until(filter: RequestFilter, count: number): Promise<void> {
     return new Promise(resolve => {
       const check = () => {

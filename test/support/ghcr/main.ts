@@ -1,12 +1,12 @@
-// The stand-in as a program, for demonstrations, benchmarks and tests that need it in another process:
+// The fake ghcr.io as a program, for benchmarks and for tests that need it in another process:
 //   node test/support/ghcr/main.ts [--port 0] [--blob-port 0] [--api-port 0] [--private] [--user NAME:TOKEN]…
 //     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--tls] [--image owner/app:tag=100KiB,2MiB]…
 //     [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
-// A user may read, write and delete everything; `--open` lets everybody. The next options make it less like
-// ghcr.io and more like an ordinary registry, `--spec` all that the distribution spec's suites look at: these
-// three, no redirects, the spec's statuses, and what the spec will have after 1.1. It prints one JSON line with its URLs
-// and what it holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints a JSON line that counts requests and the
-// bytes sent and received by endpoint.
+// A user may read, write and delete everything; with `--open` any client may. The next three options make it less like
+// ghcr.io and more like an ordinary registry; `--spec` does that in all that the distribution spec covers: these three, no
+// redirects, the spec's statuses, and what the spec has after 1.1. It prints one JSON line with its URLs and what it
+// holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints a JSON line with the number of requests and of bytes sent and
+// received, by endpoint.
 import { parseArgs } from 'node:util';
 import { type Image, type Index, makeImage, makeIndex } from '../images.ts';
 import { LOOPBACK_TLS } from '../tls.ts';

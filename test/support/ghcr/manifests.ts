@@ -1,18 +1,19 @@
-// Pushed manifests: what a package must hold before it takes one, and the registry's view of what refers to
-// what, which ghcr.io does not have and another registry would.
+// Manifests and what refers to them: GET by tag or digest, PUT with the checks that a registry makes before it accepts
+// one, DELETE where it is allowed, and the referrers API, which ghcr.io lacks and another registry would have.
 import { digestOf, parseDigest } from '../../../src/oci/digest.ts';
 import { MANIFEST_LIMIT_BYTES, mediaTypeOf } from '../../../src/oci/manifest.ts';
 import { parseReference } from '../../../src/oci/reference.ts';
+import { sourceOf } from '../images.ts';
 import type { Auth } from './auth.ts';
+import { type Exchange, type Reply, validatorsOf } from './exchange.ts';
 import { type Answer, answers, errorAnswer } from './faults.ts';
-import type { Package, Packages, Version } from './packages.ts';
-import { type Exchange, type Reply, replyOf } from './send.ts';
-import type { Switches } from './switches.ts';
+import type { Package, Version } from './packages.ts';
+import type { State } from './state.ts';
 
 const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 const TOO_LARGE = errorAnswer(413, 'SIZE_INVALID', 'the manifest is larger than 4 MiB');
 
-/** The fields of a manifest that the stand-in looks at; a client may have put anything there. */
+/** The fields of a manifest that matter here; a client may have put anything there. */
 interface Fields {
   readonly mediaType?: unknown;
   readonly artifactType?: unknown;
@@ -23,42 +24,55 @@ interface Fields {
   readonly manifests?: unknown;
 }
 
-export class ManifestWrites {
-  readonly #packages: Packages;
-  readonly #switches: Switches;
+export class Manifests {
+  readonly #state: State;
   readonly #auth: Auth;
 
-  constructor(packages: Packages, switches: Switches, auth: Auth) {
-    this.#packages = packages;
-    this.#switches = switches;
+  constructor(state: State, auth: Auth) {
+    this.#state = state;
     this.#auth = auth;
   }
 
-  /** PUT by tag or by digest: the exact bytes are kept, and the type is what Content-Type says. */
+  /** GET and HEAD. */
+  get({ record, request }: Exchange, found: Package | undefined): Reply {
+    const { switches } = this.#state;
+    const { reference = '' } = record;
+    const manifest = found?.manifests.get(found.tags.get(reference) ?? reference);
+    if (!manifest) return answers.manifestUnknown;
+    const { accept = '', 'if-none-match': known } = request.headers;
+    if (switches.enforceAccept && !accept.includes(manifest.mediaType)) return notAccepted(manifest);
+
+    const headers = { 'content-type': manifest.mediaType, ...validatorsOf(manifest.digest, switches) };
+    if (switches.ifNoneMatch && known?.includes(`"${manifest.digest}"`)) return { status: 304, headers };
+    return { status: 200, headers, content: sourceOf(manifest.bytes) };
+  }
+
+  /** PUT by tag or by digest: keeps the exact bytes, and as the type what Content-Type says. */
   async put(exchange: Exchange): Promise<Reply> {
     const { record, request, body } = exchange;
+    const { packages, switches } = this.#state;
     const { repository = '' } = record;
     const bytes = await body.bytes(MANIFEST_LIMIT_BYTES);
-    if (!bytes) return replyOf(TOO_LARGE);
+    if (!bytes) return TOO_LARGE;
     const fields = fieldsOf(bytes);
     const mediaType = mediaTypeOf(request.headers['content-type']) ?? fields?.mediaType;
     if (!fields || typeof mediaType !== 'string') {
-      return replyOf(errorAnswer(400, 'MANIFEST_INVALID', 'manifest invalid'));
+      return errorAnswer(400, 'MANIFEST_INVALID', 'manifest invalid');
     }
     const names = this.#namesFor(exchange);
-    if (!names) return replyOf(errorAnswer(400, 'TAG_INVALID', 'invalid tag or digest'));
+    if (!names) return errorAnswer(400, 'TAG_INVALID', 'invalid tag or digest');
     const digest = digestOf(bytes, names.digest?.startsWith('sha512:') ? 'sha512' : 'sha256');
-    const allowed = this.#switches.digests.some(algorithm => digest.startsWith(`${algorithm}:`));
-    if (!allowed || (names.digest ?? digest) !== digest) return replyOf(answers.digestInvalid);
-    const missing = missingFrom(this.#packages.get(repository), fields);
+    const allowed = switches.digests.some(algorithm => digest.startsWith(`${algorithm}:`));
+    if (!allowed || (names.digest ?? digest) !== digest) return answers.digestInvalid;
+    const missing = missingFrom(packages.get(repository), fields);
     if (missing !== undefined) {
-      return replyOf(errorAnswer(400, 'MANIFEST_BLOB_UNKNOWN', 'blob unknown to registry', missing));
+      return errorAnswer(400, 'MANIFEST_BLOB_UNKNOWN', 'blob unknown to registry', missing);
     }
 
-    const { tags } = this.#packages.obtainFor(this.#auth.userOf(request), repository);
-    this.#packages.addManifest(repository, { bytes, digest, mediaType });
+    const { tags } = packages.obtainFor(this.#auth.userOf(request), repository);
+    packages.addManifest(repository, { bytes, digest, mediaType });
     for (const tag of names.tags) tags.set(tag, digest);
-    const subject = this.#switches.referrers === 'supported' ? fields.subject?.digest : undefined;
+    const subject = switches.referrers === 'supported' ? fields.subject?.digest : undefined;
     return {
       status: 201,
       headers: {
@@ -70,10 +84,10 @@ export class ManifestWrites {
     };
   }
 
-  /** The digest, if one was said, and the tags that a manifest is to have; undefined when any is malformed. */
+  /** The digest, if the request names one, and the tags to set; undefined when any is malformed. */
   #namesFor({ record, url }: Exchange): { digest: string | undefined; tags: string[] } | undefined {
     const { searchParams } = url;
-    const more = this.#switches.nextSpec
+    const more = this.#state.switches.nextSpec
       ? [...searchParams.getAll('digest'), ...searchParams.getAll('tag')]
       : [];
     const references = [record.reference ?? '', ...more].map(parseReference);
@@ -84,25 +98,43 @@ export class ManifestWrites {
     };
   }
 
-  /** DELETE where it is allowed: of a tag alone, or of a manifest with its tags. */
+  /** DELETE where the registry allows it: a tag alone, or a manifest with its tags. */
   delete({ record }: Exchange, found: Package | undefined): Reply {
     const { repository = '', reference = '' } = record;
     if (found?.tags.delete(reference)) return { status: 202 };
-    if (!found?.manifests.has(reference)) return replyOf(answers.manifestUnknown);
-    this.#packages.deleteManifest(repository, reference);
+    if (!found?.manifests.has(reference)) return answers.manifestUnknown;
+    this.#state.packages.deleteManifest(repository, reference);
     return { status: 202 };
+  }
+
+  /** GET of the referrers API; on ghcr.io a redirect to a web page that does not exist. */
+  referrers(exchange: Exchange, found: Package | undefined): Reply {
+    const { switches, originOf } = this.#state;
+    if (switches.referrers === 'supported') return referrersAnswer(exchange, found);
+    if (switches.referrers === 'not-found') return answers.manifestUnknown;
+    const page = `${originOf('blobhost')}/page/${exchange.record.repository}`;
+    return { status: 303, headers: { location: page } };
   }
 }
 
-/** What refers to a manifest, as an index: the referrers API of the distribution spec. */
-export function referrersReply({ record, url }: Exchange, found: Package | undefined): Reply {
-  if (!parseDigest(record.digest ?? '')) return replyOf(answers.digestInvalid);
+/** ghcr.io's error for a manifest whose type Accept does not name; for Docker's types it is a guess. */
+function notAccepted({ mediaType }: Version): Answer {
+  const kind = mediaType.includes('.oci.') ? 'OCI' : 'Docker';
+  const noun = mediaType.includes('.index.') || mediaType.includes('.list.') ? 'index' : 'manifest';
+  const plural = noun === 'index' ? 'indexes' : 'manifests';
+  const message = `${kind} ${noun} found, but Accept header does not support ${kind} ${plural}`;
+  return errorAnswer(404, 'MANIFEST_UNKNOWN', message);
+}
+
+/** What refers to a manifest, as an index: the referrers API of the distribution spec (1.1, "Listing Referrers"). */
+function referrersAnswer({ record, url }: Exchange, found: Package | undefined): Answer {
+  if (!parseDigest(record.digest ?? '')) return answers.digestInvalid;
   const wanted = url.searchParams.get('artifactType');
   const manifests = [...(found?.manifests.values() ?? [])]
     .filter(({ bytes }) => fieldsOf(bytes)?.subject?.digest === record.digest)
     .map(descriptorOf)
     .filter(({ artifactType }) => wanted === null || artifactType === wanted);
-  const answer: Answer = {
+  return {
     status: 200,
     headers: {
       'content-type': INDEX_TYPE,
@@ -110,7 +142,6 @@ export function referrersReply({ record, url }: Exchange, found: Package | undef
     },
     body: { schemaVersion: 2, mediaType: INDEX_TYPE, manifests },
   };
-  return replyOf(answer);
 }
 
 function descriptorOf({ bytes, digest, mediaType }: Version) {
@@ -124,7 +155,7 @@ function descriptorOf({ bytes, digest, mediaType }: Version) {
   };
 }
 
-/** The first digest that a manifest needs and the package does not hold. A subject may be unknown. */
+/** The first digest that a manifest refers to and the package lacks. A subject may be unknown. */
 function missingFrom(found: Package | undefined, { config, layers, manifests }: Fields): string | undefined {
   const blobs = [config, ...listOf(layers).filter(layer => !isForeign(layer))];
   return (
@@ -135,7 +166,7 @@ function missingFrom(found: Package | undefined, { config, layers, manifests }: 
   );
 }
 
-/** Layers that are fetched from where they come from, and never pushed. */
+/** Layers that clients fetch from elsewhere and never push. */
 function isForeign(layer: unknown): boolean {
   const { mediaType } = layer as Fields;
   return typeof mediaType === 'string' && /\.(foreign|nondistributable)\./.test(mediaType);

@@ -1,16 +1,16 @@
-// What the stand-in holds: packages with their blobs, manifests and tags, and the users who may read and
-// write them. Plain state without HTTP; every change takes effect on the next request.
+// What the fake ghcr.io holds: packages with their blobs, manifests and tags, and the users with their rights to them.
+// Plain state without HTTP; every change takes effect on the next request.
 import type { Digest } from '../../../src/oci/digest.ts';
 import type { Content, Image, Index } from '../images.ts';
 
 export type Visibility = 'public' | 'private';
 
-/** A manifest in a package; also a version of it, as the package interface calls them. */
+/** A manifest in a package, which GitHub's package API calls a version. */
 export interface Version {
   readonly bytes: Uint8Array;
   readonly digest: Digest;
   readonly mediaType: string;
-  /** Greater for newer ones. */
+  /** Higher for newer ones. */
   readonly id: number;
 }
 
@@ -20,9 +20,9 @@ export interface Package {
   readonly blobs: Map<string, Content>;
   /** Oldest first. */
   readonly manifests: Map<string, Version>;
-  /** In the order in which the tags were made, which is the order of tags/list. */
+  /** In order of creation, which is the order of tags/list. */
   readonly tags: Map<string, Digest>;
-  /** Names of users who may read it beside those whose `packages` say so: who pushed it first. */
+  /** Names of further users with the right to read it: those who pushed it first. */
   readonly readers: Set<string>;
 }
 
@@ -30,13 +30,13 @@ export interface User {
   username: string;
   /** The personal access token. */
   token: string;
-  /** Default: `['read:packages']`. Without it, or `write:packages`, not even public packages can be read. */
+  /** Default: `['read:packages']`. Without it or `write:packages` not even public packages can be read. */
   scopes?: readonly string[];
-  /** Private packages that this user may read: names, `owner/*`, or `*` for all. */
+  /** Private packages that the user may read: names, `owner/*`, or `*` for all. */
   packages?: readonly string[];
-  /** Packages that this user may write, and hence read, as far as the scopes go. Default: `packages`. */
+  /** Packages that the user may write, and therefore read, within the token's scopes. Default: `packages`. */
   writes?: readonly string[];
-  /** When the token expires, as api.github.com says it: `2030-01-31 12:00:00 UTC`. Default: never. */
+  /** When the token expires, as GitHub writes it: `2030-01-31 12:00:00 UTC`. Default: never. */
   expiration?: string;
 }
 
@@ -45,7 +45,7 @@ export class Packages {
   readonly #users = new Map<string, User>();
   #versions = 0;
 
-  /** Adds an empty package, or changes the visibility of one that is there. */
+  /** Adds an empty package, or changes the visibility of an existing one. */
   add(name: string, visibility: Visibility): Package {
     const found = this.#packages.get(name);
     if (found) {
@@ -68,12 +68,12 @@ export class Packages {
     return this.#packages.get(name);
   }
 
-  /** The package, made public if it is new. */
+  /** The package; a new one is public. */
   obtain(name: string): Package {
     return this.#packages.get(name) ?? this.add(name, 'public');
   }
 
-  /** The package that a user pushes to: if it is new, it is private, and the user may read it. */
+  /** The package that a user pushes to; a new one is private, and the user may read it. */
   obtainFor(user: User | undefined, name: string): Package {
     const found = this.#packages.get(name) ?? this.add(name, 'private');
     if (found.manifests.size === 0 && user) found.readers.add(user.username);
@@ -100,14 +100,14 @@ export class Packages {
     for (const tag of tags) tagged.set(tag, image.manifest.digest);
   }
 
-  /** Adds a manifest; one that is there already stays the version that it is. */
+  /** Adds a manifest; an existing one keeps its id. */
   addManifest(name: string, { digest, bytes, mediaType }: Omit<Version, 'id'>): void {
     const { manifests } = this.obtain(name);
     const id = manifests.get(digest)?.id ?? ++this.#versions;
     manifests.set(digest, { digest, bytes, mediaType, id });
   }
 
-  /** Deletes a manifest with all the tags that point to it, as ghcr does with a package version. */
+  /** Deletes a manifest with all tags that point to it, as GitHub does with a version. */
   deleteManifest(name: string, digest: string): void {
     const found = this.get(name);
     found?.manifests.delete(digest);
@@ -118,12 +118,10 @@ export class Packages {
     this.#users.set(user.username, user);
   }
 
-  /** Whether somebody is called so. */
   hasUser(username: string): boolean {
     return this.#users.has(username);
   }
 
-  /** Forgets the user, so that what it is known by becomes a bad credential. */
   removeUser(username: string): void {
     this.#users.delete(username);
   }
@@ -138,23 +136,23 @@ export class Packages {
   }
 }
 
-/** Whether the user, or an anonymous client, may read what the package holds. */
+/** Whether the user, or an anonymous client, may read the package. */
 export function mayRead(user: User | undefined, { name, visibility, readers }: Package): boolean {
   if (visibility === 'public') return true;
   if (!user) return false;
-  return readers.has(user.username) || fits(user.packages, name) || mayWrite(user, name);
+  return readers.has(user.username) || matches(user.packages, name) || mayWrite(user, name);
 }
 
-/** Whether the user may write the package, which need not exist, as far as its token's scopes go. */
+/** Whether the user may write the package, which need not exist, its token's scopes aside. */
 export function mayWrite({ writes, packages }: User, name: string): boolean {
-  return fits(writes ?? packages, name);
+  return matches(writes ?? packages, name);
 }
 
 export function scopesOf({ scopes = ['read:packages'] }: User): readonly string[] {
   return scopes;
 }
 
-function fits(patterns: readonly string[] = [], name: string): boolean {
+function matches(patterns: readonly string[] = [], name: string): boolean {
   return patterns.some(
     pattern => pattern === name || (/^(.+\/)?\*$/.test(pattern) && name.startsWith(pattern.slice(0, -1))),
   );

@@ -1,13 +1,25 @@
-// Receiving requests: holding them up before anything is read, and reading their bodies at the pace of whoever
-// takes them. Bytes are recorded as they are taken, so a body that nobody reads waits with its client.
-import type { IncomingMessage } from 'node:http';
-import type { Exchange } from './send.ts';
+// Receiving requests: holding one up before anything of it is read, and reading its body at the pace of the consumer.
+// Bytes are recorded as they are read, so an unread body stays with the client.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ActiveFault } from './faults.ts';
+import type { RequestRecord } from './log.ts';
 
-/** Thrown to whoever reads a body that will not come to its end: there is nobody left to answer. */
+/** A request whose headers have arrived. */
+export interface Arrival {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly url: URL;
+  readonly record: RequestRecord;
+  readonly fault: ActiveFault | undefined;
+  /** Resolves when the connection has ended. */
+  readonly gone: Promise<void>;
+}
+
+/** Thrown to the reader of a body that will never be complete: no client is left to answer. */
 export class RequestGone extends Error {}
 
-/** Holds the request up as its fault asks; false when there is nothing left to answer. */
-export async function hold({ response, fault, gone }: Omit<Exchange, 'body'>): Promise<boolean> {
+/** Holds the request up as its fault says; false when no response is possible any more. */
+export async function hold({ response, fault, gone }: Arrival): Promise<boolean> {
   const { at = 'headers', refuse, hang, gate } = fault?.action ?? {};
   if (at !== 'headers') fault?.tookEffect();
   if (gate) await Promise.race([gate, gone]);
@@ -18,32 +30,32 @@ export async function hold({ response, fault, gone }: Omit<Exchange, 'body'>): P
 }
 
 export class RequestBody {
-  readonly #exchange: Omit<Exchange, 'body'>;
+  readonly #arrival: Arrival;
   readonly #empty: boolean;
-  /** Whether the fault's cut or stall has come true. */
+  /** Whether the fault's cut or stall has happened. */
   #stopped = false;
-  /** Whether the end was reached, with the holding up that a fault asks for there. */
+  /** Whether the end was reached, including the hold that a fault asks for there. */
   #ended = false;
 
-  constructor(exchange: Omit<Exchange, 'body'>) {
-    this.#exchange = exchange;
-    this.#empty = isEmpty(exchange.request);
-    // Nothing will come of it, but the end of its connection is only noticed while it is being read.
-    if (this.#empty) exchange.request.resume();
+  constructor(arrival: Arrival) {
+    this.#arrival = arrival;
+    this.#empty = isEmpty(arrival.request);
+    // Nothing will come, but the end of the connection is noticed only while reading.
+    if (this.#empty) arrival.request.resume();
   }
 
-  /** The length that the client announced; undefined for a chunked body. */
+  /** The Content-Length; undefined for a chunked body. */
   get announcedBytes(): number | undefined {
-    const length = this.#exchange.request.headers['content-length'];
+    const length = this.#arrival.request.headers['content-length'];
     return length === undefined ? undefined : Number(length);
   }
 
   /**
-   * The body, piece by piece. Whoever stops early leaves the rest to `drain`. Throws RequestGone when the
-   * client went away or a fault ended the connection.
+   * The body, piece by piece. A consumer that stops early leaves the rest to `drain`. Throws RequestGone when the
+   * client disconnected or a fault ended the connection.
    */
   async *chunks(): AsyncGenerator<Uint8Array, void, void> {
-    const { request, record, fault, response } = this.#exchange;
+    const { request, record, fault, response } = this.#arrival;
     if (!this.#empty && !request.readableEnded) {
       const { cutRequestAfter, stallRequestAfter } = fault?.action ?? {};
       const stop = cutRequestAfter ?? stallRequestAfter ?? Number.POSITIVE_INFINITY;
@@ -61,12 +73,12 @@ export class RequestBody {
     }
     if (this.#ended) return;
     this.#ended = true;
-    if (fault?.action.at === 'body' && !(await hold(this.#exchange))) throw new RequestGone();
+    if (fault?.action.at === 'body' && !(await hold(this.#arrival))) throw new RequestGone();
     if (response.destroyed) throw new RequestGone();
   }
 
   async #stop(): Promise<void> {
-    const { fault, gone, response } = this.#exchange;
+    const { fault, gone, response } = this.#arrival;
     this.#stopped = true;
     fault?.tookEffect();
     if (fault?.action.cutRequestAfter === undefined) {
@@ -92,17 +104,17 @@ export class RequestBody {
     return Buffer.concat(chunks);
   }
 
-  /** Reads what is left of the body, for nobody. Throws RequestGone as `chunks` does. */
+  /** Reads the rest of the body and discards it. Throws RequestGone as `chunks` does. */
   async skip(): Promise<void> {
     for await (const _ of this.chunks());
   }
 
-  /** True when nothing of the body is left to be read. */
+  /** True when nothing is left to read. */
   get drained(): boolean {
-    return this.#empty || this.#exchange.request.readableEnded;
+    return this.#empty || this.#arrival.request.readableEnded;
   }
 
-  /** As `skip`, for an answer that is sent already: whatever becomes of the body is all right. */
+  /** As `skip`, once the response has been sent: it no longer matters what becomes of the body. */
   async drain(): Promise<void> {
     try {
       await this.skip();
@@ -116,7 +128,7 @@ function isEmpty({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] === undefined && (headers['content-length'] ?? '0') === '0';
 }
 
-/** What the client sends; leaving it does not destroy the connection, unlike the stream's own iterator. */
+/** What the client sends; stopping early does not destroy the connection, unlike with the stream's own iterator. */
 async function* piecesOf(request: IncomingMessage): AsyncGenerator<Uint8Array, void, void> {
   const pieces = request.iterator({ destroyOnReturn: false });
   for (;;) {

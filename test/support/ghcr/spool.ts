@@ -1,6 +1,6 @@
-// Where pushed bytes go: a few MiB wait in memory, more than that in a file, so an upload of any size costs
-// little memory. They are hashed as they come. Whoever made a Spool must `finish` or `discard` it; the files
-// of finished ones stay until `close`.
+// Where pushed bytes go: up to a few MiB stay in memory, more goes to a file, so an upload of any size costs little
+// memory. Bytes are hashed as they arrive. Every Spool must be finished or discarded; the files of finished ones stay
+// until `close`.
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,20 +11,20 @@ import { type Content, sourceOf } from '../images.ts';
 const MEMORY_BYTES = 4 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;
 
-/** The folder of the files, made when the first is needed. */
+/** The directory of the files, created with the first one. */
 export class Spools {
-  #folder: Promise<string> | undefined;
+  #directory: Promise<string> | undefined;
   #made = 0;
 
   async path(): Promise<string> {
-    this.#folder ??= mkdtemp(join(tmpdir(), 'ghcr-stand-in-'));
-    return join(await this.#folder, String(this.#made++));
+    this.#directory ??= mkdtemp(join(tmpdir(), 'ghcr-fake-'));
+    return join(await this.#directory, String(this.#made++));
   }
 
   async close(): Promise<void> {
-    const folder = await this.#folder;
-    this.#folder = undefined;
-    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+    const directory = await this.#directory;
+    this.#directory = undefined;
+    if (directory !== undefined) await rm(directory, { recursive: true, force: true });
   }
 }
 
@@ -36,13 +36,13 @@ export class Spool {
   #file: { path: string; handle: FileHandle } | undefined;
   sizeBytes = 0;
 
-  /** Only a digest of one of the algorithms can end it. */
+  /** `finish` accepts digests of these algorithms only. */
   constructor(spools: Spools, algorithms: readonly Algorithm[]) {
     this.#spools = spools;
     this.#hashers = new Map(algorithms.map(algorithm => [algorithm, new DigestHasher(algorithm)]));
   }
 
-  /** The chunk must not be written to afterwards. */
+  /** The chunk must not be modified afterwards. */
   async append(chunk: Uint8Array): Promise<void> {
     for (const hasher of this.#hashers.values()) hasher.update(chunk);
     this.sizeBytes += chunk.length;
@@ -62,7 +62,7 @@ export class Spool {
     await this.#file.handle.writeFile(chunks);
   }
 
-  /** The content, when `digest` is its true digest; undefined, and nothing is kept, when it is not. */
+  /** The content if `digest` is its digest; otherwise undefined, and nothing is kept. */
   async finish(digest: Digest): Promise<Content | undefined> {
     if (this.#hashers.get(algorithmOf(digest))?.digest() !== digest) {
       await this.discard();
@@ -84,7 +84,7 @@ export class Spool {
   }
 }
 
-/** Content that is read from a file whenever it is asked for. */
+/** Content that is read from its file on every use. */
 function fileContent(path: string, sizeBytes: number, digest: Digest): Content {
   function* chunks(start = 0, end = sizeBytes): Generator<Uint8Array> {
     const file = openSync(path, 'r');

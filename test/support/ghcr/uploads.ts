@@ -1,14 +1,14 @@
-// Uploads of blobs: begun by a POST, fed by PATCHes and the closing PUT, which names the digest; or a blob is
-// mounted from another package. An upload belongs to its repository, ends after a while, and keeps its bytes
-// in a spool. Requests for one upload are carried out one after another.
+// Blob uploads: opened by a POST, fed by PATCHes and the closing PUT, which names the digest; or a blob is mounted from
+// another package. An upload belongs to its repository, expires, and keeps its bytes in a spool. Requests for one upload
+// are handled one after another.
 import { randomUUID } from 'node:crypto';
 import { parseDigest } from '../../../src/oci/digest.ts';
 import type { Auth } from './auth.ts';
+import type { Exchange, Reply } from './exchange.ts';
 import { type Answer, answers, errorAnswer } from './faults.ts';
-import type { Packages } from './packages.ts';
 import { RequestGone } from './receive.ts';
-import { type Exchange, type Reply, replyOf } from './send.ts';
 import { Spool, type Spools } from './spool.ts';
+import type { State } from './state.ts';
 import type { Switches } from './switches.ts';
 
 const UNKNOWN = errorAnswer(404, 'BLOB_UPLOAD_UNKNOWN', 'blob upload unknown to registry');
@@ -26,43 +26,37 @@ interface Upload {
   readonly repository: string;
   readonly startedAtMs: number;
   readonly spool: Spool;
-  /** What the query of its Location has to say, when it has one. */
+  /** What the query of its Location must contain, when it has one. */
   state: string;
-  /** Resolves when the request before is done. */
+  /** Resolves when the previous request is done. */
   turn: Promise<unknown>;
 }
 
-export interface UploadsParts {
-  readonly packages: Packages;
-  readonly switches: Switches;
-  readonly auth: Auth;
-  readonly spools: Spools;
-  readonly now: () => number;
-  /** The registry's, as clients see it. */
-  readonly origin: () => string;
-}
-
 export class Uploads {
-  readonly #parts: UploadsParts;
+  readonly #state: State;
+  readonly #auth: Auth;
+  readonly #spools: Spools;
   readonly #uploads = new Map<string, Upload>();
 
-  constructor(parts: UploadsParts) {
-    this.#parts = parts;
+  constructor(state: State, auth: Auth, spools: Spools) {
+    this.#state = state;
+    this.#auth = auth;
+    this.#spools = spools;
   }
 
-  /** POST: a mount, when it can be, else a new upload. */
+  /** POST: mounts the blob if it can, else opens an upload. */
   start(exchange: Exchange): Reply {
     const { record, request, url } = exchange;
-    if (request.method !== 'POST') return replyOf(answers.unsupported);
+    if (request.method !== 'POST') return answers.unsupported;
     const { repository = '' } = record;
     if (this.#mount(exchange, repository)) return created(repository, url.searchParams.get('mount') ?? '');
 
-    const { switches, spools, now } = this.#parts;
+    const { switches, now } = this.#state;
     const upload = {
       id: randomUUID(),
       repository,
       startedAtMs: now(),
-      spool: new Spool(spools, switches.digests),
+      spool: new Spool(this.#spools, switches.digests),
       state: '',
       turn: Promise.resolve(),
     };
@@ -71,15 +65,15 @@ export class Uploads {
   }
 
   #mount({ request, url }: Exchange, repository: string): boolean {
-    const { packages, auth, switches } = this.#parts;
+    const { packages, switches } = this.#state;
     const named = url.searchParams.get('from');
     const everywhere = switches.nextSpec ? packages.list().map(({ name }) => name) : [];
     const blob = (named === null ? everywhere : [named])
-      .filter(from => auth.mayPull(request, from))
+      .filter(from => this.#auth.mayPull(request, from))
       .map(from => packages.get(from)?.blobs.get(url.searchParams.get('mount') ?? ''))
       .find(found => found !== undefined);
     if (!blob) return false;
-    packages.obtainFor(auth.userOf(request), repository).blobs.set(blob.digest, blob);
+    packages.obtainFor(this.#auth.userOf(request), repository).blobs.set(blob.digest, blob);
     return true;
   }
 
@@ -87,75 +81,79 @@ export class Uploads {
   async answer(exchange: Exchange): Promise<Reply> {
     const { upload: id = '', repository, method } = exchange.record;
     const upload = this.#uploads.get(id);
-    if (!upload || upload.repository !== repository) return replyOf(UNKNOWN);
+    if (!upload || upload.repository !== repository) return UNKNOWN;
     const before = upload.turn;
     const { promise, resolve } = Promise.withResolvers<void>();
     upload.turn = promise;
     await before;
     try {
-      const { switches, now } = this.#parts;
-      if (now() - upload.startedAtMs >= switches.uploadTtlMs) await this.#drop(upload);
+      const { switches, now } = this.#state;
+      if (now() - upload.startedAtMs >= switches.uploadTtlMs) await this.#remove(upload);
       const state = exchange.url.searchParams.get('_state') ?? '';
-      if (!this.#uploads.has(id) || state !== upload.state) return replyOf(UNKNOWN);
+      if (!this.#uploads.has(id) || state !== upload.state) return UNKNOWN;
       if (method === 'GET') return this.#progress(upload, 204);
-      if (method === 'PATCH') return await this.#append(exchange, upload);
+      if (method === 'PATCH') return await this.#patch(exchange, upload);
       if (method === 'PUT') return await this.#finish(exchange, upload);
-      if (method !== 'DELETE') return replyOf(answers.unsupported);
-      await this.#drop(upload);
+      if (method !== 'DELETE') return answers.unsupported;
+      await this.#remove(upload);
       return { status: 204 };
     } finally {
       resolve();
     }
   }
 
-  /** Gives up all uploads. There must be no connection left. */
+  /** Discards all uploads. No connection may be left. */
   async close(): Promise<void> {
     for (const upload of this.#uploads.values()) {
       await upload.turn;
-      await this.#drop(upload);
+      await this.#remove(upload);
     }
   }
 
-  async #append(exchange: Exchange, upload: Upload): Promise<Reply> {
-    const refusal = this.#refuseChunk(exchange, upload) ?? (await this.#take(exchange, upload));
-    return refusal ? replyOf(refusal) : this.#progress(upload, 202);
+  async #patch(exchange: Exchange, upload: Upload): Promise<Reply> {
+    return (await this.#receive(exchange, upload)) ?? this.#progress(upload, 202);
   }
 
   async #finish(exchange: Exchange, upload: Upload): Promise<Reply> {
-    const refusal = this.#refuseChunk(exchange, upload) ?? (await this.#take(exchange, upload));
-    if (refusal) return replyOf(refusal);
+    const error = await this.#receive(exchange, upload);
+    if (error) return error;
     this.#uploads.delete(upload.id);
 
-    const { packages, auth, switches } = this.#parts;
+    const { packages, switches } = this.#state;
     const digest = parseDigest(exchange.url.searchParams.get('digest') ?? '');
     const allowed = digest && switches.digests.some(algorithm => digest.startsWith(`${algorithm}:`));
     const blob = allowed ? await upload.spool.finish(digest) : undefined;
     if (!blob) {
       await upload.spool.discard();
-      return replyOf(switches.badFinish === 404 ? INVALID : answers.digestInvalid);
+      return switches.badFinish === 404 ? INVALID : answers.digestInvalid;
     }
-    const { blobs } = packages.obtainFor(auth.userOf(exchange.request), upload.repository);
-    // What is there already is as good, and may be in the middle of being sent.
+    const { blobs } = packages.obtainFor(this.#auth.userOf(exchange.request), upload.repository);
+    // An existing blob is as good, and may just be being sent.
     if (blobs.has(blob.digest)) await upload.spool.discard();
     else blobs.set(blob.digest, blob);
     return created(upload.repository, blob.digest);
   }
 
-  /** Why a chunk with a Content-Range, of any request, is refused before it is read. */
-  #refuseChunk({ request, body }: Exchange, { spool }: Upload): Answer | undefined {
+  /** Appends the body to the upload; resolves to the error response when it is not accepted. */
+  async #receive(exchange: Exchange, upload: Upload): Promise<Answer | undefined> {
+    return this.#checkRange(exchange, upload) ?? (await this.#append(exchange, upload));
+  }
+
+  /** Why a chunk with a Content-Range, of any request, is rejected before it is read. */
+  #checkRange({ request, body }: Exchange, { spool }: Upload): Answer | undefined {
     const contentRange = request.headers['content-range'];
     if (contentRange === undefined) return undefined;
     const [, start, end] = /^(\d+)-(\d+)$/.exec(contentRange) ?? [];
     const size = Number(end) - Number(start) + 1;
     if (Number(start) !== spool.sizeBytes || !(size >= 0)) return OUT_OF_ORDER;
-    if (request.method === 'PATCH' && size > this.#parts.switches.chunkLimitBytes) return CHUNK_TOO_LARGE;
+    if (request.method === 'PATCH' && size > this.#state.switches.chunkLimitBytes) return CHUNK_TOO_LARGE;
     if ((body.announcedBytes ?? size) === size) return undefined;
     return errorAnswer(400, 'SIZE_INVALID', 'Content-Range and Content-Length do not agree');
   }
 
-  /** Adds the body to the upload; with an answer when it becomes too large, and then the upload is gone. */
-  async #take({ body }: Exchange, upload: Upload): Promise<Answer | undefined> {
-    const { blobLimitBytes, brokenUpload } = this.#parts.switches;
+  /** Removes the upload when the body makes it too large. */
+  async #append({ body }: Exchange, upload: Upload): Promise<Answer | undefined> {
+    const { blobLimitBytes, brokenUpload } = this.#state.switches;
     const { spool } = upload;
     const tooLarge = () => spool.sizeBytes > blobLimitBytes;
     try {
@@ -167,21 +165,21 @@ export class Uploads {
         if (!tooLarge()) return undefined;
       }
     } catch (error) {
-      if (error instanceof RequestGone && brokenUpload === 'lost') await this.#drop(upload);
+      if (error instanceof RequestGone && brokenUpload === 'lost') await this.#remove(upload);
       throw error;
     }
-    await this.#drop(upload);
+    await this.#remove(upload);
     return BLOB_TOO_LARGE;
   }
 
-  async #drop(upload: Upload): Promise<void> {
+  async #remove(upload: Upload): Promise<void> {
     this.#uploads.delete(upload.id);
     await upload.spool.discard();
   }
 
-  /** How far the upload is, and where it goes on. */
+  /** How many bytes the upload has, and where to continue. */
   #progress(upload: Upload, status: number): Reply {
-    const { uploadState, uploadLocation } = this.#parts.switches;
+    const { uploadState, uploadLocation } = this.#state.switches;
     const { id, repository, spool } = upload;
     upload.state = uploadState ? randomUUID() : '';
     const path = `/v2/${repository}/blobs/upload/${id}${uploadState ? `?_state=${upload.state}` : ''}`;
@@ -197,7 +195,7 @@ export class Uploads {
 
   #locationOf(path: string, form: Switches['uploadLocation']): string {
     if (typeof form === 'function') return form(path);
-    return form === 'absolute' ? this.#parts.origin() + path : path;
+    return form === 'absolute' ? this.#state.originOf('registry') + path : path;
   }
 }
 

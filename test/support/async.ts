@@ -1,11 +1,33 @@
-// Waiting in tests: by turns of the event loop, never by time.
+// Waiting in tests: for turns of the event loop, never for time. A test that needs time to pass moves its TestClock.
+import assert from 'node:assert/strict';
 
-/** Some turns of the event loop, in which what is under way goes on. */
+/** Long enough for a busy machine, and well below the time limit of a test. */
+const LIMIT_MS = 10_000;
+
+/** Lets the event loop turn `count` times, so that work in progress continues. */
 export async function turns(count = 1): Promise<void> {
   for (let n = 0; n < count; n++) await new Promise(resolve => setImmediate(resolve));
 }
 
-/** Resolves when the condition holds, which something that is under way has to bring about. */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turns();
+/** Resolves once the condition holds, which work in progress must bring about. Fails after ten seconds. */
+export async function until(condition: () => unknown): Promise<void> {
+  for (const startedMs = performance.now(); !(await condition()); ) {
+    if (performance.now() - startedMs > LIMIT_MS) assert.fail(`waited in vain until ${condition}`);
+    await turns();
+  }
+}
+
+/** What has become of a promise so far. A rejection counts as handled. */
+export async function stateOf(promise: Promise<unknown>): Promise<'pending' | 'fulfilled' | 'rejected'> {
+  let state: 'pending' | 'fulfilled' | 'rejected' = 'pending';
+  promise.then(
+    () => {
+      state = 'fulfilled';
+    },
+    () => {
+      state = 'rejected';
+    },
+  );
+  await turns();
+  return state;
 }

@@ -1,5 +1,5 @@
-// The cache as tests see it: put together by the composition root as `serve` does, on a data directory and
-// a port of its own, with a clock that the test moves and sleeps that take no time.
+// The cache as behaviour tests use it: composed as `serve` does, with a data directory and a port of its own, on a clock
+// that the test controls. It reads a real config file, logs into memory, and leaves nothing behind.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,16 +14,16 @@ import { type Ghcr, type GhcrOptions, startGhcr } from './ghcr/ghcr.ts';
 import { fetchRaw, type RawRequest, type Reply } from './http-client.ts';
 
 export interface TestCacheOptions {
-  /** The stand-in behind the default upstream `ghcr.io`; absent: one that is not there. */
+  /** The fake behind the default upstream `ghcr.io`; absent: the upstream is unreachable. */
   readonly ghcr?: Ghcr;
-  /** Merged into the config file, whose syntax includes JSON. */
+  /** Merged into the config file. */
   readonly config?: Record<string, unknown>;
   /** Merged into the entry of `ghcr.io`. */
   readonly upstream?: Record<string, unknown>;
   readonly env?: Record<string, string>;
   readonly clock?: TestClock;
   readonly timeouts?: Timeouts;
-  /** Beside the config file, by name. */
+  /** Files beside the config file, by name. */
   readonly files?: Record<string, string>;
   /** A data directory that outlives the cache. */
   readonly data?: string;
@@ -33,59 +33,67 @@ export interface TestCache extends AsyncDisposable {
   readonly url: string;
   readonly clock: TestClock;
   readonly data: string;
-  /** Where the config file is. */
+  /** The directory of the config file. */
   readonly folder: string;
-  /** All that was logged, as one text. */
+  /** Everything logged so far. */
   log(): string;
   get(path: string, request?: RawRequest): Promise<Reply>;
   head(path: string, request?: RawRequest): Promise<Reply>;
-  /** Resolves when all that is coming in is kept or gone. */
+  /** Resolves when nothing is being ingested any more. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Short, since tests wait for them; long enough for a busy machine. */
+/** Short, because tests wait for them; long enough for a busy machine. */
 const TIMEOUTS: Timeouts = { connectMs: 2_000, headersMs: 800, stallMs: 400, uploadMs: 2_000 };
 
 export async function startTestCache(options: TestCacheOptions = {}): Promise<TestCache> {
-  const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-test-'));
-  const data = options.data ?? join(folder, 'data');
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-test-'));
+  const data = options.data ?? join(directory, 'data');
   const clock = options.clock ?? new TestClock();
   const url = options.ghcr?.url ?? 'http://127.0.0.1:1';
   const { upstreams, ...others } = options.config ?? {};
   const config = {
     listen: { port: 0 },
     data,
-    // A test machine's disk may be nearly full.
+    // The disk of a test machine may be nearly full.
     cache: { minFree: '1MiB' },
     ...others,
     upstreams: { 'ghcr.io': { url, credentials: [], ...options.upstream }, ...(upstreams as object) },
   };
-  const file = join(folder, 'config.yaml');
+  const file = join(directory, 'config.yaml');
   writeFileSync(file, JSON.stringify(config, null, 2));
-  for (const [name, text] of Object.entries(options.files ?? {})) writeFileSync(join(folder, name), text);
+  for (const [name, text] of Object.entries(options.files ?? {})) writeFileSync(join(directory, name), text);
   const lines: string[] = [];
-  const keep = (level: string) => (fields: object, message: string) => {
+  const record = (level: string) => (fields: object, message: string) => {
     lines.push(`${level} ${message} ${inspect(fields, { depth: 5 })}`);
   };
-  const log = { debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
-  const running: RunningCache = await startCache(loadConfig({ file, env: options.env ?? {}, cwd: folder }), {
-    clock,
-    random: systemRandom,
-    log,
-    timeouts: options.timeouts ?? TIMEOUTS,
-  });
+  const log = {
+    debug: record('debug'),
+    info: record('info'),
+    warn: record('warn'),
+    error: record('error'),
+  };
+  const running: RunningCache = await startCache(
+    loadConfig({ file, env: options.env ?? {}, cwd: directory }),
+    {
+      clock,
+      random: systemRandom,
+      log,
+      timeouts: options.timeouts ?? TIMEOUTS,
+    },
+  );
   const origin = `http://127.0.0.1:${running.server.address.port}`;
   let stopped: Promise<void> | undefined;
   const stop = () => {
-    stopped ??= running.stop(0).finally(() => rmSync(folder, { recursive: true, force: true }));
+    stopped ??= running.stop(0).finally(() => rmSync(directory, { recursive: true, force: true }));
     return stopped;
   };
   return {
     url: origin,
     clock,
     data,
-    folder,
+    folder: directory,
     log: () => lines.join('\n'),
     get: (path, request) => fetchRaw(origin + path, request),
     head: (path, request) => fetchRaw(origin + path, { ...request, method: 'HEAD' }),
@@ -95,7 +103,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   };
 }
 
-/** A stand-in and a cache in front of it, both gone when the test is over. They share one clock. */
+/** A fake ghcr.io and a cache in front of it, on one clock, both stopped after the test. */
 export async function startBoth(
   t: TestContext,
   options: Omit<TestCacheOptions, 'ghcr'> & { stand?: GhcrOptions } = {},

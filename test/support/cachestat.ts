@@ -1,5 +1,5 @@
-// Whether this machine says what of a file is in memory: cachestat(2) came with Linux 6.5, and a container's filter of
-// system calls may be older than that.
+// Whether this machine can tell which parts of a file are in the page cache: cachestat(2) needs Linux 6.5, and a
+// container's seccomp filter may not know it.
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 

@@ -1,11 +1,12 @@
-// Time that passes when the test says so. Sleeps end at once, and take no time.
+// A clock that advances only when the test says so, and randomness that is the same in each run. Sleeps end at once and
+// take no time.
 import type { Clock, Random } from '../../src/base/clock.ts';
 
 export class TestClock implements Clock {
   #wallMs = Date.parse('2026-01-01T00:00:00Z');
   #monotonicMs = 0;
   readonly #timers = new Set<{ ms: number; work: () => void; dueMs: number }>();
-  /** Every sleep, in the order in which they began. */
+  /** The length of every sleep, in order of their start. */
   readonly sleptMs: number[] = [];
   readonly now = () => this.#wallMs;
   readonly monotonic = () => this.#monotonicMs;
@@ -22,7 +23,7 @@ export class TestClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  /** Lets time pass; what is to be done from time to time is done once, if it is due. */
+  /** Lets time pass on both clocks; periodic work that is due runs once. */
   advance(ms: number): void {
     this.#wallMs += ms;
     this.#monotonicMs += ms;
@@ -33,14 +34,14 @@ export class TestClock implements Clock {
     }
   }
 
-  /** Somebody sets the clock of the machine, by so much forward, or back if it is negative. */
+  /** Changes the wall clock alone, as setting the machine's clock does: forward, or back if negative. */
   set(byMs: number): void {
     this.#wallMs += byMs;
   }
 }
 
-/** Chance that is the same each time: jitter of exactly one, and names that count. */
+/** The same in each run: a fraction that makes jitter a factor of one, and UUIDs that count up. */
 export function testRandom(): Random {
-  let names = 0;
-  return { fraction: () => 0.5, uuid: () => `00000000-0000-4000-8000-${String(++names).padStart(12, '0')}` };
+  let count = 0;
+  return { fraction: () => 0.5, uuid: () => `00000000-0000-4000-8000-${String(++count).padStart(12, '0')}` };
 }

@@ -1,5 +1,5 @@
-// `npm run demo`: the stand-in for ghcr.io and the cache in front of it, and an image pulled twice through
-// both, with no network at all. It prints what happened.
+// `npm run demo`: a fake ghcr.io with the cache in front of it, and an image pulled three times, without any network. It
+// prints what happened.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { fetchRaw } from './http-client.ts';
 import { makeImage, makeIndex } from './images.ts';
 
 const NAME = 'octo/app';
-const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-demo-'));
+const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-demo-'));
 const ghcr = await startGhcr();
 const amd64 = makeImage({ layers: [3_000_000, 12_000_000, 40_000, 700_000], seed: 'amd64' });
 const arm64 = makeImage({
@@ -22,7 +22,7 @@ const arm64 = makeImage({
 });
 ghcr.push(NAME, makeIndex([amd64, arm64]), 'v1');
 
-const config = loadConfig({ env: {}, cwd: folder });
+const config = loadConfig({ env: {}, cwd: directory });
 const upstreams = new Map(
   [...config.upstreams].map(([host, upstream]) => [host, { ...upstream, url: new URL(ghcr.url) }]),
 );
@@ -32,11 +32,11 @@ const cache = await startCache(
   { clock: systemClock, random: systemRandom, log: quiet },
 );
 const url = `http://127.0.0.1:${cache.server.address.port}`;
-console.log(`a stand-in for ghcr.io at ${ghcr.url}, the cache at ${url}\n`);
+console.log(`a fake ghcr.io at ${ghcr.url}, the cache at ${url}\n`);
 
 const pulls = [
   ['first pull', 'nothing is cached'],
-  ['second pull', 'everything is'],
+  ['second pull', 'everything is cached'],
   ['third pull', 'the upstream is stopped'],
 ] as const;
 for (const [name, circumstances] of pulls) {
@@ -66,4 +66,4 @@ for (const [name, circumstances] of pulls) {
 }
 await cache.stop(0);
 await ghcr.close();
-rmSync(folder, { recursive: true, force: true });
+rmSync(directory, { recursive: true, force: true });

@@ -1,7 +1,6 @@
-// Programs that Debian has no package of, built from Go modules. Each has a module in test/go, whose go.mod names
-// the one tool that it is for, and whose go.sum pins all that goes into it: Go checks what it downloads against that.
-// A module that names no tool is a program of our own, with its sources beside its go.mod.
-// Built once into the user's cache folder, so that only a machine's first run takes the time.
+// Programs without a Debian package, built from Go modules. Each has a module in test/go, whose go.mod names the tool to
+// build and whose go.sum pins all of its dependencies; Go verifies downloads against it. A module that names no tool is a
+// program of our own, with its sources beside its go.mod. Programs are built once, into the user's cache directory.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -10,22 +9,22 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const MODULES = fileURLToPath(new URL('../go', import.meta.url));
-/** The first that knows of tools in go.mod; it fetches the one that a module asks for. */
+/** The first with tools in go.mod; it downloads the version that a module asks for. */
 const OLDEST_GO = '1.24';
 
-/** No Go module proxy that is asked here has what a program is made of. */
+/** A module that the program needs is not available from the configured Go module proxies. */
 export class Unobtainable extends Error {}
 
 export interface GoProgram {
-  /** Its module's folder in test/go. */
+  /** The directory of its module in test/go. */
   readonly name: string;
-  /** Whether it is not the tool itself but its package's tests, as a program. */
+  /** Whether to build the tests of the tool's package in place of the tool. */
   readonly isTest?: boolean;
   /** Build tags. */
   readonly tags?: readonly string[];
 }
 
-/** Where `ensureGoProgram` puts it. */
+/** The path that `ensureGoProgram` builds it to. */
 export function goProgram({ name, tags = [] }: GoProgram): string {
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   const hash = createHash('sha256');
@@ -36,7 +35,7 @@ export function goProgram({ name, tags = [] }: GoProgram): string {
   return join(cache, 'ghcr-cache-tests', `${name}-${hash.digest('hex').slice(0, 12)}`, name);
 }
 
-/** Builds it unless that has been done; its path. Throws Unobtainable, or another sentence for a person. */
+/** Builds the program unless it exists; its path. Throws Unobtainable, or an error with what Go said. */
 export function ensureGoProgram(program: GoProgram): string {
   const { name, isTest = false, tags = [] } = program;
   const path = goProgram(program);
@@ -48,30 +47,30 @@ export function ensureGoProgram(program: GoProgram): string {
   try {
     go(['list', '-deps', ...tagged, ...(isTest ? ['-test'] : []), tool], name);
   } catch (error) {
-    throw new Unobtainable(`${name} cannot be had as a Go module: ${saidBy(error)}`, { cause: error });
+    throw new Unobtainable(`${name} is not available as a Go module: ${outputOf(error)}`, { cause: error });
   }
-  const folder = dirname(path);
-  mkdirSync(dirname(folder), { recursive: true });
-  const unfinished = mkdtempSync(`${folder}-`);
+  const directory = dirname(path);
+  mkdirSync(dirname(directory), { recursive: true });
+  const unfinished = mkdtempSync(`${directory}-`);
   try {
     const how = isTest ? ['test', '-c'] : ['build'];
     go([...how, ...tagged, '-trimpath', '-o', join(unfinished, name), tool], name);
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(unfinished, folder);
+    rmSync(directory, { recursive: true, force: true });
+    renameSync(unfinished, directory);
   } catch (error) {
-    throw new Error(`Go could not build ${name}: ${saidBy(error)}`, { cause: error });
+    throw new Error(`Go could not build ${name}: ${outputOf(error)}`, { cause: error });
   } finally {
     rmSync(unfinished, { recursive: true, force: true });
   }
   return path;
 }
 
-/** The package to build: the tool that go.mod names, else the module's own. */
+/** The package to build: the tool that go.mod names, or the module's own program. */
 function toolOf(name: string): string {
   const [, tool] = /^tool (\S+)$/m.exec(readFileSync(join(MODULES, name, 'go.mod'), 'utf8')) ?? [];
   if (tool !== undefined) return tool;
   if (existsSync(join(MODULES, name, 'main.go'))) return '.';
-  throw new Error(`test/go/${name} neither names a tool in its go.mod nor has a main.go`);
+  throw new Error(`test/go/${name} has neither a tool in its go.mod nor a main.go`);
 }
 
 function assertGo(): void {
@@ -83,13 +82,13 @@ function assertGo(): void {
   const [oldestMajor = 0, oldestMinor = 0] = OLDEST_GO.split('.').map(Number);
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
   throw new Error(
-    `these tests build programs with Go ${OLDEST_GO} or newer, and \`go\` is ${version || 'older'} here`,
+    `these tests build programs with Go ${OLDEST_GO} or newer, but \`go\` is ${version || 'older'} here`,
   );
 }
 
 /**
- * With this machine's proxies and Go settings, unlike the tests: modules do come from outside. What is ours is built
- * without the state of this checkout in it.
+ * Runs Go with this machine's proxies and settings, unlike the tests, because modules are downloaded. Our own programs
+ * are built without the state of this checkout in them.
  */
 function go(args: readonly string[], name: string): void {
   execFileSync('go', args, {
@@ -100,6 +99,6 @@ function go(args: readonly string[], name: string): void {
   });
 }
 
-function saidBy(error: unknown): string {
+function outputOf(error: unknown): string {
   return String((error as { stderr?: unknown }).stderr || error).trim();
 }

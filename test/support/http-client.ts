@@ -1,13 +1,11 @@
-// A client that shows what came over the wire, complete or not, and can leave in the middle.
-import http from 'node:http';
+// A client of the cache that returns what came over the wire, complete or not, and can disconnect in the middle of a body.
+import type http from 'node:http';
+import { type Asking, ask } from './ghcr/ask.ts';
 
-export interface RawRequest {
-  readonly method?: string;
-  readonly headers?: Record<string, string>;
-  readonly body?: string;
-  /** Hangs up after so many bytes of the body. */
+export interface RawRequest extends Pick<Asking, 'method' | 'headers' | 'body'> {
+  /** Disconnects after this many bytes of the body. */
   readonly leaveAfter?: number;
-  /** Sees the body as it comes; `stop` hangs up. */
+  /** Called with the number of bytes received so far, whenever it has grown. */
   readonly onData?: (soFar: number) => void;
 }
 
@@ -20,37 +18,28 @@ export interface Reply {
   readonly complete: boolean;
 }
 
-/** Rejects only when no answer came at all. */
-export function fetchRaw(url: string, request: RawRequest = {}): Promise<Reply> {
-  return new Promise((resolve, reject) => {
-    const { method = 'GET', headers = {}, leaveAfter = Number.POSITIVE_INFINITY } = request;
-    const outgoing = http.request(url, { method, headers, agent: false }, incoming => {
-      const chunks: Buffer[] = [];
+/** Rejects, with a `code`, only when there was no response at all. */
+export async function fetchRaw(url: string, request: RawRequest = {}): Promise<Reply> {
+  const { leaveAfter = Number.POSITIVE_INFINITY, onData, ...asking } = request;
+  let phrase = '';
+  const got = await ask(url, {
+    ...asking,
+    onHeaders: response => {
+      phrase = response.statusMessage ?? '';
       let length = 0;
-      const done = (complete: boolean) =>
-        resolve({
-          status: incoming.statusCode ?? 0,
-          phrase: incoming.statusMessage ?? '',
-          headers: incoming.headers,
-          body: Buffer.concat(chunks),
-          complete,
-        });
-      incoming.on('data', (chunk: Buffer) => {
-        chunks.push(chunk);
+      response.on('data', (chunk: Buffer) => {
         length += chunk.length;
-        request.onData?.(length);
-        if (length >= leaveAfter) outgoing.destroy();
+        onData?.(length);
+        if (length >= leaveAfter) response.destroy();
       });
-      incoming.on('end', () => done(incoming.complete));
-      incoming.on('error', () => done(false));
-      incoming.on('close', () => done(incoming.complete));
-    });
-    outgoing.on('error', reject);
-    outgoing.end(request.body);
+    },
   });
+  const { status, headers, body, complete, code } = got;
+  if (status === undefined) throw Object.assign(new Error(`no response from ${url}: ${code}`), { code });
+  return { status, phrase, headers, body, complete };
 }
 
-/** The OCI error of an answer. */
-export function errorOf(reply: Reply): { code: string; message: string } {
-  return JSON.parse(reply.body.toString()).errors[0];
+/** The OCI error in a response. */
+export function errorOf({ body }: Pick<Reply, 'body'>): { code: string; message: string } {
+  return JSON.parse(body.toString()).errors[0];
 }

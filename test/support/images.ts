@@ -1,6 +1,6 @@
-// Content for tests: pseudo-random blobs, and images and indexes made of them. The same arguments always
-// give the same bytes, hence the same digests. A blob is described, not held: a repeated block stands for
-// any size, so 1 GiB costs 1 MiB of memory and one pass of the hash.
+// Content for tests: pseudo-random blobs, and images and indexes made of them. The same arguments always give the same
+// bytes and therefore the same digests. Blobs are not held in memory: any size repeats one block, so 1 GiB costs 1 MiB of
+// memory and one pass of the hash.
 import { createCipheriv, createHash } from 'node:crypto';
 import { type Algorithm, type Digest, DigestHasher, digestOf } from '../../src/oci/digest.ts';
 import type { MANIFEST_TYPES } from '../../src/oci/manifest.ts';
@@ -8,11 +8,11 @@ import type { MANIFEST_TYPES } from '../../src/oci/manifest.ts';
 /** Bytes that can be read from any offset, any number of times. */
 export interface Source {
   readonly sizeBytes: number;
-  /** The bytes from `start` up to, and not with, `end`, in pieces of about 1 MiB that must not be written to. */
+  /** The bytes from `start` to `end`, exclusive, in pieces of about 1 MiB that must not be modified. */
   chunks(start?: number, end?: number): Iterable<Uint8Array>;
 }
 
-/** A source under its digest: a layer, a config, any blob. */
+/** A source with its digest: a layer, a config, any blob. */
 export interface Content extends Source {
   readonly digest: Digest;
 }
@@ -48,7 +48,7 @@ export interface Descriptor {
   platform?: Platform;
 }
 
-/** A prime, so that bytes taken from an offset that is wrong by a round number are other bytes. */
+/** A prime, so that bytes read at an offset that is off by a round number differ. */
 const BLOCK_BYTES = 1_048_583;
 
 /** `sizeBytes` pseudo-random bytes: the key stream of a cipher keyed by `seed`, repeated after BLOCK_BYTES. */
@@ -69,7 +69,7 @@ export function randomContent(sizeBytes: number, seed = '', algorithm: Algorithm
   return { sizeBytes, chunks, digest: digestOfRandom(sizeBytes, seed, algorithm, chunks) };
 }
 
-// Hashing is all that a large blob costs, and tests describe the same ones again and again.
+// Hashing is the only cost of a large blob, and tests keep describing the same ones.
 const digests = new Map<string, Digest>();
 
 function digestOfRandom(
@@ -89,7 +89,7 @@ function digestOfRandom(
   return digest;
 }
 
-/** Content that is at hand as a whole. */
+/** Content that is in memory as a whole. */
 export function contentOf(bytes: Uint8Array | string, algorithm: Algorithm = 'sha256'): Content {
   const buffer = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
   return { ...sourceOf(buffer), digest: digestOf(buffer, algorithm) };
@@ -102,16 +102,16 @@ export function sourceOf(bytes: Uint8Array): Source {
   };
 }
 
-/** All of a source in memory, to compare with what a client got. Not for large ones. */
+/** All bytes of a source, to compare with what a client got. Not for large sources. */
 export function bytesOf(source: Source, start?: number, end?: number): Buffer {
   return Buffer.concat([...source.chunks(start, end)]);
 }
 
 export interface ImageOptions {
-  /** A size in bytes means pseudo-random content of that size. */
+  /** A number means pseudo-random content of that many bytes. */
   layers: readonly (number | Uint8Array | Content)[];
   type?: 'oci' | 'docker';
-  /** Tells images with the same sizes apart. */
+  /** Makes images with the same sizes different. */
   seed?: string;
   platform?: Platform;
   algorithm?: Algorithm;
@@ -119,9 +119,9 @@ export interface ImageOptions {
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
   artifactType?: string;
-  /** What this image refers to: it is then one of the referrers of that manifest. */
+  /** The manifest that this image is a referrer of. */
   subject?: Manifest;
-  /** What the manifest says of its layers. Default: gzipped, though random bytes are no gzip. */
+  /** The media type of the layers. Default: gzipped, although random bytes are not gzip. */
   layerType?: string;
 }
 
@@ -159,7 +159,7 @@ export interface IndexOptions {
   subject?: Manifest;
 }
 
-/** An index of images (each under its own platform) or of further indexes. */
+/** An index of images, each with its platform, or of other indexes. */
 export function makeIndex(images: readonly (Image | Index)[], options: IndexOptions = {}): Index {
   const { type = 'oci', algorithm = 'sha256' } = options;
   const manifest = makeManifest(MEDIA_TYPES[type].index, algorithm, {

@@ -1,6 +1,6 @@
-// Preloaded into the tests (`node --test --import`): makes this process a machine whose only network is
-// loopback. A connection or a DNS question that would leave it fails at once with an error that says so,
-// so no test can depend on the outside, or tell it anything, unnoticed. Unix sockets are let through.
+// Preloaded into the tests (`node --test --import`): restricts the process to loopback. Any other connection or DNS
+// lookup fails at once with an error that says so, so no test can depend on the network, or leak to it, unnoticed. Unix
+// sockets are allowed.
 import dns from 'node:dns';
 import { syncBuiltinESMExports } from 'node:module';
 import net, { BlockList } from 'node:net';
@@ -16,17 +16,17 @@ function isLoopback(host: string): boolean {
   return LOOPBACK.check(host, family === 4 ? 'ipv4' : 'ipv6');
 }
 
-/** Carries the code that a machine without a network would give: what is tested then treats it as one. */
-function refusal(what: string, host: string): Error {
+/** Has the code of a machine without a network, so that the code under test treats it as such. */
+function blocked(what: string, host: string): Error {
   const code = net.isIP(host) === 0 ? 'ENOTFOUND' : 'ENETUNREACH';
   return Object.assign(new Error(`loopback-only: tests may not ${what} ${host}`), { code, hostname: host });
 }
 
-// Every TCP connection of net, tls, http, fetch and undici is made by this method.
+// Every TCP connection of net, tls, http, fetch and undici goes through this method.
 const connect = net.Socket.prototype.connect as (...args: unknown[]) => net.Socket;
 net.Socket.prototype.connect = function (this: net.Socket, ...args: unknown[]) {
   const host = hostOf(args);
-  if (host !== undefined && !isLoopback(host)) throw refusal('connect to', host);
+  if (host !== undefined && !isLoopback(host)) throw blocked('connect to', host);
   return connect.apply(this, args);
 } as typeof net.Socket.prototype.connect;
 
@@ -40,21 +40,21 @@ function hostOf(args: readonly unknown[]): string | undefined {
   return typeof second === 'string' ? second : undefined;
 }
 
-/** Puts a guard before each function of `target` that asks DNS: what is not about loopback goes to `fail`. */
+/** Wraps every DNS function of `target`: lookups of anything but loopback go to `fail`. */
 function guard(target: object, fail: (error: Error, args: unknown[]) => unknown): void {
   const functions = target as Record<string, (...args: unknown[]) => unknown>;
   for (const name of Object.getOwnPropertyNames(target)) {
     const original = functions[name];
     if (original === undefined || !/^(lookup|resolve|reverse)/.test(name)) continue;
-    // A proxy, since Node keeps on the function itself how it is to be promisified.
+    // A proxy, because Node stores on the function itself how to promisify it.
     functions[name] = new Proxy(original, {
       apply(_, self, args: unknown[]) {
         const [host] = args;
-        // Without a host there is nothing to look up, and what is no string Node itself refuses.
+        // Without a host there is nothing to look up, and Node itself rejects what is not a string.
         if (typeof host !== 'string' || host === '' || isLoopback(host)) {
           return Reflect.apply(original, self, args);
         }
-        return fail(refusal('look up', host), args);
+        return fail(blocked('look up', host), args);
       },
     });
   }
@@ -70,5 +70,5 @@ guard(dns, failByCallback);
 guard(dns.Resolver.prototype, failByCallback);
 guard(dns.promises, error => Promise.reject(error));
 guard(dns.promises.Resolver.prototype, error => Promise.reject(error));
-// Else `import { lookup } from 'node:dns'` would still see the original.
+// Otherwise `import { lookup } from 'node:dns'` would still see the original.
 syncBuiltinESMExports();

@@ -1,41 +1,41 @@
-// How a scenario measures: the contestants in turn, run after run, so that whatever the machine does meanwhile
-// befalls them all; medians, their spread, and what ours is to each of the others.
+// How a scenario measures, A/B: the subjects in turn, run after run, so that noise of the machine affects all of them;
+// medians, their spread, and the ratio of ours to each of the others.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Program } from './programs.ts';
 import { type Spread, spreadOf, spreadText } from './statistics.ts';
 
-/** Something that is measured. */
+/** A quantity to measure. */
 export interface Metric {
   readonly name: string;
   readonly unit: string;
   readonly better: 'more' | 'less';
 }
 
-/** Who takes part. The first of all is the one that the others are compared with: ours. */
-export interface Contestant {
+/** A program or setup to measure. The first one is ours, with which the others are compared. */
+export interface Subject {
   readonly name: string;
   readonly version?: string;
-  /** Whose memory and CPU time are told; absent where that is nobody's business. */
+  /** The process to report memory and CPU time of; absent if none should be. */
   readonly program?: Program | undefined;
 }
 
-/** What one run gave: a value for each metric, in their order, and whether the client was what limited. */
+/** The result of one run: a value for each metric, in their order, and whether the client was the limit. */
 export interface Measured {
   readonly values: readonly number[];
   readonly saturated?: boolean;
 }
 
-export interface Series extends Contestant {
-  /** For each metric its runs. */
+export interface Series extends Subject {
+  /** The runs, for each metric. */
   readonly spreads: readonly Spread[];
-  /** For each metric how many times as good ours is, by medians; 1 for ours. */
+  /** How many times as good ours is, for each metric, by medians; 1 for ours. */
   readonly ratios: readonly number[];
-  /** In how many of its runs the client was busy all the time. */
+  /** In how many of its runs the client was the limit. */
   readonly saturatedRuns: number;
 }
 
-/** The outcome of one comparison. */
+/** The result of one comparison. */
 export interface Comparison {
   readonly scenario: string;
   readonly title: string;
@@ -54,53 +54,53 @@ export class Bench {
   readonly #root: string;
   #notes: string[] = [];
 
-  /** `root` is a folder for what the scenario leaves on disk. */
+  /** `root` is the directory for everything that the scenario writes. */
   constructor(scenario: string, root: string, runs: number) {
     this.#scenario = scenario;
     this.#root = root;
     this.runs = runs;
   }
 
-  /** A new, empty folder. */
-  folder(): string {
-    return mkdtempSync(join(this.#root, 'folder-'));
+  /** A new, empty directory. */
+  directory(): string {
+    return mkdtempSync(join(this.#root, 'scratch-'));
   }
 
-  /** Said below the next comparison. */
+  /** A note to print below the next comparison. */
   note(text: string): void {
     this.#notes.push(text);
   }
 
   /**
-   * Measures every contestant once in every run, each time beginning with another. One of the others that fails is
-   * left out, with a note; that ours fails is an error.
+   * Measures every subject once per run, starting with another one each time. If ours fails, that is an error; another
+   * one that fails is left out, with a note.
    */
-  async compare<C extends Contestant>(
+  async compare<C extends Subject>(
     title: string,
     metrics: readonly Metric[],
-    contestants: readonly C[],
-    measure: (contestant: C, run: number) => Promise<Measured>,
+    subjects: readonly C[],
+    measure: (subject: C, run: number) => Promise<Measured>,
   ): Promise<Comparison> {
-    const values = new Map<C, number[][]>(contestants.map(contestant => [contestant, []]));
+    const values = new Map<C, number[][]>(subjects.map(subject => [subject, []]));
     const saturated = new Map<C, number>();
-    const [ours] = contestants;
+    const [ours] = subjects;
     for (let run = 0; run < this.runs; run++) {
-      const first = run % contestants.length;
-      for (const contestant of [...contestants.slice(first), ...contestants.slice(0, first)]) {
-        const rows = values.get(contestant);
+      const first = run % subjects.length;
+      for (const subject of [...subjects.slice(first), ...subjects.slice(0, first)]) {
+        const rows = values.get(subject);
         if (rows === undefined) continue;
         try {
-          const measured = await this.#once(contestant, () => measure(contestant, run));
+          const measured = await this.#once(subject, () => measure(subject, run));
           rows.push(measured.values as number[]);
-          if (measured.saturated) saturated.set(contestant, (saturated.get(contestant) ?? 0) + 1);
+          if (measured.saturated) saturated.set(subject, (saturated.get(subject) ?? 0) + 1);
         } catch (error) {
-          if (contestant === ours) throw error;
-          this.note(`${contestant.name} failed: ${(error as Error).message.slice(0, 300)}`);
-          values.delete(contestant);
+          if (subject === ours) throw error;
+          this.note(`${subject.name} failed: ${(error as Error).message.slice(0, 300)}`);
+          values.delete(subject);
         }
       }
     }
-    const all = [...metrics, ...(contestants.some(({ program }) => program) ? [CPU, PEAK] : [])];
+    const all = [...metrics, ...(subjects.some(({ program }) => program) ? [CPU, PEAK] : [])];
     const series: Series[] = [];
     for (const [{ name, version }, rows] of values) {
       const spreads = all.map((_, i) => spreadOf(rows.map(row => row[i] ?? Number.NaN)));
@@ -117,7 +117,7 @@ export class Bench {
     return comparison;
   }
 
-  async #once({ program }: Contestant, measure: () => Promise<Measured>): Promise<Measured> {
+  async #once({ program }: Subject, measure: () => Promise<Measured>): Promise<Measured> {
     if (program === undefined) return measure();
     program.resetPeak();
     const cpuMs = program.cpuMs();
@@ -155,7 +155,7 @@ function print({ title, metrics, series, notes }: Comparison): void {
   for (const note of notes) console.log(`    (${note})`);
 }
 
-/** Three digits that say something. */
+/** The decimal places that make three significant digits. */
 export function digitsOf(value: number): number {
   return Math.max(0, 2 - Math.floor(Math.log10(Math.max(Math.abs(value), 0.001))));
 }

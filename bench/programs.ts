@@ -1,4 +1,4 @@
-// The programs that a benchmark measures, each a process of its own, and what they used.
+// The programs that a benchmark measures, each a process of its own, and the resources that they use.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -9,19 +9,19 @@ import { ensureGoProgram } from '../test/support/go-programs.ts';
 
 const START_MS = 30_000;
 const STOP_MS = 10_000;
-/** Of what a server said, in case that it does not start. */
-const KEPT_OUTPUT = 8 * 1024;
-/** Linux tells CPU time in hundredths of a second (proc(5), USER_HZ). */
+/** How much of a server's output is kept, for the error if it does not start. */
+const OUTPUT_LIMIT = 8 * 1024;
+/** Linux reports CPU time in hundredths of a second (proc(5), USER_HZ). */
 const TICK_MS = 10;
 
-/** What it used is that of the process with all that it started; Linux only, else NaN. */
+/** Resource use is that of the process and its descendants; on Linux only, NaN elsewhere. */
 export interface Program extends AsyncDisposable {
-  /** The line in which it said that it is ready, or the address at which it answers. */
+  /** The line that it printed when it was ready, or its address. */
   readonly ready: string;
   /** Its largest resident memory since the start or the last resetPeak(), in bytes. */
   peakBytes(): number;
   resetPeak(): void;
-  /** Its resident memory now. What processes share is counted for each. */
+  /** Its resident memory now. Memory that processes share is counted for each. */
   residentBytes(): number;
   /** User and system CPU time since the start, in steps of 10 ms. */
   cpuMs(): number;
@@ -32,12 +32,12 @@ export interface Program extends AsyncDisposable {
 /** A program that answers HTTP. */
 export interface Server extends Program {
   readonly url: string;
-  /** Where a cache of ours keeps its data. */
-  readonly dataFolder?: string;
+  /** The data directory of a cache of ours. */
+  readonly dataDirectory?: string;
 }
 
-export interface Speaking {
-  /** What it prints next on stdout. */
+export interface Printing {
+  /** The next line that it prints to stdout. */
   nextLine(): Promise<string>;
 }
 
@@ -46,9 +46,9 @@ export async function startProgram(
   file: string,
   args: readonly string[],
   options: { nodeArgs?: readonly string[]; env?: Readonly<Record<string, string>> } = {},
-): Promise<Program & Speaking> {
+): Promise<Program & Printing> {
   const path = new URL(`../${file}`, import.meta.url).pathname;
-  // With the flag of `npm start` and of the installed program.
+  // The flag of `npm start` and of the installed program.
   const nodeArgs = ['--max-semi-space-size=2', ...(options.nodeArgs ?? [])];
   const child = spawn(process.execPath, [...nodeArgs, path, ...args], {
     env: { ...process.env, ...options.env },
@@ -57,7 +57,7 @@ export async function startProgram(
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const nextLine = async () => {
     const line = await lines.next();
-    if (line.done) throw new Error(`${file} ended before it said what was wanted of it`);
+    if (line.done) throw new Error(`${file} exited before it printed a line`);
     return line.value;
   };
   return { ...programOf(child), nextLine, ready: await nextLine() };
@@ -67,26 +67,26 @@ export interface ServerCommand {
   readonly command: string;
   readonly args: readonly string[];
   readonly port: number;
-  /** Where it works. */
-  readonly folder: string;
+  /** Its working directory. */
+  readonly directory: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** What is asked for to see whether it is ready; `/v2/` unless told. */
+  /** The path to request to see whether it is ready. Default: `/v2/`. */
   readonly path?: string;
 }
 
-/** Starts a program of others on a port of 127.0.0.1; resolves when it answers there with anything but a 5xx. */
+/** Starts a third-party program on a port of 127.0.0.1; resolves when it responds there with anything but a 5xx. */
 export async function startServer(server: ServerCommand): Promise<Server> {
-  const { command, args, port, folder, env = {}, path = '/v2/' } = server;
+  const { command, args, port, directory, env = {}, path = '/v2/' } = server;
   const url = `http://127.0.0.1:${port}`;
   const child = spawn(command, args, {
-    cwd: folder,
+    cwd: directory,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', text => {
-      output = (output + text).slice(-KEPT_OUTPUT);
+      output = (output + text).slice(-OUTPUT_LIMIT);
     });
   }
   let ended: string | undefined;
@@ -94,23 +94,23 @@ export async function startServer(server: ServerCommand): Promise<Server> {
     ended = `cannot be run: ${error.message}`;
   });
   child.once('exit', (code, signal) => {
-    ended = `ended with ${signal ?? `status ${code}`} before it answered`;
+    ended = `exited with ${signal ?? `status ${code}`} before it responded`;
   });
   const program = programOf(child);
   const giveUpMs = performance.now() + START_MS;
   while (ended === undefined) {
-    const ready = await answers(url + path);
-    // Once it has ended, it is somebody else who answers there.
+    const ready = await responds(url + path);
+    // Once it has exited, another process responds there.
     if (ready && ended === undefined) return { ...program, ready: url, url };
     if (performance.now() > giveUpMs) {
       await program.stop();
-      ended = `does not answer ${url}${path} after ${START_MS / 1000} s`;
+      ended = `does not respond at ${url}${path} after ${START_MS / 1000} s`;
     } else if (ended === undefined) await sleep(20);
   }
   throw new Error(`${[command, ...args].join(' ')} ${ended}\n${output.trim()}`.trim());
 }
 
-/** A port of 127.0.0.1 that nobody listened on just now. */
+/** A port of 127.0.0.1 that was free just now. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer().once('error', reject);
@@ -122,25 +122,25 @@ export function freePort(): Promise<number> {
 }
 
 export interface CacheOptions {
-  /** Beside what every cache of a benchmark has. */
+  /** Merged into the config that every cache of a benchmark has. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
 }
 
-/** A cache that keeps its data in `folder`, in front of one upstream. */
+/** A cache that keeps its data in `directory`, in front of one upstream. */
 export async function startCache(
-  folder: string,
+  directory: string,
   upstreamUrl: string,
   { config, ...options }: CacheOptions = {},
-): Promise<Server & Speaking> {
-  const file = join(folder, 'config.yaml');
-  const dataFolder = join(folder, 'data');
+): Promise<Server & Printing> {
+  const file = join(directory, 'config.yaml');
+  const dataDirectory = join(directory, 'data');
   writeFileSync(
     file,
     JSON.stringify({
       listen: { port: 0 },
-      data: dataFolder,
+      data: dataDirectory,
       cache: { maxSize: 'none', minFree: '0' },
       upstreams: { 'ghcr.io': { url: upstreamUrl, credentials: [] } },
       log: { level: 'warn' },
@@ -150,34 +150,34 @@ export async function startCache(
   const program = await startProgram('bin/ghcr-cache.js', ['serve', '--config', file], options);
   const url = /http:\/\/[^ ,]+/.exec(program.ready)?.[0];
   if (url === undefined) throw new Error(`no address in ${JSON.stringify(program.ready)}`);
-  return { ...program, url, dataFolder };
+  return { ...program, url, dataDirectory };
 }
 
-export interface StandInBlob {
+export interface FakeBlob {
   readonly digest: string;
   readonly size: number;
 }
 
-export interface StandInImage {
+export interface FakeImage {
   readonly name: string;
   readonly tag: string;
-  /** Of its manifest. */
+  /** The digest of its manifest. */
   readonly digest: string;
-  readonly blobs: readonly StandInBlob[];
+  readonly blobs: readonly FakeBlob[];
 }
 
-/** Requests that the stand-in has had, and bytes that it sent and received, by endpoint. */
+/** Requests to the fake, and bytes that it sent and received, by endpoint. */
 export type Counters = Record<string, { requests: number; bytes: number; received: number }>;
 
-export interface StandIn extends Server, Speaking {
-  readonly images: readonly StandInImage[];
+export interface FakeGhcr extends Server, Printing {
+  readonly images: readonly FakeImage[];
   counters(): Promise<Counters>;
 }
 
-/** The stand-in for ghcr.io, holding the images that `args` describe. */
-export async function startStandIn(args: readonly string[]): Promise<StandIn> {
+/** The fake ghcr.io, with the images that `args` describe. */
+export async function startFakeGhcr(args: readonly string[]): Promise<FakeGhcr> {
   const program = await startProgram('test/support/ghcr/main.ts', args);
-  const { url, images } = JSON.parse(program.ready) as { url: string; images: StandInImage[] };
+  const { url, images } = JSON.parse(program.ready) as { url: string; images: FakeImage[] };
   return {
     ...program,
     url,
@@ -189,7 +189,7 @@ export async function startStandIn(args: readonly string[]): Promise<StandIn> {
   };
 }
 
-/** A line to the server on which there and back takes so long. */
+/** A connection to the server with this round-trip time. */
 export async function startDelay({ url }: Server, roundTripMs: number): Promise<Server> {
   const { host } = new URL(url);
   const args = ['-to', host, '-round-trip', `${roundTripMs}ms`];
@@ -211,7 +211,7 @@ function programOf(child: ChildProcess): Omit<Program, 'ready'> {
   return {
     peakBytes: () => sumOf(child, pid => statusBytes(pid, 'VmHWM')),
     resetPeak: () => {
-      // 5: forget the peak (proc(5), clear_refs).
+      // 5: reset the peak (proc(5), clear_refs).
       if (process.platform === 'linux')
         for (const pid of treeOf(child)) writeFileSync(`/proc/${pid}/clear_refs`, '5');
     },
@@ -223,7 +223,7 @@ function programOf(child: ChildProcess): Omit<Program, 'ready'> {
   };
 }
 
-async function answers(url: string): Promise<boolean> {
+async function responds(url: string): Promise<boolean> {
   try {
     const answer = await fetch(url, { signal: AbortSignal.timeout(1000) });
     await answer.body?.cancel();
@@ -233,9 +233,9 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-function sumOf(child: ChildProcess, figure: (pid: number) => number): number {
+function sumOf(child: ChildProcess, read: (pid: number) => number): number {
   if (process.platform !== 'linux') return Number.NaN;
-  return treeOf(child).reduce((sum, pid) => sum + figure(pid), 0);
+  return treeOf(child).reduce((sum, pid) => sum + read(pid), 0);
 }
 
 /** The process and all its descendants. */
@@ -253,17 +253,17 @@ function treeOf({ pid = 0 }: ChildProcess): number[] {
 const PARENT = 1;
 const USER_TICKS = 11;
 
-/** User and system time, its own and that of the children that it has waited for. */
+/** User and system time, its own and that of children that it has waited for. */
 function ticksOf(pid: number): number {
   return statOf(pid)
     .slice(USER_TICKS, USER_TICKS + 4)
     .reduce((sum, ticks) => sum + ticks, 0);
 }
 
-/** The fields of /proc/PID/stat from the third one on, the state, which is no number; none if it has ended. */
+/** The fields of /proc/PID/stat from the third one on, the state, which is not a number; none if it has exited. */
 function statOf(pid: number): number[] {
   const text = readProc(pid, 'stat');
-  // The second one is the command in brackets, and may contain anything.
+  // The second field is the command in parentheses, which may contain anything.
   return text === ''
     ? []
     : text

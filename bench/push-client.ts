@@ -1,5 +1,5 @@
-// A process that pushes one blob of so many bytes to each repository it is told of on its input, as docker and
-// skopeo do: POST, one streamed PATCH, PUT. It prints a JSON line for each.
+// A program that pushes one blob of the given size to each repository named on its input, as docker and skopeo do: POST, one
+// streamed PATCH, PUT. It prints a JSON line for each.
 //   node bench/push-client.ts SIZE < lines of JSON {"url": …/v2/NAME, "seed": …}
 import { createCipheriv, createHash } from 'node:crypto';
 import http from 'node:http';
@@ -30,13 +30,13 @@ async function push(url: string, seed: string): Promise<PushTimes> {
   const digest = `sha256:${hash.digest('hex')}`;
 
   const startedMs = performance.now();
-  const begun = await request('POST', `${url}/blobs/uploads/`, 202);
+  const opened = await request('POST', `${url}/blobs/uploads/`, 202);
   let sentMs = Number.NaN;
-  const patched = await request('PATCH', locationOf(begun, url), 202, async patch => {
+  const patched = await request('PATCH', locationOf(opened, url), 202, async patch => {
     for (const chunk of chunksOf(seed)) {
       if (!patch.write(chunk)) await new Promise(resolve => patch.once('drain', resolve));
     }
-    // When the last byte is the kernel's.
+    // When the kernel has the last byte.
     patch.end(() => {
       sentMs = performance.now();
     });
@@ -48,7 +48,7 @@ async function push(url: string, seed: string): Promise<PushTimes> {
   return { totalMs: endedMs - startedMs, finishMs: endedMs - sentMs };
 }
 
-/** The same for the same seed, and no two the same. A chunk is good until the next one is asked for. */
+/** The same chunks for the same seed, and no two equal. A chunk is valid until the next one is requested. */
 function* chunksOf(seed: string): Generator<Buffer> {
   for (let at = 0; at < size; at += CHUNK_BYTES) {
     const chunk = Buffer.from(noise.subarray(0, Math.min(CHUNK_BYTES, size - at)));
@@ -68,7 +68,7 @@ function request(
     const asking = http.request(url, { method, agent, headers }, answer => {
       answer.resume();
       if (answer.statusCode === status) answer.once('end', () => resolve(answer));
-      else reject(new Error(`${method} ${url} answered ${answer.statusCode}`));
+      else reject(new Error(`${method} ${url}: ${answer.statusCode}`));
     });
     asking.once('error', reject);
     if (send === undefined) asking.end();
@@ -77,6 +77,6 @@ function request(
 }
 
 function locationOf({ headers }: http.IncomingMessage, url: string): string {
-  if (headers.location === undefined) throw new Error(`${url} names no place to go on`);
+  if (headers.location === undefined) throw new Error(`${url}: no Location`);
   return new URL(headers.location, url).href;
 }

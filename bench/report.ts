@@ -1,4 +1,4 @@
-// The results as a page: a plot and a table for every comparison, in one file that needs nothing else.
+// The results as a web page: a plot and a table for every comparison, in one self-contained file.
 import { type Comparison, digitsOf, type Series } from './bench.ts';
 
 const WIDTH = 720;
@@ -50,7 +50,7 @@ ${plotOf(series, caption)}
 ${notes.map(note => `<p>${escaped(note)}</p>`).join('')}`;
 }
 
-/** The first metric, as bars. */
+/** A bar chart of the first metric. */
 function plotOf(series: readonly Series[], caption: string): string {
   const largest = Math.max(...series.map(({ spreads }) => spreads[0]?.max ?? 0));
   const scaled = (value: number) => ((WIDTH - NAME_WIDTH - 90) * value) / largest;

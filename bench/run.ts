@@ -1,7 +1,6 @@
-// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, beside others that do the same job,
-// in front of the stand-in for ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios;
-// writes bench/results/latest.json and latest.html. The machine is part of every absolute figure; what was measured in
-// one run can be compared.
+// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, A/B with others that do the same job, in
+// front of the fake ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios; writes
+// bench/results/latest.json and latest.html. Results depend on the machine; only those of one run can be compared.
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -50,7 +49,7 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
   try {
     await scenario(bench);
   } catch (error) {
-    // One that cannot be measured here does not keep the others from it.
+    // The others are still measured.
     console.error(`  ${name} failed: ${(error as Error).message}`);
     process.exitCode = 1;
   } finally {
@@ -65,8 +64,8 @@ const machine = {
   system: `${process.platform} ${release()}`,
   at: new Date().toISOString(),
 };
-const folder = new URL('results/', import.meta.url).pathname;
-mkdirSync(folder, { recursive: true });
-writeFileSync(join(folder, 'latest.json'), `${JSON.stringify({ machine, comparisons }, null, 2)}\n`);
-writeFileSync(join(folder, 'latest.html'), reportOf(machine, comparisons));
-console.log(`\nwritten to ${folder}latest.json and latest.html`);
+const directory = new URL('results/', import.meta.url).pathname;
+mkdirSync(directory, { recursive: true });
+writeFileSync(join(directory, 'latest.json'), `${JSON.stringify({ machine, comparisons }, null, 2)}\n`);
+writeFileSync(join(directory, 'latest.html'), reportOf(machine, comparisons));
+console.log(`\nwritten to ${directory}latest.json and latest.html`);

@@ -1,4 +1,4 @@
-// Figures of several runs.
+// Results of several runs.
 
 export interface Spread {
   readonly min: number;
@@ -12,7 +12,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { min: at(0), median: at(0.5), max: at(1) };
 }
 
-/** `median (min to max)`, with so many digits behind the point. */
+/** `median (min to max)`, with this many decimal places. */
 export function spreadText({ min, median, max }: Spread, digits: number): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)} to ${max.toFixed(digits)})`;
 }

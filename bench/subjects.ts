@@ -1,13 +1,13 @@
-// Who takes part in a comparison: the cache as users run it, the same cache without sendfile, other caches, nginx
-// over the files of ours, the upstream itself.
+// The subjects of a comparison: the cache as users run it, the same cache without sendfile, other caches, nginx serving the
+// files of ours, the upstream itself.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bench, Contestant } from './bench.ts';
-import { findNginx, findRivals } from './competitors.ts';
+import type { Bench, Subject } from './bench.ts';
+import { findCompetitors, findNginx } from './competitors.ts';
 import { load } from './load.ts';
-import { type CacheOptions, type Server, type StandIn, startCache } from './programs.ts';
+import { type CacheOptions, type FakeGhcr, type Server, startCache } from './programs.ts';
 
-/** What a client of images says it takes. */
+/** The Accept header of a client that pulls images. */
 export const ACCEPT = {
   accept: [
     'application/vnd.oci.image.index.v1+json',
@@ -17,14 +17,14 @@ export const ACCEPT = {
   ].join(', '),
 };
 
-export interface Registry extends Contestant {
+export interface Registry extends Subject {
   readonly program: Server | undefined;
   readonly headers: Readonly<Record<string, string>>;
   blobUrl(name: string, digest: string): string;
   manifestUrl(name: string, reference: string): string;
 }
 
-/** Any server that speaks the distribution API. */
+/** Any server with the distribution API. */
 export function registry(
   name: string,
   program: Server,
@@ -40,43 +40,43 @@ export function registry(
   };
 }
 
-/** The upstream as a client sees it that asks it directly, with an anonymous token for this image. */
-export async function direct(upstream: StandIn, image: string): Promise<Registry> {
+/** The upstream without a cache, with an anonymous token for this image. */
+export async function direct(upstream: FakeGhcr, image: string): Promise<Registry> {
   const answer = await fetch(`${upstream.url}/token?service=ghcr.io&scope=repository:${image}:pull`);
   const { token } = (await answer.json()) as { token: string };
-  const { program: _, ...asked } = registry('direct', upstream, {
+  const { program: _, ...others } = registry('direct', upstream, {
     headers: { authorization: `Bearer ${token}` },
   });
-  return { ...asked, program: undefined };
+  return { ...others, program: undefined };
 }
 
-export interface Wanted extends CacheOptions {
-  /** Also ours with bodies read and written, as it is where there is no sendfile. */
+export interface Selection extends CacheOptions {
+  /** Also ours with bodies read and written, as on machines without sendfile. */
   readonly buffers?: boolean;
-  readonly rivals?: boolean;
+  readonly competitors?: boolean;
 }
 
-/** Ours first, then those that are asked for and are there; of those that are not there the bench takes a note. */
+/** Ours first, then the selected others that are available; the bench notes those that are not. */
 export async function startRegistries(
   bench: Bench,
-  upstream: StandIn,
-  { buffers = false, rivals = true, ...options }: Wanted,
+  upstream: FakeGhcr,
+  { buffers = false, competitors = true, ...options }: Selection,
 ): Promise<Registries> {
   const started: Registry[] = [
-    registry('ghcr-cache', await startCache(bench.folder(), upstream.url, options)),
+    registry('ghcr-cache', await startCache(bench.directory(), upstream.url, options)),
   ];
   if (buffers) {
     const env = { GHCR_CACHE_SENDFILE: 'off' };
-    const program = await startCache(bench.folder(), upstream.url, { ...options, env });
+    const program = await startCache(bench.directory(), upstream.url, { ...options, env });
     started.push(registry('ghcr-cache, buffers', program));
   }
-  for (const rival of rivals ? findRivals() : []) {
-    if ('absent' in rival) {
-      bench.note(`${rival.name} is absent: ${rival.absent}`);
+  for (const competitor of competitors ? findCompetitors() : []) {
+    if ('absent' in competitor) {
+      bench.note(`${competitor.name} is absent: ${competitor.absent}`);
       continue;
     }
-    const { name, version } = rival;
-    started.push(registry(name, await rival.start(bench.folder(), upstream.url), { version }));
+    const { name, version } = competitor;
+    started.push(registry(name, await competitor.start(bench.directory(), upstream.url), { version }));
   }
   return new Registries(started);
 }
@@ -88,16 +88,16 @@ export class Registries implements AsyncDisposable {
     this.all = all;
   }
 
-  /** nginx over the files of ours, which have to be there by now; it serves blobs alone. */
+  /** Adds nginx serving the files of ours, which must exist by now; it serves only blobs. */
   async addNginx(bench: Bench): Promise<void> {
     const nginx = findNginx();
-    const files = this.all[0]?.program?.dataFolder;
+    const files = this.all[0]?.program?.dataDirectory;
     if ('absent' in nginx || files === undefined) {
       bench.note(`nginx is absent${'absent' in nginx ? `: ${nginx.absent}` : ''}`);
       return;
     }
-    const folder = join(files, 'content/blobs/sha256');
-    const program = await nginx.start(bench.folder(), folder);
+    const directory = join(files, 'content/blobs/sha256');
+    const program = await nginx.start(bench.directory(), directory);
     this.all.push({
       ...registry('nginx', program, { version: nginx.version }),
       blobUrl: (_, digest) => `${program.url}/${digest.slice('sha256:'.length)}`,
@@ -105,8 +105,8 @@ export class Registries implements AsyncDisposable {
   }
 
   /**
-   * Pulls the image through each, checking every byte, until all of it is there to be pulled again. Who cannot is
-   * left out.
+   * Pulls the image through each, verifying every byte, until all of it is cached. A subject that fails is left out, with
+   * a note.
    */
   async warm(bench: Bench, image: string, tag: string, digests: readonly string[]): Promise<void> {
     for (const each of [...this.all]) {
@@ -118,7 +118,7 @@ export class Registries implements AsyncDisposable {
         await load(urls, { headers: each.headers });
       } catch (error) {
         if (each === this.all[0]) throw error;
-        bench.note(`${each.name} cannot do it: ${(error as Error).message.slice(0, 300)}`);
+        bench.note(`${each.name} failed: ${(error as Error).message.slice(0, 300)}`);
         this.all.splice(this.all.indexOf(each), 1);
         await each.program?.stop();
       }

@@ -1,8 +1,8 @@
-// A blob that is not cached, and the same asked of the upstream directly: how long a gigabyte takes, and how long it
-// takes until the first byte of a megabyte is there; both also behind a line with a round trip of 50 ms.
+// A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, and the time to
+// the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
 import type { Bench, Measured } from '../bench.ts';
 import { load } from '../load.ts';
-import { type Server, type StandIn, startCache, startDelay, startStandIn } from '../programs.ts';
+import { type FakeGhcr, type Server, startCache, startDelay, startFakeGhcr } from '../programs.ts';
 import { ACCEPT, direct, type Registry, registry, startRegistries } from '../subjects.ts';
 
 const MIB = 1024 ** 2;
@@ -16,26 +16,26 @@ export async function coldBlob(bench: Bench): Promise<void> {
 }
 
 async function large(bench: Bench): Promise<void> {
-  await using upstream = await startStandIn(largeImages(bench, '1GiB'));
+  await using upstream = await startFakeGhcr(largeImages(bench, '1GiB'));
   await using registries = await startRegistries(bench, upstream, {});
-  const [ours, ...rivals] = registries.all;
+  const [ours, ...competitors] = registries.all;
   if (ours === undefined) return;
-  const asked = await direct(upstream, 'owner/big0');
+  const upstreamAlone = await direct(upstream, 'owner/big0');
   await bench.compare(
     '1 GiB',
     [{ name: 'time', unit: 's', better: 'less' }],
-    [ours, asked, ...rivals],
+    [ours, upstreamAlone, ...competitors],
     (each, run) => pullLarge(upstream, each, `owner/big${run}`),
   );
 }
 
-/** One for each run, so that it is cold. */
+/** One for each run, so that each pull is cold. */
 function largeImages({ runs }: Bench, size: string): string[] {
   return Array.from({ length: runs }, (_, i) => ['--big', `owner/big${i}:v1=${size}`]).flat();
 }
 
-/** As a client pulls: the manifest first, which counts, since there are caches that do all the work then. */
-async function pullLarge(upstream: StandIn, each: Registry, image: string): Promise<Measured> {
+/** As a client pulls: the manifest first, which is included in the time, because some caches do all the work then. */
+async function pullLarge(upstream: FakeGhcr, each: Registry, image: string): Promise<Measured> {
   const blobs = upstream.images.find(({ name }) => name === image)?.blobs ?? [];
   const digest = blobs.toSorted((a, b) => b.size - a.size)[0]?.digest ?? '';
   // A token is for one image.
@@ -47,19 +47,19 @@ async function pullLarge(upstream: StandIn, each: Registry, image: string): Prom
 
 async function firstByte(bench: Bench): Promise<void> {
   await using upstream = await startSmall(bench);
-  await using cache = await startCache(bench.folder(), upstream.url);
+  await using cache = await startCache(bench.directory(), upstream.url);
   await compareFirstBytes(bench, 'first byte', upstream, cache, upstream);
 }
 
 async function farAway(bench: Bench): Promise<void> {
-  // Without redirects, since the line leads to one port alone.
+  // Without redirects, because the delay applies to one port only.
   await using upstream = await startSmall(bench, '--spec', '--open');
   await using line = await startDelay(upstream, ROUND_TRIP_MS);
-  await using cache = await startCache(bench.folder(), line.url);
+  await using cache = await startCache(bench.directory(), line.url);
   await compareFirstBytes(bench, `first byte, ${ROUND_TRIP_MS} ms away`, upstream, cache, line);
-  await using far = await startStandIn(['--spec', '--open', ...largeImages(bench, '256MiB')]);
+  await using far = await startFakeGhcr(['--spec', '--open', ...largeImages(bench, '256MiB')]);
   await using farLine = await startDelay(far, ROUND_TRIP_MS);
-  await using farCache = await startCache(bench.folder(), farLine.url);
+  await using farCache = await startCache(bench.directory(), farLine.url);
   const asked = { ...(await direct(far, 'owner/big0')), blobUrl: registry('', farLine).blobUrl };
   await bench.compare(
     `256 MiB, ${ROUND_TRIP_MS} ms away`,
@@ -69,16 +69,16 @@ async function farAway(bench: Bench): Promise<void> {
   );
 }
 
-/** Blobs of which nobody has asked for any, as many as all runs need. */
-function startSmall(bench: Bench, ...args: string[]): Promise<StandIn> {
+/** An upstream with enough blobs that each pull of all runs is cold. */
+function startSmall(bench: Bench, ...args: string[]): Promise<FakeGhcr> {
   const layers = Array.from({ length: bench.runs * 2 * PAIRS + 2 }, () => MIB).join(',');
-  return startStandIn([...args, '--image', `owner/app:v1=${layers}`]);
+  return startFakeGhcr([...args, '--image', `owner/app:v1=${layers}`]);
 }
 
 async function compareFirstBytes(
   bench: Bench,
   title: string,
-  upstream: StandIn,
+  upstream: FakeGhcr,
   cache: Server,
   seenAt: Server,
 ): Promise<void> {
@@ -86,7 +86,7 @@ async function compareFirstBytes(
   const ours = registry('ghcr-cache', cache);
   const blobs = upstream.images[0]?.blobs.filter(({ size }) => size === MIB) ?? [];
   const next = () => blobs.pop()?.digest ?? '';
-  // With a token and open connections, as in the middle of an image.
+  // First a pull of each, to have a token and open connections as in the middle of an image.
   for (const each of [ours, asked]) {
     await load([each.blobUrl('owner/app', next())], { headers: each.headers });
   }

@@ -1,8 +1,8 @@
-// An image of 256 MiB that is not cached, and 100 clients that want it at the same moment: how long until all have
-// it, against how long it takes for one alone, and what the upstream is asked for.
+// An image of 256 MiB that is not cached, and 100 clients that pull it at once: the time until all have it, relative to the
+// time for one client, and the upstream requests.
 import type { Bench } from '../bench.ts';
 import { load } from '../load.ts';
-import { type StandIn, startStandIn } from '../programs.ts';
+import { type FakeGhcr, startFakeGhcr } from '../programs.ts';
 import { ACCEPT, type Registry, startRegistries } from '../subjects.ts';
 
 const CLIENTS = 100;
@@ -11,9 +11,9 @@ const BYTES = 256 * 1024 * 1024;
 
 export async function herd(bench: Bench): Promise<void> {
   const images = Array.from({ length: bench.runs }, (_, i) =>
-    ['alone', 'herd'].flatMap(who => ['--image', `owner/${who}${i}:v1=${LAYERS}`]),
+    ['alone', 'herd'].flatMap(kind => ['--image', `owner/${kind}${i}:v1=${LAYERS}`]),
   ).flat();
-  await using upstream = await startStandIn(images);
+  await using upstream = await startFakeGhcr(images);
   await using registries = await startRegistries(bench, upstream, {});
   await bench.compare(
     `${CLIENTS} clients, an image of 256 MiB`,
@@ -35,7 +35,7 @@ export async function herd(bench: Bench): Promise<void> {
         values: [
           all.wallMs / 1000,
           all.wallMs / alone.wallMs,
-          // The stand-in sends clients on to another host for the bytes, as ghcr.io does.
+          // The fake redirects to another host for the bytes, as ghcr.io does.
           grown('blobhost', 'requests') / all.blobs,
           grown('blobhost', 'bytes') / BYTES,
         ],
@@ -45,7 +45,7 @@ export async function herd(bench: Bench): Promise<void> {
   );
 }
 
-async function pull(upstream: StandIn, each: Registry, image: string, clients: number) {
+async function pull(upstream: FakeGhcr, each: Registry, image: string, clients: number) {
   const blobs = upstream.images.find(({ name }) => name === image)?.blobs ?? [];
   const urls = blobs.map(({ digest }) => each.blobUrl(image, digest));
   const result = await load([each.manifestUrl(image, 'v1'), ...urls], {

@@ -1,14 +1,14 @@
-// An image of 40 layers that is cached, pulled whole by 16 clients at once.
+// A cached image of 40 layers, pulled as a whole by 16 clients at once.
 import type { Bench } from '../bench.ts';
 import { load } from '../load.ts';
-import { startStandIn } from '../programs.ts';
+import { startFakeGhcr } from '../programs.ts';
 import { ACCEPT, startRegistries } from '../subjects.ts';
 
 const CLIENTS = 16;
 const LAYERS = [64, 256, 1024, 4096, 8192].flatMap(kib => Array.from({ length: 8 }, () => `${kib}KiB`));
 
 export async function hotImage(bench: Bench): Promise<void> {
-  await using upstream = await startStandIn(['--image', `owner/layers:v1=${LAYERS.join(',')}`]);
+  await using upstream = await startFakeGhcr(['--image', `owner/layers:v1=${LAYERS.join(',')}`]);
   const digests = upstream.images[0]?.blobs.map(({ digest }) => digest) ?? [];
   await using registries = await startRegistries(bench, upstream, {
     config: { tags: [{ match: '*', fresh: '1h' }] },

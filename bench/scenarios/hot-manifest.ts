@@ -1,14 +1,14 @@
-// A manifest that is cached, asked for by 64 clients: by digest, and by a tag that counts as fresh.
+// A cached manifest, requested by 64 clients: by digest, and by a fresh tag.
 import type { Bench } from '../bench.ts';
 import { wrk } from '../load.ts';
-import { startStandIn } from '../programs.ts';
+import { startFakeGhcr } from '../programs.ts';
 import { ACCEPT, startRegistries } from '../subjects.ts';
-import { ANSWERS } from './answers.ts';
+import { RATE_METRICS } from './rate-metrics.ts';
 
 export async function hotManifest(bench: Bench): Promise<void> {
-  await using upstream = await startStandIn(['--image', 'owner/app:v1=64KiB,64KiB,64KiB,64KiB,64KiB']);
+  await using upstream = await startFakeGhcr(['--image', 'owner/app:v1=64KiB,64KiB,64KiB,64KiB,64KiB']);
   const [image] = upstream.images;
-  if (image === undefined) throw new Error('the stand-in has no image');
+  if (image === undefined) throw new Error('the fake ghcr.io has no image');
   const config = { tags: [{ match: '*', fresh: '1h' }] };
   await using registries = await startRegistries(bench, upstream, { config });
   await registries.warm(
@@ -21,7 +21,7 @@ export async function hotManifest(bench: Bench): Promise<void> {
     ['by digest', image.digest],
     ['by tag', image.tag],
   ] as const) {
-    await bench.compare(how, ANSWERS, registries.all, async each => {
+    await bench.compare(how, RATE_METRICS, registries.all, async each => {
       const { requestsPerSecond, latencyMs } = await wrk(each.manifestUrl(image.name, reference), {
         connections: 64,
         threads: 1,

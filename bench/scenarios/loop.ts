@@ -1,16 +1,16 @@
-// How late the event loop is while 64 clients pull a blob of 1 GiB and 16 others ask for manifests.
+// The delay of the event loop while 64 clients pull a blob of 1 GiB and 16 others request manifests.
 import type { Bench } from '../bench.ts';
 import { load, wrk } from '../load.ts';
-import { startCache, startStandIn } from '../programs.ts';
+import { startCache, startFakeGhcr } from '../programs.ts';
 import { ACCEPT, registry } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 const SECONDS = 5;
 
 export async function loop(bench: Bench): Promise<void> {
-  await using upstream = await startStandIn(['--big', 'owner/big:v1=1GiB']);
+  await using upstream = await startFakeGhcr(['--big', 'owner/big:v1=1GiB']);
   const digest = upstream.images[0]?.blobs.find(({ size }) => size === GIB)?.digest ?? '';
-  await using cache = await startCache(bench.folder(), upstream.url, {
+  await using cache = await startCache(bench.directory(), upstream.url, {
     config: { tags: [{ match: '*', fresh: '1h' }] },
     nodeArgs: ['--import', new URL('../loop-probe.js', import.meta.url).href],
   });
@@ -29,7 +29,7 @@ export async function loop(bench: Bench): Promise<void> {
     [ours],
     async () => {
       await delays(cache);
-      // More than can be sent in the time, so that there is no moment without it.
+      // More than can be sent in the time, so that the load never ends early.
       const blobs = load([blob], { clients: 64 });
       const manifests = await wrk(ours.manifestUrl('owner/big', 'v1'), {
         ...{ connections: 16, threads: 1, seconds: SECONDS },

@@ -1,9 +1,9 @@
-// The server's memory: with nothing to do, with 1,000 clients that are connected and silent, and with 200 that read
-// a blob of 1 GiB as slowly as can be.
+// The server's memory: idle, with 1,000 clients that are connected and silent, and with 200 that stop reading a blob of
+// 1 GiB.
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from '../bench.ts';
-import { startStandIn } from '../programs.ts';
+import { startFakeGhcr } from '../programs.ts';
 import { type Registry, startRegistries } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
@@ -13,7 +13,7 @@ const SLOW = 200;
 const SETTLE_MS = 3_000;
 
 export async function memory(bench: Bench): Promise<void> {
-  await using upstream = await startStandIn(['--big', 'owner/big:v1=1GiB']);
+  await using upstream = await startFakeGhcr(['--big', 'owner/big:v1=1GiB']);
   const digest = upstream.images[0]?.blobs.find(({ size }) => size === GIB)?.digest ?? '';
   await using registries = await startRegistries(bench, upstream, { buffers: true });
   await registries.warm(bench, 'owner/big', 'v1', [digest]);
@@ -38,14 +38,14 @@ export async function memory(bench: Bench): Promise<void> {
     measure(each => ask(each, '/v2/', IDLE, false)),
   );
   await bench.compare(
-    `${SLOW} clients that do not read on`,
+    `${SLOW} clients that stop reading`,
     resident,
     registries.all,
     measure(each => ask(each, new URL(each.blobUrl('owner/big', digest)).pathname, SLOW, true)),
   );
 }
 
-/** Connections on which it was asked for once, and an answer has begun to come. */
+/** Connections with one request each, whose response has started. */
 async function ask(each: Registry, path: string, count: number, pause: boolean): Promise<Socket[]> {
   const { port } = new URL(each.program?.url ?? '');
   const sockets: Socket[] = [];

@@ -1,9 +1,9 @@
-// A layer that is pushed to the upstream, through the cache and directly: how long it takes, and how long of that
-// the client waits for the answer after its last byte. PUSH_GIB sets the size of the layer, which is 1 GiB.
+// A layer pushed to the upstream through the cache, compared with pushing it directly: the time, and how much of it the
+// client waits for the response after its last byte. PUSH_GIB sets the size of the layer; default 1 GiB.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Bench } from '../bench.ts';
-import { startCache, startStandIn } from '../programs.ts';
+import { startCache, startFakeGhcr } from '../programs.ts';
 import type { PushTimes } from '../push-client.ts';
 import { registry } from '../subjects.ts';
 
@@ -12,20 +12,20 @@ const GIB = 1024 ** 3;
 export async function push(bench: Bench): Promise<void> {
   const gib = Number(process.env.PUSH_GIB ?? 1);
   if (!(gib > 0)) throw new Error('PUSH_GIB is the size of the layer in GiB');
-  await using upstream = await startStandIn(['--open']);
-  await using cache = await startCache(bench.folder(), upstream.url);
+  await using upstream = await startFakeGhcr(['--open']);
+  await using cache = await startCache(bench.directory(), upstream.url);
   using client = new Client(gib * GIB);
-  const contestants = [registry('ghcr-cache', cache), { name: 'direct', program: undefined }];
+  const subjects = [registry('ghcr-cache', cache), { name: 'direct', program: undefined }];
   const urlOf = (name: string) => (name === 'direct' ? upstream.url : cache.url);
-  // What the first one finds out and compiles is there for all others.
-  for (const { name } of contestants) await client.push(`${urlOf(name)}/v2/owner/first`, name);
+  // Warm-up: tokens, connections, compiled code.
+  for (const { name } of subjects) await client.push(`${urlOf(name)}/v2/owner/first`, name);
   await bench.compare(
     `${gib} GiB`,
     [
       { name: 'time', unit: 's', better: 'less' },
       { name: 'last byte to 201', unit: 'ms', better: 'less' },
     ],
-    contestants,
+    subjects,
     async ({ name }, run) => {
       const { totalMs, finishMs } = await client.push(`${urlOf(name)}/v2/owner/app`, `${name} ${run}`);
       return { values: [totalMs / 1000, finishMs] };
@@ -33,7 +33,7 @@ export async function push(bench: Bench): Promise<void> {
   );
 }
 
-/** The pushing program. */
+/** The program that pushes. */
 class Client implements Disposable {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;

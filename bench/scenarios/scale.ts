@@ -1,5 +1,5 @@
-// How the cost of starting, of a lookup and of memory grows with what is in the cache: a thousand, a hundred thousand
-// and a million blobs. Only metadata is made, which is all that a HEAD of a blob looks at.
+// How start, lookup and memory scale with the number of blobs in the cache: a thousand, a hundred thousand and a million.
+// Only metadata is created, which is all that HEAD of a blob needs.
 import http from 'node:http';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -12,13 +12,13 @@ const LOOKUPS = 3_000;
 const BLOBS_OF_A_REPOSITORY = 1_000;
 
 export async function scale(bench: Bench): Promise<void> {
-  const folders = new Map<number, string>();
+  const directories = new Map<number, string>();
   for (const size of SIZES) {
-    const folder = bench.folder();
-    // Makes the store, which is then filled past the program.
-    await (await startCache(folder, 'http://127.0.0.1:1')).stop();
-    fill(join(folder, 'data/metadata.db'), size);
-    folders.set(size, folder);
+    const directory = bench.directory();
+    // Creates the database, which is then filled directly.
+    await (await startCache(directory, 'http://127.0.0.1:1')).stop();
+    fill(join(directory, 'data/metadata.db'), size);
+    directories.set(size, directory);
   }
   await bench.compare(
     'blobs in the cache',
@@ -31,7 +31,7 @@ export async function scale(bench: Bench): Promise<void> {
     SIZES.map(size => ({ name: String(size), size })),
     async ({ size }) => {
       const startedMs = performance.now();
-      await using cache = await startCache(folders.get(size) ?? '', 'http://127.0.0.1:1');
+      await using cache = await startCache(directories.get(size) ?? '', 'http://127.0.0.1:1');
       const startMs = performance.now() - startedMs;
       const lookups = await lookUp(cache.url, size);
       const { median } = spreadOf(lookups);
@@ -64,7 +64,7 @@ function fill(file: string, size: number): void {
   database.close();
 }
 
-/** How long each of many HEADs took, in µs, of blobs all over the store, one after another. */
+/** The time of many HEADs, in µs, of blobs all over the database, one after another. */
 async function lookUp(url: string, size: number): Promise<number[]> {
   const agent = new http.Agent({ keepAlive: true });
   const times: number[] = [];
@@ -72,7 +72,7 @@ async function lookUp(url: string, size: number): Promise<number[]> {
     const blob = Math.floor((i * 0.618_033_988 * size) % size);
     const startedMs = performance.now();
     const status = await head(agent, `${url}/v2/${nameOf(blob)}/blobs/${digestOf(blob)}`);
-    if (status !== 200) throw new Error(`blob ${blob} of ${size} is answered with ${status}`);
+    if (status !== 200) throw new Error(`HEAD of blob ${blob} of ${size}: ${status}`);
     times.push((performance.now() - startedMs) * 1000);
   }
   agent.destroy();
@@ -95,7 +95,7 @@ function nameOf(i: number): string {
   return `owner/app-${Math.floor(i / BLOBS_OF_A_REPOSITORY)}`;
 }
 
-/** Spread over the store, as digests are. */
+/** Spread evenly, as digests are. */
 function digestOf(i: number): string {
   const hash = (i * 0x9e3779b1) >>> 0;
   return `sha256:${hash.toString(16).padStart(8, '0')}${i.toString(16).padStart(56, '0')}`;

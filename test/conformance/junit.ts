@@ -1,11 +1,11 @@
-// Reads the JUnit reports that the suites write. Both come from Go's XML encoder, which escapes every `<` and `>` in
-// texts and attributes, so that patterns are enough here.
+// Reads the JUnit reports that the suites write. All come from Go's XML encoder, which escapes every `<` and `>` in texts
+// and attributes, so regular expressions are enough.
 
 export interface TestCase {
   readonly name: string;
-  /** As the report has it: passed, skipped, failed, failure, error. */
+  /** As in the report: passed, skipped, failed, failure, error. */
   readonly status: string;
-  /** The texts of the elements and `message` attributes in it, by the element's name. */
+  /** The text or `message` attribute of each of its elements, by the element's name. */
   readonly texts: ReadonlyMap<string, string>;
 }
 

@@ -1,14 +1,14 @@
-// What is printed of a run: a table by category, then all that did not pass, with its reason.
+// The printed report of a run: a table by category, then everything that did not pass, with the reason.
 import { CATEGORIES, type Test } from './suites.ts';
 
-/** Much of a body that was not the expected one is enough. */
+/** Enough of an unexpected body. */
 const REASON_LENGTH = 600;
 
 export interface Report {
   readonly title: string;
   readonly tests: readonly Test[];
-  /** Why it is no fault of ours that a test did not pass; undefined when it is one. */
-  readonly excuse: (test: Test) => string | undefined;
+  /** Why a test is known not to pass; undefined when it should. */
+  readonly known: (test: Test) => string | undefined;
 }
 
 export interface Counts {
@@ -22,10 +22,10 @@ export function count(tests: readonly Test[]): Counts {
   return { passed: of('passed'), failed: of('failed'), skipped: of('skipped') };
 }
 
-/** Whether it ran anything, and all passed but what is excused. */
-export function isGood({ tests, excuse }: Report): boolean {
-  const isFaultless = (test: Test) => test.outcome === 'passed' || excuse(test) !== undefined;
-  return tests.some(test => test.outcome === 'passed') && tests.every(isFaultless);
+/** Whether it ran anything, and everything passed except known failures. */
+export function isGood({ tests, known }: Report): boolean {
+  const isExpected = (test: Test) => test.outcome === 'passed' || known(test) !== undefined;
+  return tests.some(test => test.outcome === 'passed') && tests.every(isExpected);
 }
 
 export function reportLines(report: Report): string[] {
@@ -39,9 +39,9 @@ export function reportLines(report: Report): string[] {
         tests.filter(test => test.category === category),
       ),
     ),
-    countRow('in all', tests),
-    ...(tests.length === 0 ? ['  it ran no test'] : []),
-    ...complaints(report),
+    countRow('total', tests),
+    ...(tests.length === 0 ? ['  no test ran'] : []),
+    ...notPassed(report),
   ];
 }
 
@@ -54,26 +54,26 @@ function row(name: string, ...cells: readonly (string | number)[]): string {
   return `  ${name.padEnd(20)}${cells.map(cell => String(cell).padStart(8)).join('')}`;
 }
 
-/** What failed or was skipped, each reason once with all the tests that gave it. */
-function complaints({ tests, excuse }: Report): string[] {
+/** What failed or was skipped: each reason once, with all of its tests. */
+function notPassed({ tests, known }: Report): string[] {
   const names = new Map<string, string[]>();
   for (const test of tests.filter(({ outcome }) => outcome !== 'passed')) {
-    const known = excuse(test);
-    const reason = known === undefined ? brief(test.reason) : `known: ${known}`;
-    const said = `  ${test.outcome}: ${reason}`;
-    names.set(said, [...(names.get(said) ?? []), test.name]);
+    const knownReason = known(test);
+    const reason = knownReason === undefined ? brief(test.reason) : `known: ${knownReason}`;
+    const line = `  ${test.outcome}: ${reason}`;
+    names.set(line, [...(names.get(line) ?? []), test.name]);
   }
-  return [...names].flatMap(([said, tests]) => [said, ...repeated(tests).map(name => `      ${name}`)]);
+  return [...names].flatMap(([line, tests]) => [line, ...repeated(tests).map(name => `      ${name}`)]);
 }
 
-/** Digests are random: without them the same reason looks the same. */
+/** Without digests, which are random, equal reasons look equal. */
 function brief(reason: string): string {
   const shortened = reason.replace(/\b(sha\d+:)[\da-f]{64,}/g, '$1…');
   const cut = shortened.length > REASON_LENGTH ? `${shortened.slice(0, REASON_LENGTH)} …` : shortened;
   return cut.replaceAll('\n', '\n    ');
 }
 
-/** Each name once, with how often it came. */
+/** Each name once, with how often it occurs. */
 function repeated(names: readonly string[]): string[] {
   const times = new Map<string, number>();
   for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);

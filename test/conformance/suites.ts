@@ -1,10 +1,10 @@
-// The suites: what they are told through their environment, and what is read from their reports. Each asks for all
-// that it can ask, the parts that the spec leaves to the registry's choice included.
+// The suites: how each is configured through its environment, and how its report is read. Each runs everything that it
+// has, including what the spec leaves optional.
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { environment } from '../e2e/support/processes.ts';
-import { newFolder } from '../e2e/support/workspace.ts';
+import { newDirectory } from '../e2e/support/workspace.ts';
 import { readJunit, type TestCase } from './junit.ts';
 
 const TIME_LIMIT_MS = 5 * 60_000;
@@ -16,11 +16,11 @@ export interface Test {
   readonly category: Category;
   readonly name: string;
   readonly outcome: 'passed' | 'failed' | 'skipped';
-  /** Why it did not pass. */
+  /** Why it did not pass; empty if it did. */
   readonly reason: string;
 }
 
-/** A registry to test, which lets everybody do everything. */
+/** A registry under test, which allows any client everything. */
 export interface Registry {
   /** `127.0.0.1:PORT` */
   readonly host: string;
@@ -28,19 +28,19 @@ export interface Registry {
 
 export interface Suite {
   readonly name: string;
-  /** Whether it is a package's tests, and not a program of its own. */
+  /** Whether it is the tests of a Go package, not a program. */
   readonly isTest: boolean;
-  /** Throws when it wrote no report. */
+  /** Throws if it writes no report. */
   run(program: string, registry: Registry, signal: AbortSignal): Promise<Test[]>;
 }
 
-/** The suite of release 1.1.1 of the spec, and what had become of it on the main branch by April 2026. */
+/** The suite of release 1.1.1 of the spec, and its state on the main branch in April 2026. */
 function released(name: string): Suite {
   return {
     name,
     isTest: true,
     async run(program, { host }, signal) {
-      const cases = await runProgram(program, signal, folder => ({
+      const cases = await runProgram(program, signal, directory => ({
         OCI_ROOT_URL: `http://${host}`,
         OCI_NAMESPACE: 'conformance/release',
         OCI_CROSSMOUNT_NAMESPACE: 'conformance/release-mount',
@@ -49,7 +49,7 @@ function released(name: string): Suite {
         OCI_TEST_PUSH: '1',
         OCI_TEST_CONTENT_DISCOVERY: '1',
         OCI_TEST_CONTENT_MANAGEMENT: '1',
-        OCI_REPORT_DIR: folder,
+        OCI_REPORT_DIR: directory,
       }));
       const titled =
         /^OCI Distribution Conformance Tests (Pull|Push|Content Discovery|Content Management) (.*)$/s;
@@ -62,19 +62,19 @@ function released(name: string): Suite {
   };
 }
 
-/** The one that the main branch has had since then: written anew, and a program. */
+/** The suite on the main branch since then: rewritten, as a program. */
 const main: Suite = {
   name: 'main',
   isTest: false,
   async run(program, { host }, signal) {
-    const cases = await runProgram(program, signal, folder => ({
+    const cases = await runProgram(program, signal, directory => ({
       OCI_REGISTRY: host,
       OCI_TLS: 'disabled',
       OCI_REPO1: 'conformance/main',
       OCI_REPO2: 'conformance/main-mount',
-      // Also what only the next version of the spec has: cancelled uploads, tags in the query of a PUT by digest.
+      // Includes what only the next version of the spec has: cancelling uploads, tags in the query of a PUT by digest.
       OCI_VERSION: 'dev',
-      OCI_RESULTS_DIR: folder,
+      OCI_RESULTS_DIR: directory,
     }));
     return cases.map(test => {
       const name = test.name.replace(/^OCI Conformance Test\//, '');
@@ -85,7 +85,7 @@ const main: Suite = {
 
 export const SUITES: readonly Suite[] = [released('v1.1.1'), released('2026-04'), main];
 
-/** Main knows no categories: the last parts of a test's path say what it did. */
+/** That suite has no categories; the last parts of a test's path tell what it does. */
 function categoryOf(name: string): Category {
   if (/(delete|cancel)$/.test(name)) return 'content management';
   if (/(tag.list|referrers)$/.test(name)) return 'content discovery';
@@ -95,32 +95,32 @@ function categoryOf(name: string): Category {
 
 function outcomeOf({ status, texts }: TestCase): Pick<Test, 'outcome' | 'reason'> {
   if (status === 'passed') return { outcome: 'passed', reason: '' };
-  const said = texts.get('failure') ?? texts.get('skipped') ?? texts.get('system-out');
+  const message = texts.get('failure') ?? texts.get('skipped') ?? texts.get('system-out');
   const inLog = /skipping test:\s*(.*)/s.exec(texts.get('system-err') ?? '')?.[1];
-  const reason = (said || inLog || 'it does not say why').trim();
+  const reason = (message || inLog || 'no reason given').trim();
   return { outcome: status === 'skipped' ? 'skipped' : 'failed', reason };
 }
 
-/** Runs it in a folder of its own, where it finds no settings but these, and reads what it wrote there. */
+/** Runs the program in a directory of its own, with no other settings than these, and reads the report it writes. */
 async function runProgram(
   program: string,
   signal: AbortSignal,
-  settings: (folder: string) => NodeJS.ProcessEnv,
+  settings: (directory: string) => NodeJS.ProcessEnv,
 ): Promise<TestCase[]> {
-  const folder = newFolder('results');
+  const directory = newDirectory('results');
   const inherited = Object.entries(environment()).filter(([name]) => !name.startsWith('OCI_'));
   const output = await outputOf(
     program,
-    folder,
-    { ...Object.fromEntries(inherited), ...settings(folder) },
+    directory,
+    { ...Object.fromEntries(inherited), ...settings(directory) },
     signal,
   );
-  const report = join(folder, 'junit.xml');
+  const report = join(directory, 'junit.xml');
   if (!existsSync(report)) throw new Error(`${program} wrote no report\n${output}`);
   return readJunit(readFileSync(report, 'utf8'));
 }
 
-/** Its exit code says only whether all is well, which the report says better. */
+/** The exit code is ignored: the report says more. */
 function outputOf(
   program: string,
   cwd: string,

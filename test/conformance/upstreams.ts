@@ -1,14 +1,10 @@
-// The registries that the cache is put in front of: CNCF Distribution, and the stand-in for ghcr.io.
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { stringify } from 'yaml';
-import { Daemon } from '../e2e/support/processes.ts';
-import { newFolder } from '../e2e/support/workspace.ts';
+// The registries that the cache is put in front of: CNCF Distribution, and the fake ghcr.io.
+import { FakeGhcr } from '../e2e/support/fake-ghcr.ts';
+import { Registry as Distribution } from '../e2e/support/registry.ts';
+import { newDirectory } from '../e2e/support/workspace.ts';
 import type { Registry } from './suites.ts';
 
-const STAND_IN = fileURLToPath(new URL('../support/ghcr/main.ts', import.meta.url));
-const USER = { name: 'conformance', token: 'ghp_conformance' };
+const USER = { name: 'conformance', password: 'ghp_conformance' };
 
 export interface RunningUpstream extends Registry, AsyncDisposable {
   /** Its entry under `upstreams` in the cache's config. */
@@ -17,35 +13,25 @@ export interface RunningUpstream extends Registry, AsyncDisposable {
 
 export interface Upstream {
   readonly name: string;
-  /** A new one, with nothing of the suites in it. `open`: it asks nobody who they are. */
+  /** Starts a new, empty one. `open`: it requires no credentials. */
   start(open: boolean): Promise<RunningUpstream>;
 }
 
 const distribution: Upstream = {
   name: 'distribution',
   async start() {
-    const folder = newFolder('distribution');
-    const config = join(folder, 'config.yaml');
-    writeFileSync(
-      config,
-      stringify({
-        version: 0.1,
-        log: { level: 'info', accesslog: { disabled: true } },
-        storage: { filesystem: { rootdirectory: join(folder, 'storage') }, delete: { enabled: true } },
-        http: { addr: '127.0.0.1:0', secret: 'any' },
-        // Layers that are elsewhere: as it comes, it takes no manifest that names such a place.
+    const registry = await Distribution.start({
+      storage: newDirectory('distribution'),
+      config: {
+        storage: { delete: { enabled: true } },
+        // By default it accepts no manifest with layers that are elsewhere.
         validation: { manifests: { urls: { allow: ['.*'] } } },
-      }),
-    );
-    const listening = /listening on (127\.0\.0\.1:\d+)/;
-    const daemon = await Daemon.start('docker-registry', ['serve', config], {
-      ready: ({ output }) => listening.test(output),
+      },
     });
-    const host = listening.exec(daemon.output)?.[1] ?? '';
     return {
-      host,
-      config: { url: `http://${host}`, credentials: [] },
-      [Symbol.asyncDispose]: () => daemon.stop(),
+      host: registry.host,
+      config: { url: registry.url, credentials: [] },
+      [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose](),
     };
   },
 };
@@ -53,15 +39,12 @@ const distribution: Upstream = {
 const ghcr: Upstream = {
   name: 'ghcr',
   async start(open) {
-    const access = open ? ['--open'] : ['--user', `${USER.name}:${USER.token}`];
-    const daemon = await Daemon.start(process.execPath, [STAND_IN, '--sha512', ...access], {
-      ready: ({ stdout }) => stdout.includes('\n'),
-    });
-    const { url, apiUrl } = JSON.parse(daemon.stdout) as { url: string; apiUrl: string };
+    const fake = await FakeGhcr.start(open ? undefined : USER, '--sha512');
+    const credentials = [{ username: USER.name, token: USER.password }];
     return {
-      host: new URL(url).host,
-      config: { url, api: apiUrl, credentials: [{ username: USER.name, token: USER.token }] },
-      [Symbol.asyncDispose]: () => daemon.stop(),
+      host: fake.host,
+      config: { url: fake.url, api: fake.apiUrl, credentials },
+      [Symbol.asyncDispose]: () => fake.stop(),
     };
   },
 };

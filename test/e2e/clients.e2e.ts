@@ -1,6 +1,6 @@
-// Every client pulls every kind of image: with nothing cached, then again at once, then again when the
-// tags are no longer fresh. What each holds is the image, byte for byte, and the cache asks its upstream
-// no more than it must: each blob once, then nothing, then one question for each tag.
+// Every client pulls every kind of image: with an empty cache, then again at once, then again when the tags are no longer
+// fresh. Each ends up with the image, byte for byte, and the cache sends no more upstream requests than it must: one per
+// blob, then none, then one per tag.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,7 +24,7 @@ const CLIENTS: Readonly<Record<string, () => Promise<Client>>> = {
 
 const IMAGES: readonly ImageName[] = ['layers', 'multiarch', 'schema2', 'schema2-list'];
 
-/** Longer than any pull of these images takes, so that one pull asks once, however often its client does. */
+/** Longer than any pull of these images takes, so that a pull revalidates a tag once, however often its client asks. */
 const SHORT_FRESH_MS = 5000;
 
 for (const [name, start] of Object.entries(CLIENTS)) {
@@ -32,11 +32,11 @@ for (const [name, start] of Object.entries(CLIENTS)) {
     await using upstream = await Upstream.start();
     await using cache = await Cache.start({ upstream: upstream.proxy.url, fresh: '1h' });
     await using client = await start();
-    let lastAsked = 0;
+    let lastPullMs = 0;
 
     for (const imageName of IMAGES) {
       const wanted = image(imageName);
-      await t.test(`${imageName}, with nothing cached`, async () => {
+      await t.test(`${imageName}, with an empty cache`, async () => {
         upstream.proxy.clear();
         await client.pull(cache.host, wanted);
         for (const { digest } of blobsOf(wanted)) {
@@ -44,10 +44,10 @@ for (const [name, start] of Object.entries(CLIENTS)) {
           assert.ok(downloads.length <= 1, `${digest} was downloaded ${downloads.length} times`);
         }
         await assertSameImage(cache.url, upstream.registry.url, wanted);
-        lastAsked = Date.now();
+        lastPullMs = Date.now();
       });
 
-      await t.test(`${imageName}, cached: nothing is asked upstream`, async () => {
+      await t.test(`${imageName}, cached: no upstream requests`, async () => {
         await client.wipe();
         upstream.proxy.clear();
         await client.pull(cache.host, wanted);
@@ -55,24 +55,21 @@ for (const [name, start] of Object.entries(CLIENTS)) {
       });
     }
 
-    await t.test('no longer fresh: one question for each tag, and no blob', async () => {
+    await t.test('no longer fresh: one upstream request per tag, and none for blobs', async () => {
       await cache.restart({ fresh: `${SHORT_FRESH_MS / 1000}s` });
-      await sleep(Math.max(0, lastAsked + SHORT_FRESH_MS + 100 - Date.now()));
+      await sleep(Math.max(0, lastPullMs + SHORT_FRESH_MS + 100 - Date.now()));
       for (const imageName of IMAGES) {
         const wanted = image(imageName);
         await client.wipe();
         upstream.proxy.clear();
         await client.pull(cache.host, wanted);
 
-        const asked = linesOf(upstream.proxy.exchanges);
-        const [question, ...more] = upstream.proxy.of(`/v2/${wanted.repository}/`);
-        assert.ok(question && more.length === 0, `asked: ${asked}`);
-        assert.ok(question.path.includes(`/manifests/${wanted.tag}`), `asked: ${asked}`);
-        assert.ok(
-          question.ifNoneMatch?.includes(wanted.root.digest),
-          `If-None-Match: ${question.ifNoneMatch}`,
-        );
-        assert.equal(question.status, 304);
+        const seen = linesOf(upstream.proxy.exchanges);
+        const [request, ...more] = upstream.proxy.of(`/v2/${wanted.repository}/`);
+        assert.ok(request && more.length === 0, `requests: ${seen}`);
+        assert.ok(request.path.includes(`/manifests/${wanted.tag}`), `requests: ${seen}`);
+        assert.ok(request.ifNoneMatch?.includes(wanted.root.digest), `If-None-Match: ${request.ifNoneMatch}`);
+        assert.equal(request.status, 304);
       }
     });
   });

@@ -1,5 +1,5 @@
-// What the cache answers on the wire, held against what a real registry answers to the same request:
-// headers of manifests and blobs, ranges, conditions, and errors.
+// What the cache sends over the wire, compared with what a real registry sends for the same request: headers of manifests
+// and blobs, ranges, conditional requests, and errors.
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { Cache } from './support/cache.ts';
@@ -8,7 +8,7 @@ import { type Answer, errorBody, get, head } from './support/http.ts';
 import { image, nativeVariant } from './support/images.ts';
 import { Upstream } from './support/upstream.ts';
 
-suite('the cache answers as the registry does', () => {
+suite('the cache responds as the registry does', () => {
   let upstream: Upstream;
   let cache: Cache;
   const layers = image('layers');
@@ -37,7 +37,7 @@ suite('the cache answers as the registry does', () => {
 
   for (const name of ['layers', 'multiarch', 'schema2', 'schema2-list'] as const) {
     test(`manifests and blobs of ${name}`, async () => {
-      // The first time they are misses, the second time hits.
+      // Misses first, then hits.
       await assertSameImage(cache.url, upstream.registry.url, image(name));
       await assertSameImage(cache.url, upstream.registry.url, image(name));
     });
@@ -55,7 +55,7 @@ suite('the cache answers as the registry does', () => {
     }
   });
 
-  test('the API root, and the namings of the upstream', async () => {
+  test('the API root, and every way to name the upstream', async () => {
     const root = await get(`${cache.url}/v2/`);
     assert.equal(root.status, 200);
     assert.equal(root.headers['docker-distribution-api-version'], 'registry/2.0');
@@ -94,8 +94,8 @@ suite('the cache answers as the registry does', () => {
     assert.deepEqual(partsOf(actual), partsOf(expected));
   });
 
-  test('ranges that cannot be satisfied, or mean nothing', async () => {
-    // Not held against the registry: it announces the length of the blob, and then sends a sentence.
+  test('ranges that cannot be satisfied or understood', async () => {
+    // Not compared with the registry, which announces the length of the blob and then sends an error message.
     const beyond = await get(cache.url + blob, { range: `bytes=${layer.size}-` });
     assert.equal(beyond.status, 416);
     assert.equal(beyond.headers['content-range'], `bytes */${layer.size}`);
@@ -108,14 +108,14 @@ suite('the cache answers as the registry does', () => {
     for (const path of [tag, `/v2/${layers.repository}/manifests/${layers.root.digest}`, blob]) {
       const etag = (await head(upstream.registry.url + path)).headers.etag ?? '';
       const { actual, expected } = await both(get, path, { 'if-none-match': etag });
-      assert.equal(expected.status, 304, `the registry's status of ${path}`);
+      assert.equal(expected.status, 304, `the registry's status for ${path}`);
       assert.equal(actual.status, 304, `status of ${path}`);
       assert.equal(actual.body.length, 0);
       assert.equal((await get(cache.url + path, { 'if-none-match': '"another"' })).status, 200);
     }
   });
 
-  test('a range under a condition', async () => {
+  test('a conditional range', async () => {
     const etag = (await head(upstream.registry.url + blob)).headers.etag ?? '';
     const same = await get(cache.url + blob, { range: 'bytes=0-9', 'if-range': etag });
     assert.equal(same.status, 206);
@@ -124,7 +124,7 @@ suite('the cache answers as the registry does', () => {
     assert.equal(other.body.length, layer.size);
   });
 
-  test('what does not exist, and what cannot', async () => {
+  test('not found, and malformed', async () => {
     const nothing = `sha256:${'0'.repeat(64)}`;
     const cases: readonly (readonly [string, string])[] = [
       [`/v2/${layers.repository}/manifests/no-such-tag`, 'MANIFEST_UNKNOWN'],
@@ -160,7 +160,7 @@ interface Part {
   readonly hex: string;
 }
 
-/** The parts of a multipart/byteranges body. Latin-1, in which every byte is one character. */
+/** The parts of a multipart/byteranges body, read as Latin-1, in which every byte is one character. */
 function partsOf({ headers, body }: Answer): Part[] {
   const boundary = /^multipart\/byteranges; *boundary="?([^";]+)/.exec(headers['content-type'] ?? '')?.[1];
   assert.ok(boundary, `Content-Type: ${headers['content-type']}`);

@@ -1,6 +1,6 @@
-// kill -9 at random moments of a pull, often at a restarted cache again, before it has caught up. After
-// each restart no partial file is visible, and in the end the pull completes and nothing is left over.
-// KILL_ROUNDS sets how many rounds there are, KILL_SEED repeats the moments of an earlier run.
+// kill -9 at random moments of a pull, repeatedly, also of a cache that has not yet recovered. After each restart no
+// partial file is visible, and in the end the pull completes and nothing is left over.
+// KILL_ROUNDS sets the number of rounds, KILL_SEED repeats the moments of an earlier run.
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import test from 'node:test';
@@ -50,12 +50,12 @@ test(`kill -9, ${ROUNDS} rounds`, async t => {
     await skopeo.pull(cache.host, wanted);
     const stored = await verifiedBlobs(`${cache.data}/content/blobs`);
     for (const digest of all) assert.ok(stored.has(digest), `round ${round}: ${digest} is missing`);
-    // Also what an earlier start was in the middle of: nothing of it may stay for ever.
+    // Including what earlier starts left unfinished.
     const ingest = `${cache.data}/ingest`;
     await until('ingest/ is empty', SETTLE_LIMIT_MS, () => filesIn(ingest).length === 0);
     await skopeo.wipe();
   }
-  t.diagnostic(`${restarts} kills, ${interrupted} of them in the middle of a pull`);
+  t.diagnostic(`${restarts} kills, ${interrupted} of them during a pull`);
 });
 
 async function timePull(upstream: Upstream, skopeo: Skopeo): Promise<number> {

@@ -1,5 +1,5 @@
-// A private upstream: the cache has the credential, its clients have none. A credential that is refused
-// is named in the answer, and the secret itself is nowhere to be read.
+// A private upstream: the cache has the credential, its clients have none. An error about a rejected credential names it,
+// and the secret itself appears nowhere.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -24,14 +24,14 @@ function startCache(upstream: Upstream, token: string): Promise<Cache> {
   });
 }
 
-test('clients without credentials pull what only the cache may read', async () => {
+test('clients without credentials pull what only the cache has access to', async () => {
   await using upstream = await Upstream.start(USER);
   await using cache = await startCache(upstream, USER.password);
   await using skopeo = new Skopeo();
   await using docker = await Docker.start();
 
-  const refused = await get(`${upstream.proxy.url}/v2/e2e/layers/manifests/v1`);
-  assert.equal(refused.status, 401, 'the upstream lets anyone in');
+  const denied = await get(`${upstream.proxy.url}/v2/e2e/layers/manifests/v1`);
+  assert.equal(denied.status, 401, 'the upstream is not private');
   await skopeo.pull(cache.host, image('multiarch'));
   await docker.pull(cache.host, image('layers'));
 
@@ -41,7 +41,7 @@ test('clients without credentials pull what only the cache may read', async () =
   await assertNowhere(cache, USER.password);
 });
 
-test('a refused credential is named, and its secret is not', async () => {
+test('a rejected credential is named, its secret is not', async () => {
   await using upstream = await Upstream.start(USER);
   await using cache = await startCache(upstream, WRONG);
   await using skopeo = new Skopeo();
@@ -53,14 +53,14 @@ test('a refused credential is named, and its secret is not', async () => {
   assert.match(message, /packages-reader/);
   assert.doesNotMatch(answer.body.toString(), new RegExp(WRONG));
 
-  const said = await skopeo.pullFailing(cache.host, 'e2e/layers', 'v1');
-  assert.match(said, /packages-reader/);
-  assert.doesNotMatch(said, new RegExp(WRONG));
+  const output = await skopeo.pullFailing(cache.host, 'e2e/layers', 'v1');
+  assert.match(output, /packages-reader/);
+  assert.doesNotMatch(output, new RegExp(WRONG));
   assert.match(cache.output, /packages-reader/, 'the log names the credential');
   await assertNowhere(cache, WRONG);
 });
 
-test('what is cached is still served when the credential is refused later', async () => {
+test('what is cached is still served when the credential is later rejected', async () => {
   await using upstream = await Upstream.start(USER);
   await using cache = await startCache(upstream, USER.password);
   await using skopeo = new Skopeo();
@@ -73,7 +73,7 @@ test('what is cached is still served when the credential is refused later', asyn
   await skopeo.pull(cache.host, image('layers'));
 });
 
-/** Neither as it is nor as a Basic header carries it; not in any output, and not in any file of the cache. */
+/** Neither plain nor as in a Basic header; not in the log, and not in any file of the cache. */
 async function assertNowhere(cache: Cache, secret: string): Promise<void> {
   await cache.stop();
   const encoded = Buffer.from(`${USER.name}:${secret}`).toString('base64');

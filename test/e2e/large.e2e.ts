@@ -1,4 +1,4 @@
-// An image of more than 300 MB, with nothing cached and cached: each byte comes from upstream once.
+// An image of more than 300 MB, pulled with an empty cache and again: each byte is downloaded once.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';
@@ -21,7 +21,7 @@ for (const [name, start] of Object.entries(CLIENTS)) {
     await using client = await start();
     const large = image('large');
     const size = blobsOf(large).reduce((sum, blob) => sum + blob.size, 0);
-    assert.ok(size >= 300_000_000, `${size} bytes are not large`);
+    assert.ok(size >= 300_000_000, `${size} bytes is not large`);
 
     const pull = async (when: string) => {
       const started = performance.now();
@@ -30,9 +30,9 @@ for (const [name, start] of Object.entries(CLIENTS)) {
       t.diagnostic(`${when}: ${Math.round(size / 1e6)} MB in ${seconds.toFixed(1)} s`);
     };
 
-    await pull('with nothing cached');
+    await pull('with an empty cache');
     const downloaded = upstream.proxy.of('/blobs/').reduce((sum, { bodyBytes }) => sum + bodyBytes, 0);
-    assert.equal(downloaded, size, 'bytes of blobs that were downloaded');
+    assert.equal(downloaded, size, 'bytes of blobs downloaded');
     const stored = await verifiedBlobs(`${cache.data}/content/blobs`);
     for (const { digest } of [...manifestsOf(large), ...blobsOf(large)])
       assert.ok(stored.has(digest), digest);

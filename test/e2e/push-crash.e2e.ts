@@ -1,7 +1,7 @@
-// kill -9 at random moments of pushes. After each restart all that was acknowledged is upstream and is served
-// by the cache, with nothing asked; no partial file is visible; and each upload goes on from where the cache
-// says that it stands, and completes.
-// KILL_ROUNDS sets how many rounds there are, KILL_SEED repeats the moments of an earlier run.
+// kill -9 at random moments of pushes. After each restart everything acknowledged is upstream, and the cache serves it
+// without upstream requests; no partial file is visible; and each upload resumes at the offset that the cache reports, and
+// completes.
+// KILL_ROUNDS sets the number of rounds, KILL_SEED repeats the moments of an earlier run.
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -20,13 +20,13 @@ const SEED = Number(process.env.KILL_SEED ?? randomInt(2 ** 31));
 const KILLS_LIMIT = 4;
 const MIB = 1024 * 1024;
 const CHUNK_BYTES = MIB / 2;
-/** Of the config and the layers: shorter than a chunk, of whole chunks, and of neither. */
+/** Of the config and the layers: shorter than a chunk, a multiple of chunks, and neither. */
 const SIZES = [600, 300_000, 2 * MIB, 3 * MIB + 1, 4 * MIB - 1];
-/** To be pushed until a kill. */
+/** How many are pushed until a kill. */
 const IMAGES = 2;
 const TAG = 'latest';
 
-test(`kill -9 in the middle of pushes, ${ROUNDS} rounds`, async t => {
+test(`kill -9 during pushes, ${ROUNDS} rounds`, async t => {
   t.diagnostic(`KILL_SEED=${SEED}`);
   const random = randomFrom(SEED);
   await using upstream = await Upstream.startEmpty();
@@ -58,21 +58,21 @@ test(`kill -9 in the middle of pushes, ${ROUNDS} rounds`, async t => {
     for (const { blobs, manifest } of images) {
       for (const { digest } of [...blobs, manifest]) assert.ok(stored.has(digest), `${digest} is missing`);
     }
-    // An upload whose beginning was not answered in time may come back, for all that the cache knows.
+    // The client may still come back to an upload, as far as the cache knows, even if it never learned its location.
     const left = filesIn(`${cache.data}/ingest`);
     assert.ok(
       left.length <= pusher.lostUploads,
-      `in ingest/ are ${left}, and ${pusher.lostUploads} were lost`,
+      `ingest/ has ${left}, and ${pusher.lostUploads} uploads were lost`,
     );
     counts.resumed += pusher.resumed;
     await cache.stop();
     rmSync(cache.data, { recursive: true });
   }
-  t.diagnostic(`${counts.kills} kills, ${counts.interrupted} of them in the middle of a push`);
-  t.diagnostic(`${counts.resumed} uploads went on in the middle`);
+  t.diagnostic(`${counts.kills} kills, ${counts.interrupted} of them during a push`);
+  t.diagnostic(`${counts.resumed} uploads were resumed`);
 });
 
-/** Whether it came to its end. */
+/** Resolves to whether the push completed. */
 function interruptible(push: Promise<void>): Promise<boolean> {
   return push.then(
     () => true,
@@ -83,7 +83,7 @@ function interruptible(push: Promise<void>): Promise<boolean> {
   );
 }
 
-/** All that was acknowledged is upstream; and the cache has it too, without asking. */
+/** Everything acknowledged is upstream, and the cache serves it without upstream requests. */
 async function assertKept(
   { blobs, manifests, tagged, maybeTagged }: Pusher,
   cache: Cache,
@@ -94,22 +94,22 @@ async function assertKept(
   upstream.proxy.clear();
   for (const url of [cache.url, upstream.witness.url]) {
     const base = `${url}/v2/${repository}`;
-    const who = `${url === cache.url ? 'the cache' : 'the upstream'}, ${when}`;
+    const where = `${url === cache.url ? 'the cache' : 'the upstream'}, ${when}`;
     for (const { digest, bytes } of blobs) {
       const { status, body } = await get(`${base}/blobs/${digest}`);
-      assert.equal(status, 200, `${digest} of ${who}: ${body.subarray(0, 500)}`);
-      assert.ok(body.equals(bytes), `${digest} of ${who}: the bytes differ`);
+      assert.equal(status, 200, `${digest} of ${where}: ${body.subarray(0, 500)}`);
+      assert.ok(body.equals(bytes), `${digest} of ${where}: the bytes differ`);
     }
     for (const { digest, bytes } of manifests) {
       const { status, body } = await get(`${base}/manifests/${digest}`);
-      assert.equal(status, 200, `${digest} of ${who}: ${body.subarray(0, 500)}`);
-      assert.ok(body.equals(bytes), `${digest} of ${who}: the bytes differ`);
+      assert.equal(status, 200, `${digest} of ${where}: ${body.subarray(0, 500)}`);
+      assert.ok(body.equals(bytes), `${digest} of ${where}: the bytes differ`);
     }
     if (tagged === undefined) continue;
     const { status, headers, body } = await get(`${base}/manifests/${TAG}`);
-    assert.equal(status, 200, `${TAG} of ${who}: ${body.subarray(0, 500)}`);
+    assert.equal(status, 200, `${TAG} of ${where}: ${body.subarray(0, 500)}`);
     const digest = headers['docker-content-digest'];
-    assert.ok(digest === tagged || digest === maybeTagged, `${TAG} of ${who} is ${digest}, not ${tagged}`);
+    assert.ok(digest === tagged || digest === maybeTagged, `${TAG} of ${where} is ${digest}, not ${tagged}`);
     assert.equal(digestOf(body), digest);
   }
   assert.deepEqual(
@@ -131,7 +131,7 @@ function startCache(upstream: Upstream): Promise<Cache> {
   return Cache.start({ upstream: upstream.proxy.url, fresh: '1h' });
 }
 
-/** Images of which the upstream has nothing yet. */
+/** Images that share nothing with any others. */
 function makeImages(seed: string): ImagePush[] {
   return Array.from(
     { length: IMAGES },

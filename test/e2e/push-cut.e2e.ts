@@ -1,5 +1,5 @@
-// The way to the upstream breaks in the middle of a layer, or the upstream is gone for a moment: the client's
-// push succeeds all the same, and what the upstream then holds is right.
+// The connection to the upstream breaks in the middle of a layer, or the upstream is unavailable for a moment: the push
+// succeeds nevertheless, and what the upstream then holds is right.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { until } from './support/until.ts';
 import { Upstream } from './support/upstream.ts';
 
 const OUTAGE_MS = 1000;
-const BEGUN_LIMIT_MS = 30_000;
+const START_LIMIT_MS = 30_000;
 
 for (const share of [0.1, 0.5, 0.99]) {
   test(`skopeo does not notice that its upload is cut at ${share * 100} %`, async t => {
@@ -36,15 +36,15 @@ for (const share of [0.1, 0.5, 0.99]) {
     assert.deepEqual(
       cut.map(({ status }) => status),
       [0],
-      'uploads that were cut',
+      'statuses of uploads that were cut',
     );
     const size = sizes.reduce((sum, one) => sum + one, 0);
-    t.diagnostic(`cut after ${cutAt} bytes; ${upstream.proxy.uploadedBytes} went up, of ${size}`);
-    assert.equal(upstream.proxy.uploadedBytes, size + cutAt, 'the rest went up once');
+    t.diagnostic(`cut after ${cutAt} bytes; ${upstream.proxy.uploadedBytes} of ${size} were uploaded`);
+    assert.equal(upstream.proxy.uploadedBytes, size + cutAt, 'the rest was uploaded once');
   });
 }
 
-test('skopeo does not notice that the upstream is gone for a moment', async () => {
+test('skopeo does not notice that the upstream is unavailable for a moment', async () => {
   await using source = await Registry.start();
   await using upstream = await Upstream.startEmpty();
   await using cache = await Cache.start({ upstream: upstream.proxy.url, fresh: '1h' });
@@ -54,16 +54,16 @@ test('skopeo does not notice that the upstream is gone for a moment', async () =
 
   const pushing = skopeo.pushAgain(wanted, cache.host, wanted.repository);
   const outage = async () => {
-    // By then skopeo has asked which layers are there already, and gives up when that fails.
-    const isBegun = () => upstream.proxy.uploadedBytes > 8 * 1024 * 1024;
-    await until('8 MiB have gone up', BEGUN_LIMIT_MS, isBegun);
+    // Not before skopeo has asked which layers exist already: it gives up when that fails.
+    const hasStarted = () => upstream.proxy.uploadedBytes > 8 * 1024 * 1024;
+    await until('8 MiB are uploaded', START_LIMIT_MS, hasStarted);
     await upstream.proxy.switchOff();
     await sleep(OUTAGE_MS);
     await upstream.proxy.switchOn();
   };
-  // Also when the push fails: the upstream cannot be ended before it is back.
-  const overcome = outage();
-  const digest = await pushing.finally(() => overcome);
+  const ended = outage();
+  // Even if the push fails: the upstream cannot be stopped during the outage.
+  const digest = await pushing.finally(() => ended);
   assert.equal(digest, wanted.root.digest);
   assert.deepEqual(await pushedImage(upstream.witness.url, wanted.repository, wanted), wanted);
 });

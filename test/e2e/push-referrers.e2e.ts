@@ -1,12 +1,12 @@
-// Artifacts that refer to an image, at an upstream that does not know of referrers, as ghcr.io does not: the
-// cache keeps the list under the fallback tag right, whoever wrote there before, and answers for the upstream,
-// also when it is gone.
+// Artifacts that refer to an image, at an upstream without the referrers API, as ghcr.io is: the cache maintains the index
+// under the fallback tag, keeping what others wrote there, and serves the API itself, also when the upstream is
+// unavailable.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';
 import { type Artifact, Oras } from './support/clients/oras.ts';
 import { assertSameImage } from './support/compare.ts';
-import { StandIn } from './support/fake-ghcr.ts';
+import { FakeGhcr } from './support/fake-ghcr.ts';
 import { digestOf, type Image, image } from './support/images.ts';
 import { pushedImage } from './support/pushed.ts';
 import { Registry } from './support/registry.ts';
@@ -18,7 +18,7 @@ const SIGNATURE = 'application/vnd.e2e.signature';
 for (const name of ['layers', 'multiarch'] as const) {
   test(`referrers of ${name}`, async t => {
     await using source = await Registry.start();
-    await using upstream = await StandIn.start(USER);
+    await using upstream = await FakeGhcr.start(USER);
     await using cache = await startCache(upstream);
     await using oras = new Oras();
     await using orasUpstream = new Oras(USER);
@@ -30,7 +30,7 @@ for (const name of ['layers', 'multiarch'] as const) {
       assert.deepEqual(sorted(found), sorted(attached), where);
     };
 
-    await t.test('the image, pushed', async () => {
+    await t.test('the image is pushed', async () => {
       const digest = await oras.push(source.host, image(name), cache.host, subject.repository);
       assert.equal(digest, subject.root.digest);
       await assertListed('before anything refers to it');
@@ -41,20 +41,20 @@ for (const name of ['layers', 'multiarch'] as const) {
       attached.push(await oras.attach(cache.host, subject, SIGNATURE, 'two'));
       await assertListed('through the cache');
       await assertFallbackTag(upstream, subject, attached);
-      // Their library asks for the referrers, is sent away, and looks at the tag.
-      await assertListed('of the upstream itself', upstream.host, orasUpstream);
+      // oras asks for the referrers, is redirected to nowhere, and falls back to the tag.
+      await assertListed('at the upstream itself', upstream.host, orasUpstream);
       const signatures = await oras.discover(cache.host, subject, SIGNATURE);
       assert.deepEqual(signatures, [attached[1]], 'of one type');
     });
 
-    await t.test('attached at the upstream by somebody else, and not lost', async () => {
+    await t.test('attached directly at the upstream, and not lost', async () => {
       attached.push(await orasUpstream.attach(upstream.host, subject, SBOM, 'three'));
       attached.push(await oras.attach(cache.host, subject, SBOM, 'four'));
       await assertFallbackTag(upstream, subject, attached);
       await assertListed('through the cache');
     });
 
-    await t.test('attached by several at the same moment', async () => {
+    await t.test('attached by several clients at once', async () => {
       const texts = ['five', 'six', 'seven', 'eight'];
       attached.push(
         ...(await Promise.all(texts.map(text => oras.attach(cache.host, subject, SIGNATURE, text)))),
@@ -63,7 +63,7 @@ for (const name of ['layers', 'multiarch'] as const) {
       await assertListed('through the cache');
     });
 
-    await t.test('the upstream is gone', async () => {
+    await t.test('the upstream is unavailable', async () => {
       await upstream.stop();
       await assertListed('through the cache');
       const boms = await oras.discover(cache.host, subject, SBOM);
@@ -78,23 +78,23 @@ for (const name of ['layers', 'multiarch'] as const) {
   });
 }
 
-test('what the cache holds of a push is what the upstream holds', async () => {
+test('the cache and the upstream hold the same of a push', async () => {
   await using source = await Registry.start();
-  await using upstream = await StandIn.start(USER);
+  await using upstream = await FakeGhcr.start(USER);
   await using cache = await startCache(upstream);
   await using oras = new Oras();
   const subject = { ...image('multiarch'), repository: 'octocat/multiarch' };
   await oras.push(source.host, image('multiarch'), cache.host, subject.repository);
-  // Another cache has nothing but what it is told by the upstream.
+  // A new cache has only what the upstream has.
   await using other = await startCache(upstream);
   const pushed = await pushedImage(other.url, subject.repository, subject);
   assert.deepEqual(pushed, subject);
   await assertSameImage(cache.url, other.url, subject);
 });
 
-/** Of the upstream itself: an index that lists exactly these, as the spec wants it. */
+/** At the upstream the fallback tag is an index of exactly these, as in the spec. */
 async function assertFallbackTag(
-  upstream: StandIn,
+  upstream: FakeGhcr,
   { repository, root }: Image,
   attached: readonly Artifact[],
 ): Promise<void> {
@@ -113,7 +113,7 @@ async function assertFallbackTag(
   }
 }
 
-function startCache(upstream: StandIn): Promise<Cache> {
+function startCache(upstream: FakeGhcr): Promise<Cache> {
   return Cache.start({
     upstream: upstream.url,
     api: upstream.apiUrl,

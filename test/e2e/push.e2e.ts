@@ -1,6 +1,6 @@
-// Every client that can push pushes through the cache, to a registry that lets everybody in and to one that
-// wants a credential, which only the cache has. What the registry then holds is what the client had, byte for
-// byte; each byte went up once; and the cache serves it at once, asking nothing.
+// Every client that can push pushes through the cache, to an open registry and to one that requires a credential, which
+// only the cache has. The registry then holds what the client had, byte for byte; each byte was uploaded once; and the
+// cache serves it at once, without upstream requests.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';
@@ -20,7 +20,7 @@ import { Upstream } from './support/upstream.ts';
 interface Pushing {
   readonly start: () => Promise<PushingClient>;
   readonly images: readonly ImageName[];
-  /** It pushes the manifests and layers that it got; others make and compress theirs anew. */
+  /** It pushes the manifests and layers that it pulled; others create and compress their own. */
   readonly keepsBytes: boolean;
 }
 
@@ -45,7 +45,7 @@ const USER: BasicUser = { name: 'octocat', password: 'correct-horse-battery-stap
 
 for (const user of [undefined, USER]) {
   for (const [name, { start, images, keepsBytes }] of Object.entries(CLIENTS)) {
-    test(`${name} pushes through the cache${user ? ', whose credential it takes' : ''}`, async t => {
+    test(`${name} pushes through the cache${user ? ', which has the credential' : ''}`, async t => {
       await using source = await Registry.start();
       await using upstream = await Upstream.startEmpty(user);
       await using cache = await startCache(upstream, user);
@@ -67,13 +67,13 @@ test('skopeo pushes a large image', async t => {
   await using client = new Skopeo();
   const large = image('large');
   const size = sizeOf(blobsOf(large));
-  assert.ok(size >= 300_000_000, `${size} bytes are not large`);
+  assert.ok(size >= 300_000_000, `${size} bytes is not large`);
   const setting = { client, source, upstream, cache, keepsBytes: true, earlier: new Set<string>() };
   const seconds = await assertPushes(setting, large);
   t.diagnostic(`${Math.round(size / 1e6)} MB in ${seconds.toFixed(1)} s`);
 });
 
-test('crane copies from one repository to another, and no layer goes up a second time', async () => {
+test('crane copies from one repository to another, and no layer is uploaded again', async () => {
   await using source = await Registry.start();
   await using upstream = await Upstream.startEmpty();
   await using cache = await startCache(upstream, undefined);
@@ -82,13 +82,13 @@ test('crane copies from one repository to another, and no layer goes up a second
   await crane.push(source.host, original, cache.host, 'e2e/first');
   upstream.proxy.clear();
   await crane.copy(cache.host, { ...original, repository: 'e2e/first' }, 'e2e/second');
-  assert.equal(upstream.proxy.uploadedBytes, 0, 'bytes of blobs that went up');
+  assert.equal(upstream.proxy.uploadedBytes, 0, 'bytes of blobs uploaded');
   const pushed = await pushedImage(upstream.witness.url, 'e2e/second', original);
   assert.equal(pushed.root.digest, original.root.digest);
   await assertSameImage(cache.url, upstream.witness.url, pushed);
 });
 
-test('clients that push the same image at the same moment share uploads', async t => {
+test('clients that push the same image at once share uploads', async t => {
   await using source = await Registry.start();
   await using upstream = await Upstream.startEmpty();
   await using cache = await startCache(upstream, undefined);
@@ -105,9 +105,9 @@ test('clients that push the same image at the same moment share uploads', async 
   await assertSameImage(cache.url, upstream.witness.url, pushed);
   const uploaded = upstream.proxy.uploadedBytes;
   const size = sizeOf(blobsOf(pushed));
-  t.diagnostic(`${uploaded} bytes went up, of ${size}`);
-  // A blob may be through when a client that is late begins with it; by themselves they would send four times as much.
-  assert.ok(uploaded < 2 * size, `${uploaded} bytes of blobs went up, of ${size}`);
+  t.diagnostic(`${uploaded} of ${size} bytes were uploaded`);
+  // One client may start a blob when another has finished it; without sharing there would be four times as many bytes.
+  assert.ok(uploaded < 2 * size, `${uploaded} of ${size} bytes of blobs were uploaded`);
 });
 
 interface Setting {
@@ -116,11 +116,11 @@ interface Setting {
   readonly upstream: Upstream;
   readonly cache: Cache;
   readonly keepsBytes: boolean;
-  /** Blobs of images that were pushed before, which clients may have mounted. */
+  /** Blobs of images pushed before, which clients may mount. */
   readonly earlier: Set<string>;
 }
 
-/** Resolves to how many seconds it took to get and push it. */
+/** Resolves to how many seconds the pull and the push took. */
 async function assertPushes(setting: Setting, original: Image): Promise<number> {
   const { client, source, upstream, cache, keepsBytes, earlier } = setting;
   upstream.proxy.clear();
@@ -129,16 +129,16 @@ async function assertPushes(setting: Setting, original: Image): Promise<number> 
   const digest = await client.push(source.host, original, cache.host, repository);
   const seconds = (performance.now() - started) / 1000;
   const pushed = await pushedImage(upstream.witness.url, repository, original);
-  assert.equal(pushed.root.digest, digest, 'what the client says that it has pushed');
+  assert.equal(pushed.root.digest, digest, 'the digest that the client reports');
   if (keepsBytes) assert.deepEqual(pushed, { ...original, repository });
   const blobs = blobsOf(pushed);
   const uploaded = upstream.proxy.uploadedBytes;
-  assert.ok(uploaded <= sizeOf(blobs), `${uploaded} bytes of blobs went up, of ${sizeOf(blobs)}`);
+  assert.ok(uploaded <= sizeOf(blobs), `${uploaded} of ${sizeOf(blobs)} bytes of blobs were uploaded`);
   const fresh = blobs.filter(({ digest }) => !earlier.has(digest));
-  assert.ok(uploaded >= sizeOf(fresh), `${uploaded} bytes went up, and ${sizeOf(fresh)} are new`);
+  assert.ok(uploaded >= sizeOf(fresh), `${uploaded} bytes were uploaded, and ${sizeOf(fresh)} are new`);
   for (const { digest } of blobs) earlier.add(digest);
 
-  // The cache answers first: what it does not have it would have to ask for.
+  // What the cache did not have it would have to request now.
   upstream.proxy.clear();
   await client.wipe();
   await client.pull(cache.host, pushed);

@@ -1,5 +1,5 @@
-// A download that breaks in the middle: the client's pull succeeds all the same, and the cache has asked
-// its upstream for the rest only.
+// A download that breaks off in the middle: the pull succeeds nevertheless, and the cache requested only the rest from its
+// upstream.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';
@@ -30,14 +30,14 @@ for (const [name, start] of Object.entries(CLIENTS)) {
     await client.pull(cache.host, wanted);
 
     const downloads = upstream.proxy.of(layer.digest).filter(({ method }) => method === 'GET');
-    assert.equal(downloads.length, 2, 'downloads of the layer: one that was cut, and one of the rest');
+    assert.equal(downloads.length, 2, 'downloads of the layer: one cut, and one of the rest');
     const [cut, rest] = downloads;
     assert.equal(cut?.bodyBytes, cutAt);
     assert.equal(cut.range, undefined);
     assert.equal(rest?.status, 206);
     const from = Number(/^bytes=(\d+)-/.exec(rest.range ?? '')?.[1]);
-    t.diagnostic(`cut after ${cutAt} bytes, went on from ${from}`);
-    // What was still on its way inside the cache when the connection broke may be asked for again.
+    t.diagnostic(`cut after ${cutAt} bytes, resumed at ${from}`);
+    // Bytes that were still in buffers when the connection broke may be requested again.
     assert.ok(from > 0 && from <= cutAt, `Range: ${rest.range}`);
     assert.equal(rest.bodyBytes, layer.size - from);
   });

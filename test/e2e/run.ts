@@ -1,13 +1,13 @@
 // Runs the end-to-end tests: real clients against the cache in front of a real registry, all on loopback.
-// `npm run test:e2e` runs all of them; names after `--` pick files (`npm run test:e2e -- crash outage`).
-// Needs root, as the engines do. Whatever happens, nothing that was started stays, and the one folder
-// that all of it lives in is removed.
+// `npm run test:e2e` runs all of them; arguments after `--` select files (`npm run test:e2e -- crash outage`).
+// Needs root, as container engines do. However it ends, every process that it started is stopped and its directory
+// removed.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureGoProgram } from '../support/go-programs.ts';
-import { CACHE_FOLDER, CACHE_LOG } from './support/cache.ts';
+import { CACHE_DIRECTORY, CACHE_LOG } from './support/cache.ts';
 import { CRANE } from './support/clients/crane.ts';
 import { ORAS } from './support/clients/oras.ts';
 import { makeImages } from './support/images.ts';
@@ -17,7 +17,7 @@ import { WORKSPACE_VARIABLE } from './support/workspace.ts';
 
 const STOP_LIMIT_MS = 20_000;
 const LOG_LINES = 15;
-/** Who asks for many rounds of kills has the time for them. */
+/** Longer when more rounds of kills are requested. */
 const TEST_LIMIT_MS = (10 + Number(process.env.KILL_ROUNDS ?? 0) / 4) * 60_000;
 
 const workspace = mkdtempSync(join(tmpdir(), 'ghcr-e2e-'));
@@ -42,9 +42,9 @@ try {
   rmSync(workspace, { recursive: true, force: true });
 }
 
-async function main(picked: readonly string[]): Promise<number> {
-  if (process.getuid?.() !== 0) throw new Error('these tests start container engines, which takes root');
-  const files = testFiles(picked);
+async function main(selected: readonly string[]): Promise<number> {
+  if (process.getuid?.() !== 0) throw new Error('these tests start container engines, which requires root');
+  const files = testFiles(selected);
   ensurePrograms();
   for (const program of [CRANE, ORAS]) ensureGoProgram(program);
   const started = performance.now();
@@ -56,14 +56,14 @@ async function main(picked: readonly string[]): Promise<number> {
   return code;
 }
 
-function testFiles(picked: readonly string[]): string[] {
+function testFiles(selected: readonly string[]): string[] {
   const names = readdirSync(import.meta.dirname).filter(name => name.endsWith('.e2e.ts'));
-  const files = names.filter(name => picked.length === 0 || picked.some(part => name.startsWith(part)));
-  if (files.length === 0) throw new Error(`no file is named so; there are ${names.join(', ')}`);
+  const files = names.filter(name => selected.length === 0 || selected.some(part => name.startsWith(part)));
+  if (files.length === 0) throw new Error(`no such test file; there are ${names.join(', ')}`);
   return files.sort().map(name => join(import.meta.dirname, name));
 }
 
-/** The exit code of Node's test runner. It leads a process group, so that one signal ends it and its own. */
+/** The exit code of Node's test runner, which leads a process group, so that one signal reaches all of its processes. */
 function runTests(files: readonly string[]): Promise<number> {
   const options = ['--test', '--test-concurrency=1', `--test-timeout=${TEST_LIMIT_MS}`];
   const child = spawn(process.execPath, [...options, ...files], { stdio: 'inherit', detached: true });
@@ -74,13 +74,13 @@ function runTests(files: readonly string[]): Promise<number> {
   });
 }
 
-/** What the caches of the run complained of last, for whoever has to find out why a test failed. */
+/** The last warnings and errors of each cache of the run, to show why a test failed. */
 function printCacheLogs(): void {
-  for (const folder of readdirSync(workspace).filter(name => name.startsWith(`${CACHE_FOLDER}-`))) {
-    const path = join(workspace, folder, CACHE_LOG);
+  for (const directory of readdirSync(workspace).filter(name => name.startsWith(`${CACHE_DIRECTORY}-`))) {
+    const path = join(workspace, directory, CACHE_LOG);
     const lines = existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : [];
-    const telling = lines.filter(line => !line.includes('"level":"info"')).slice(-LOG_LINES);
-    if (telling.length > 0) console.log(`\n${folder} said:\n${telling.join('\n')}`);
+    const problems = lines.filter(line => !line.includes('"level":"info"')).slice(-LOG_LINES);
+    if (problems.length > 0) console.log(`\n${directory} logged:\n${problems.join('\n')}`);
   }
 }
 
@@ -88,11 +88,11 @@ function signalGroup(leader: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-leader, signal);
   } catch {
-    // The group is gone, which is what was wanted.
+    // The group is gone already.
   }
 }
 
-/** Ends every process that names our folder in its command line: the folder's name is ours alone. */
+/** Ends every process with our directory in its command line; no other process has that name. */
 async function endLeftovers(): Promise<void> {
   if (tests?.pid) signalGroup(tests.pid, 'SIGTERM');
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
@@ -100,7 +100,7 @@ async function endLeftovers(): Promise<void> {
       try {
         process.kill(pid, signal);
       } catch {
-        // It ended by itself in the meantime.
+        // It has ended in the meantime.
       }
     }
     await until('all processes have ended', STOP_LIMIT_MS, () => leftovers().length === 0).catch(() => {});
@@ -121,7 +121,7 @@ function commandLine(pid: number): string {
   }
 }
 
-/** Engines that had to be killed leave mounts, and what is mounted cannot be removed. Innermost first. */
+/** Killed engines leave mounts, which cannot be removed. Innermost first. */
 function unmountLeftovers(): void {
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
   for (const path of mounts.map(line => line.split(' ')[1] ?? '').reverse()) {

@@ -1,4 +1,4 @@
-// Starting the program by hand: on a Node that is too old, and with a config that is wrong.
+// Starting the program: on a Node that is too old, with an invalid config, and normally.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -6,13 +6,13 @@ import { delimiter, join } from 'node:path';
 import test from 'node:test';
 import { Cache, PROGRAM } from './support/cache.ts';
 import { get } from './support/http.ts';
-import { newFolder } from './support/workspace.ts';
+import { newDirectory } from './support/workspace.ts';
 
 const OLDEST_NODE = 24;
 
 test('an old Node is rejected in one line', t => {
   const old = oldNode();
-  if (!old) return t.skip('this machine has no Node that is too old');
+  if (!old) return t.skip('this machine has no old Node');
   const { status, stdout, stderr } = spawnSync(old, [PROGRAM, 'serve'], { encoding: 'utf8' });
   assert.equal(status, 1);
   assert.equal(stdout, '');
@@ -20,8 +20,8 @@ test('an old Node is rejected in one line', t => {
   assert.match(stderr, /needs Node 24/);
 });
 
-test('an unknown key is rejected with its file, line and name', () => {
-  const path = join(newFolder('config'), 'config.yaml');
+test('an unknown config key is rejected with its file, line and name', () => {
+  const path = join(newDirectory('config'), 'config.yaml');
   writeFileSync(path, 'listen:\n  port: 0\n  prot: 5000\n');
   const { status, stderr } = spawnSync(process.execPath, [PROGRAM, 'serve', '--config', path], {
     encoding: 'utf8',
@@ -33,7 +33,7 @@ test('an unknown key is rejected with its file, line and name', () => {
   assert.match(stderr, /prot\b/);
 });
 
-test('it starts, says where, is healthy, and ends when asked to', async t => {
+test('it starts, prints its address, is healthy, and stops on request', async t => {
   const nowhere = 'http://127.0.0.1:9';
   await using cache = await Cache.start({ upstream: nowhere, fresh: '1m' });
   t.diagnostic(`ready after ${cache.startMs} ms`);

@@ -1,5 +1,4 @@
-// Many clients pull the same image at the same moment, with nothing cached: all of them get it, and each
-// byte comes from upstream once.
+// Many clients pull the same image at once, with an empty cache: all of them get it, and each byte is downloaded once.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';
@@ -12,7 +11,7 @@ import { Upstream } from './support/upstream.ts';
 
 const SKOPEOS = 6;
 
-test('clients that pull together cost one download', async () => {
+test('clients that pull together share one download', async () => {
   await using upstream = await Upstream.start();
   await using cache = await Cache.start({ upstream: upstream.proxy.url, fresh: '1h' });
   await using podman = new Podman();
@@ -22,7 +21,7 @@ test('clients that pull together cost one download', async () => {
   const wanted = image('medium');
 
   const clients = [...skopeos, podman, docker, containerd];
-  // All of them to their ends, also when one fails: a client whose engine is stopped below it would hang.
+  // Even if one fails, all must finish: a client hangs when its engine is stopped under it.
   const pulls = await Promise.allSettled(clients.map(client => client.pull(cache.host, wanted)));
   for (const pull of pulls) if (pull.status === 'rejected') throw pull.reason;
 
@@ -34,6 +33,6 @@ test('clients that pull together cost one download', async () => {
       `downloads of ${digest}`,
     );
   }
-  const questions = upstream.proxy.of('/manifests/');
-  assert.ok(questions.length <= 2, `manifests were asked for ${questions.length} times`);
+  const requests = upstream.proxy.of('/manifests/');
+  assert.ok(requests.length <= 2, `${requests.length} upstream requests for manifests`);
 });

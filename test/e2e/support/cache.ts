@@ -1,34 +1,33 @@
-// The program under test, started as a user starts it: `ghcr-cache serve --config FILE`, in a process of
-// its own. It can be stopped, killed, and started again on the same data and port, also with another
-// config.
+// The program under test, started as a user starts it: `ghcr-cache serve --config FILE`, in a process of its own. It can be
+// stopped, killed, and restarted with the same data and port, also with another config.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { Daemon } from './processes.ts';
-import { newFolder } from './workspace.ts';
+import { newDirectory } from './workspace.ts';
 
 export const PROGRAM = fileURLToPath(new URL('../../../bin/ghcr-cache.js', import.meta.url));
 
-/** Where run.ts finds the logs, to show them when a test fails. */
-export const CACHE_FOLDER = 'cache';
+/** Where run.ts finds the logs, to print them when a test fails. */
+export const CACHE_DIRECTORY = 'cache';
 export const CACHE_LOG = 'log';
 
 export interface CacheSettings {
-  /** Where the upstream `ghcr.io` really is. */
+  /** The URL of the upstream `ghcr.io`. */
   readonly upstream: string;
-  /** Where its `api` is, if it has one. */
+  /** The URL of its package API, if it has one. */
   readonly api?: string;
-  /** How long a tag is served without asking, as the config spells it. */
+  /** How long a tag is served without asking the upstream, as in the config. */
   readonly fresh: string;
   readonly credentials?: readonly Record<string, string>[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
 export class Cache implements AsyncDisposable {
-  readonly #folder = newFolder(CACHE_FOLDER);
-  readonly data = join(this.#folder, 'data');
-  /** How long the last start took until the program said that it serves. */
+  readonly #directory = newDirectory(CACHE_DIRECTORY);
+  readonly data = join(this.#directory, 'data');
+  /** How long the last start took until the program printed its address. */
   startMs = 0;
   #settings: CacheSettings;
   #daemon: Daemon | undefined;
@@ -45,7 +44,7 @@ export class Cache implements AsyncDisposable {
     return cache;
   }
 
-  /** `127.0.0.1:PORT`, the same over all restarts. */
+  /** `127.0.0.1:PORT`, the same after every restart. */
   get host(): string {
     return `127.0.0.1:${this.#port}`;
   }
@@ -54,7 +53,7 @@ export class Cache implements AsyncDisposable {
     return `http://${this.host}`;
   }
 
-  /** All that it has printed, over all starts. */
+  /** Everything it has printed since the first start. */
   get output(): string {
     return this.#earlierOutput + (this.#daemon?.output ?? '');
   }
@@ -65,7 +64,7 @@ export class Cache implements AsyncDisposable {
     const started = performance.now();
     this.#daemon = await Daemon.start(process.execPath, [PROGRAM, 'serve', '--config', this.#writeConfig()], {
       env: this.#settings.env,
-      logFile: join(this.#folder, CACHE_LOG),
+      logFile: join(this.#directory, CACHE_LOG),
       ready: ({ stdout }) => portIn(stdout) !== undefined,
     });
     this.startMs = Math.round(performance.now() - started);
@@ -93,7 +92,7 @@ export class Cache implements AsyncDisposable {
 
   #writeConfig(): string {
     const { upstream, api, fresh, credentials } = this.#settings;
-    const path = join(this.#folder, 'config.yaml');
+    const path = join(this.#directory, 'config.yaml');
     writeFileSync(
       path,
       stringify({
@@ -107,7 +106,7 @@ export class Cache implements AsyncDisposable {
   }
 }
 
-/** From the line that says where it serves. Logs, which may name the upstream's port, are on stderr. */
+/** From the line with its address. Logs, which may name the upstream's port, go to stderr. */
 function portIn(stdout: string): number | undefined {
   const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(stdout)?.[1];
   return port === undefined ? undefined : Number(port);

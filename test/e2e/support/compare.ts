@@ -1,5 +1,5 @@
-// Comparing byte for byte: what the cache answers with what the registry behind it answers, and what
-// lies in a folder of blobs with the names that it has there.
+// Comparisons byte for byte: the responses of the cache with those of the registry behind it, and the files in a blobs
+// directory with their names.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readdirSync } from 'node:fs';
@@ -8,10 +8,10 @@ import { pipeline } from 'node:stream/promises';
 import { type Answer, get, head } from './http.ts';
 import { blobsOf, digestOf, type Image, manifestsOf } from './images.ts';
 
-/** Headers that a client relies on, and that must be the same with and without the cache. */
+/** Headers that clients rely on, which must be the same with and without the cache. */
 const SAME_HEADERS = ['content-type', 'docker-content-digest', 'content-length', 'etag'] as const;
 
-/** The URL paths of all that belongs to an image: the tag, every manifest, every blob. */
+/** The URL paths of an image: the tag, every manifest, every blob. */
 export function pathsOf(image: Image): string[] {
   const base = `/v2/${image.repository}`;
   return [
@@ -21,7 +21,7 @@ export function pathsOf(image: Image): string[] {
   ];
 }
 
-/** Asks both for all of an image, with GET and with HEAD. Throws at the first difference. */
+/** Requests all of an image from both, with GET and HEAD. Throws at the first difference. */
 export async function assertSameImage(cacheUrl: string, registryUrl: string, image: Image): Promise<void> {
   for (const path of pathsOf(image)) {
     const expected = await get(registryUrl + path);
@@ -48,14 +48,14 @@ function assertSameHead(actual: Answer, expected: Answer, what: string): void {
   }
 }
 
-/** The digests in a `blobs` folder (`<algorithm>/<hex>`), if there is one. Each file must hash to its name. */
-export async function verifiedBlobs(folder: string): Promise<Set<string>> {
+/** The digests in a `blobs` directory (`<algorithm>/<hex>`), if it exists. Each file must hash to its name. */
+export async function verifiedBlobs(directory: string): Promise<Set<string>> {
   const digests = new Set<string>();
-  if (!existsSync(folder)) return digests;
-  for (const algorithm of readdirSync(folder)) {
-    for (const hex of readdirSync(join(folder, algorithm))) {
+  if (!existsSync(directory)) return digests;
+  for (const algorithm of readdirSync(directory)) {
+    for (const hex of readdirSync(join(directory, algorithm))) {
       const hash = createHash(algorithm);
-      await pipeline(createReadStream(join(folder, algorithm, hex)), hash);
+      await pipeline(createReadStream(join(directory, algorithm, hex)), hash);
       assert.equal(hash.digest('hex'), hex, `${algorithm}/${hex} does not hold what its name says`);
       digests.add(`${algorithm}:${hex}`);
     }
@@ -63,10 +63,10 @@ export async function verifiedBlobs(folder: string): Promise<Set<string>> {
   return digests;
 }
 
-/** All files in a folder and in the folders below it; none if it does not exist. */
-export function filesIn(folder: string): string[] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
+/** All files in a directory, recursively; none if it does not exist. */
+export function filesIn(directory: string): string[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter(entry => entry.isFile())
     .map(entry => join(entry.parentPath, entry.name));
 }

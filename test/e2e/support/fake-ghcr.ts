@@ -1,19 +1,20 @@
-// The stand-in for ghcr.io as a program: it does what ghcr.io does and a registry as the spec wants it does not.
+// The fake ghcr.io in a process of its own. It does what ghcr.io does, where a registry that follows the spec differs.
 import { fileURLToPath } from 'node:url';
+import { basic, bearer } from '../../support/ghcr/ask.ts';
 import { type Answer, get } from './http.ts';
 import { Daemon } from './processes.ts';
 import type { BasicUser } from './registry.ts';
-import { newFolder } from './workspace.ts';
+import { newDirectory } from './workspace.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../support/ghcr/main.ts', import.meta.url));
 
-export class StandIn implements AsyncDisposable {
+export class FakeGhcr implements AsyncDisposable {
   readonly url: string;
   readonly apiUrl: string;
   readonly #daemon: Daemon;
-  readonly #user: BasicUser;
+  readonly #user: BasicUser | undefined;
 
-  private constructor(daemon: Daemon, user: BasicUser) {
+  private constructor(daemon: Daemon, user: BasicUser | undefined) {
     this.#daemon = daemon;
     this.#user = user;
     const { url, apiUrl } = JSON.parse(daemon.stdout) as { url: string; apiUrl: string };
@@ -21,31 +22,28 @@ export class StandIn implements AsyncDisposable {
     this.apiUrl = apiUrl;
   }
 
-  /** The user's password is a token that may do everything. */
-  static async start(user: BasicUser): Promise<StandIn> {
-    const daemon = await Daemon.start(
-      process.execPath,
-      [PROGRAM, '--user', `${user.name}:${user.password}`],
-      {
-        env: { TMPDIR: newFolder('stand-in') },
-        ready: ({ stdout }) => stdout.includes('\n'),
-      },
-    );
-    return new StandIn(daemon, user);
+  /** The user's password is a token with all rights. Without a user, any client may do everything. */
+  static async start(user: BasicUser | undefined, ...options: string[]): Promise<FakeGhcr> {
+    const access = user ? ['--user', `${user.name}:${user.password}`] : ['--open'];
+    const daemon = await Daemon.start(process.execPath, [PROGRAM, ...access, ...options], {
+      env: { TMPDIR: newDirectory('fake-ghcr') },
+      ready: ({ stdout }) => stdout.includes('\n'),
+    });
+    return new FakeGhcr(daemon, user);
   }
 
+  /** `127.0.0.1:PORT` */
   get host(): string {
     return new URL(this.url).host;
   }
 
-  /** What it answers its user about a repository. */
+  /** GET of a path in a repository, as its user. */
   async get(repository: string, path: string): Promise<Answer> {
-    const basic = Buffer.from(`${this.#user.name}:${this.#user.password}`).toString('base64');
-    const scope = `repository:${repository}:pull`;
-    const asked = `${this.url}/token?service=ghcr.io&scope=${encodeURIComponent(scope)}`;
-    const { body } = await get(asked, { authorization: `Basic ${basic}` });
+    const { name = '', password = '' } = this.#user ?? {};
+    const scope = encodeURIComponent(`repository:${repository}:pull`);
+    const { body } = await get(`${this.url}/token?service=ghcr.io&scope=${scope}`, basic(name, password));
     const { token } = JSON.parse(body.toString()) as { token: string };
-    return get(`${this.url}/v2/${repository}/${path}`, { authorization: `Bearer ${token}` });
+    return get(`${this.url}/v2/${repository}/${path}`, bearer(token));
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,6 @@
-// The images that the tests pull and push. They are made once a run, deterministically, and put into the shared
-// storage of the registries through the registry's own API, so that each keeps exactly the media types
-// and bytes that it is about. Each is described to the tests by an Image, kept as JSON.
+// The images that the tests pull and push. They are created once per run, deterministically, and pushed to the shared
+// storage of the registries through the registry's API, so each has exactly the media types and bytes that it is meant to
+// have. An Image, kept as JSON, describes each to the tests.
 import { createCipheriv, createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
@@ -17,23 +17,23 @@ export interface Descriptor {
   readonly size: number;
 }
 
-/** What there is of an image for one architecture. */
+/** An image for one architecture. */
 export interface Variant {
   readonly architecture: string;
   readonly manifest: Descriptor;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
-  /** Digests of the layers once uncompressed: what engines know layers by. */
+  /** Digests of the uncompressed layers, by which engines identify layers. */
   readonly diffIds: readonly string[];
 }
 
 export interface Image {
   readonly repository: string;
   readonly tag: string;
-  /** What the tag points at: an index, or the one manifest. */
+  /** What the tag points to: an index, or the only manifest. */
   readonly root: Descriptor;
   readonly variants: readonly Variant[];
-  /** A file that every variant has, and the SHA-256 of its contents, in hex. */
+  /** A file in every variant, and the SHA-256 of its contents in hex. */
   readonly file: { readonly path: string; readonly sha256: string };
 }
 
@@ -46,12 +46,12 @@ export type ImageName =
   | 'one-layer'
   | 'large';
 
-/** The image of that name; `makeImages` has made it. */
+/** The image of that name, which `makeImages` created. */
 export function image(name: ImageName): Image {
   return JSON.parse(readFileSync(workPath(`images/${name}.json`), 'utf8')) as Image;
 }
 
-/** Every manifest of an image, the index too. */
+/** Every manifest of an image, including the index. */
 export function manifestsOf({ root, variants }: Image): Descriptor[] {
   return distinct([root, ...variants.map(variant => variant.manifest)]);
 }
@@ -61,11 +61,11 @@ export function blobsOf({ variants }: Image): Descriptor[] {
   return distinct(variants.flatMap(({ config, layers }) => [config, ...layers]));
 }
 
-/** What the client's own architecture gets of an image. Throws when there is nothing for it. */
+/** The variant for this machine's architecture. Throws if there is none. */
 export function nativeVariant({ variants }: Image): Variant {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
   const variant = variants.find(candidate => candidate.architecture === architecture);
-  if (!variant) throw new Error(`no image was made for ${architecture}`);
+  if (!variant) throw new Error(`the image has no variant for ${architecture}`);
   return variant;
 }
 
@@ -137,7 +137,7 @@ class ImageBuilder {
     files: readonly { path: string; bytes: Uint8Array }[],
   ): Promise<Image> {
     const layers: Descriptor[] = [];
-    // Not compressed, only wrapped: what fills these layers is random anyway.
+    // Level 0, because random bytes do not compress.
     for (const bytes of tarLayers)
       layers.push(await this.#pushBlob(this.#types.layer, gzipSync(bytes, { level: 0 })));
     const diffIds = tarLayers.map(digestOf);
@@ -148,7 +148,7 @@ class ImageBuilder {
       variants.push(await this.#pushVariant(architecture, layers, diffIds, single ? TAG : undefined));
     }
     const [file] = files;
-    if (!file || !variants[0]) throw new Error('an image has a file and an architecture');
+    if (!file || !variants[0]) throw new Error('an image needs a file and an architecture');
     return {
       repository: this.#repository,
       tag: TAG,
@@ -198,7 +198,7 @@ class ImageBuilder {
     const digest = digestOf(bytes);
     const session = await fetch(`${this.#url}/blobs/uploads/`, { method: 'POST' });
     const location = session.headers.get('location');
-    if (!location) throw new Error(`the registry opened no upload: ${session.status}`);
+    if (!location) throw new Error(`the registry did not open an upload: ${session.status}`);
     await put(`${location}&digest=${digest}`, bytes, 'application/octet-stream');
     return { mediaType, digest, size: bytes.length };
   }
@@ -224,7 +224,7 @@ export function digestOf(bytes: Uint8Array): string {
   return `sha256:${sha256(bytes)}`;
 }
 
-/** Bytes that do not compress and are the same in every run: a cipher's key stream. */
+/** Bytes that do not compress and are the same in every run: the key stream of a cipher. */
 export function randomBytes(seed: string, size: number): Buffer {
   const key = createHash('sha256').update(seed).digest();
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size));

@@ -1,11 +1,11 @@
-// The programs that the tests drive. What is missing is installed with apt-get when that is possible;
-// otherwise the run ends at once, and says what is missing and how to get it.
+// The programs that the tests need. Missing ones are installed with apt-get if possible; otherwise the run fails at once
+// and says what is missing and how to install it.
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { environment } from './processes.ts';
 
-/** Program → the Debian package that brings it. */
+/** Program → its Debian package. */
 const PACKAGES: Readonly<Record<string, string>> = {
   'docker-registry': 'docker-registry',
   htpasswd: 'apache2-utils',
@@ -22,7 +22,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   go: 'golang-go',
 };
 
-/** Makes sure that every program is there. Throws a sentence for a person when it cannot. */
+/** Makes sure that every program is installed. Throws an error that says what to install if it cannot. */
 export function ensurePrograms(): void {
   let missing = missingPackages();
   if (missing.length === 0) return;
@@ -34,7 +34,7 @@ export function ensurePrograms(): void {
   console.log(`installing ${missing.join(' ')}`);
   for (const line of ['apt-get update', command]) {
     const [program = '', ...args] = line.split(' ');
-    // With this machine's proxies, unlike the tests: packages do come from outside.
+    // With this machine's proxies, unlike the tests, because packages are downloaded.
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
     execFileSync(program, args, { env, stdio: ['ignore', 'inherit', 'inherit'] });
   }
@@ -42,7 +42,7 @@ export function ensurePrograms(): void {
   if (missing.length > 0) throw new Error(`still missing after ${command}: ${missing.join(', ')}`);
 }
 
-/** A busybox that runs in an image with nothing else in it. */
+/** A statically linked busybox, which runs in an image without anything else. */
 export function staticBusybox(): Buffer {
   const path = pathOf('busybox');
   if (!path) throw new Error('busybox is missing');
@@ -56,7 +56,7 @@ function missingPackages(): string[] {
   return [...new Set(missing.map(([, name]) => name))];
 }
 
-/** Whether an ELF program names no loader: one that does needs libraries, which the test images have not. */
+/** Whether an ELF program names no loader. One that does needs libraries, which the test images lack. */
 function isStatic(program: Buffer): boolean {
   return !program.includes('/ld-linux') && !program.includes('/ld-musl');
 }
@@ -64,7 +64,7 @@ function isStatic(program: Buffer): boolean {
 function pathOf(program: string): string | undefined {
   return environment()
     .PATH?.split(delimiter)
-    .map(folder => join(folder, program))
+    .map(directory => join(directory, program))
     .find(isExecutable);
 }
 

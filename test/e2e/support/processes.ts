@@ -1,6 +1,5 @@
-// Programs that the tests start: ones that run to their end, and ones that stay until they are stopped.
-// Everything that they print is kept, so that a failure can show it, and is never on the terminal
-// otherwise. Nothing here outlives a run: run.ts ends whatever a crashed test leaves behind.
+// Programs that the tests start: commands that run to completion, and daemons that run until they are stopped. Their output
+// is kept for error messages and not printed otherwise. None outlives a run: run.ts ends what a crashed test leaves behind.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { delimiter } from 'node:path';
@@ -12,7 +11,7 @@ const READY_LIMIT_MS = 30_000;
 const STOP_LIMIT_MS = 15_000;
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 
-/** What a program sees of this machine's settings: no proxies, and no person's registry log-ins. */
+/** The environment of all programs: this machine's, without proxies and without anyone's registry logins. */
 export function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(
     ([name]) =>
@@ -20,7 +19,7 @@ export function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   );
   return {
     ...Object.fromEntries(own),
-    // Daemons are in sbin, which not every shell has on its path.
+    // Daemons are in sbin, which is not on every PATH.
     PATH: [process.env.PATH, '/usr/sbin', '/sbin'].join(delimiter),
     DOCKER_CONFIG: workPath('no-docker-config'),
     ...extra,
@@ -28,7 +27,7 @@ export function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
 }
 
 export class CommandFailed extends Error {
-  /** Both of the program's outputs. */
+  /** The program's stdout and stderr. */
   readonly output: string;
 
   constructor(command: readonly string[], reason: string, output: string) {
@@ -38,7 +37,7 @@ export class CommandFailed extends Error {
   }
 }
 
-/** Runs a program to its end; what it wrote to stdout. Throws CommandFailed when it exits with anything but 0. */
+/** Runs a program to completion; its stdout. Throws CommandFailed unless it exits with 0. */
 export function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     const options = { env: environment(env), timeout: COMMAND_LIMIT_MS, maxBuffer: OUTPUT_LIMIT_BYTES };
@@ -49,7 +48,7 @@ export function run(command: string, args: readonly string[], env: NodeJS.Proces
   });
 }
 
-/** The output of a program that is expected to fail. Throws when it does not. */
+/** The output of a program that is expected to fail. Throws if it succeeds. */
 export async function runFailing(
   command: string,
   args: readonly string[],
@@ -61,18 +60,18 @@ export async function runFailing(
     if (error instanceof CommandFailed) return error.output;
     throw error;
   }
-  throw new Error(`${command} ${args.join(' ')} succeeded, and should not have`);
+  throw new Error(`${command} ${args.join(' ')} succeeded, but should have failed`);
 }
 
 export interface DaemonOptions {
   readonly env?: NodeJS.ProcessEnv | undefined;
-  /** Where all that it prints is written to as well. */
+  /** A file that its output is also written to. */
   readonly logFile?: string;
-  /** Whether it serves; asked again and again until it says yes. */
+  /** Whether it is ready; called repeatedly until it is. */
   readonly ready: (daemon: Daemon) => boolean | Promise<boolean>;
 }
 
-/** A program that stays. `await using` stops it at the end of the block. */
+/** A program that runs until it is stopped. `await using` stops it at the end of the block. */
 export class Daemon implements AsyncDisposable {
   readonly #command: string;
   readonly #child: ChildProcess;
@@ -83,14 +82,14 @@ export class Daemon implements AsyncDisposable {
   private constructor(command: string, args: readonly string[], { env, logFile }: DaemonOptions) {
     this.#command = [command, ...args].join(' ');
     this.#child = spawn(command, args, { env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] });
-    const keep = (text: string) => {
+    const record = (text: string) => {
       this.#output += text;
       if (logFile) appendFileSync(logFile, text);
     };
-    this.#child.stderr?.setEncoding('utf8').on('data', keep);
+    this.#child.stderr?.setEncoding('utf8').on('data', record);
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout += text;
-      keep(text);
+      record(text);
     });
     this.#ended = new Promise(resolve => {
       this.#child.once('close', () => resolve());
@@ -101,12 +100,12 @@ export class Daemon implements AsyncDisposable {
     });
   }
 
-  /** Starts it and waits until it is ready. Throws, with what it printed, when it ends or stays silent. */
+  /** Starts it and waits until it is ready. Throws, with its output, if it exits or does not become ready. */
   static async start(command: string, args: readonly string[], options: DaemonOptions): Promise<Daemon> {
     const daemon = new Daemon(command, args, options);
     try {
       await until(`${command} is ready`, READY_LIMIT_MS, () => {
-        if (!daemon.running) throw new Error('it ended');
+        if (!daemon.running) throw new Error('it exited');
         return options.ready(daemon);
       });
     } catch (error) {
@@ -124,12 +123,12 @@ export class Daemon implements AsyncDisposable {
     return this.#stdout;
   }
 
-  /** All that it has printed so far, stdout and stderr together. */
+  /** Its output so far, stdout and stderr together. */
   get output(): string {
     return this.#output;
   }
 
-  /** Asks it to end, and makes it end if it takes too long. */
+  /** Terminates it, and kills it if that takes too long. */
   async stop(): Promise<void> {
     if (this.running) this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT_MS);

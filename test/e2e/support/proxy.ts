@@ -1,6 +1,6 @@
-// A reverse proxy between the cache and the registry behind it, through which a test sees and disturbs
-// what the cache asks upstream: every exchange is recorded, the proxy can be switched off (connections
-// are refused) and on again on the same port, and it can cut the body of an answer or of an upload short.
+// A reverse proxy between the cache and the registry behind it, through which a test observes and disturbs upstream
+// requests: every exchange is recorded, the proxy can be switched off (connections are refused) and on again on the same
+// port, and it can cut the body of a response or of an upload.
 import {
   type ClientRequest,
   createServer,
@@ -13,7 +13,7 @@ import type { AddressInfo, Socket } from 'node:net';
 
 const UPLOADS = '/blobs/uploads/';
 
-/** One request that came through, and what was answered. */
+/** One request through the proxy, and its response. */
 export interface Exchange {
   readonly method: string;
   /** With the query, if there is one. */
@@ -21,9 +21,9 @@ export interface Exchange {
   readonly range: string | undefined;
   readonly ifNoneMatch: string | undefined;
   status: number;
-  /** Bytes of body that were sent to the cache. */
+  /** Bytes of the response body sent to the cache. */
   bodyBytes: number;
-  /** Bytes of body that the cache sent, and that went on to the registry. */
+  /** Bytes of the request body sent on to the registry. */
   requestBytes: number;
 }
 
@@ -33,7 +33,7 @@ interface Cut {
 }
 
 export class CountingProxy implements AsyncDisposable {
-  /** All exchanges since the last `clear`, in the order in which they began. */
+  /** All exchanges since the last `clear`, in order of their start. */
   exchanges: Exchange[] = [];
   readonly #target: URL;
   readonly #sockets = new Set<Socket>();
@@ -65,12 +65,12 @@ export class CountingProxy implements AsyncDisposable {
     return this.exchanges.filter(exchange => exchange.path.includes(part));
   }
 
-  /** Bytes of blobs that went to the registry since the last `clear`. */
+  /** Bytes of blobs uploaded to the registry since the last `clear`. */
   get uploadedBytes(): number {
     return this.of(UPLOADS).reduce((sum, { requestBytes }) => sum + requestBytes, 0);
   }
 
-  /** From now on connections are refused, and those that exist are gone. */
+  /** Refuses new connections, and closes existing ones. */
   async switchOff(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -78,9 +78,9 @@ export class CountingProxy implements AsyncDisposable {
     if (server) await new Promise(resolve => server.close(resolve));
   }
 
-  /** Listens, on the port that it always had. */
+  /** Listens, always on the same port. */
   async switchOn(): Promise<void> {
-    const server = createServer((request, response) => this.#forward(request, response));
+    const server = createServer((request, response) => this.#handle(request, response));
     server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -93,12 +93,12 @@ export class CountingProxy implements AsyncDisposable {
     this.#server = server;
   }
 
-  /** The next answer for a path that ends so is cut after `atByte` bytes of its body. Once only. */
+  /** Cuts the next response for a path with this end after `atByte` bytes of its body. Once only. */
   cutNext(pathEnd: string, atByte: number): void {
     this.#cut = { pathEnd, atByte };
   }
 
-  /** The next upload whose body comes to `atByte` bytes is cut there, on both sides. Once only. */
+  /** Cuts the next upload whose body reaches `atByte` bytes there, on both sides. Once only. */
   cutNextUpload(atByte: number): void {
     this.#cutUploadAt = atByte;
   }
@@ -107,7 +107,7 @@ export class CountingProxy implements AsyncDisposable {
     await this.switchOff();
   }
 
-  #forward(request: IncomingMessage, response: ServerResponse): void {
+  #handle(request: IncomingMessage, response: ServerResponse): void {
     const exchange: Exchange = {
       method: request.method ?? '',
       path: request.url ?? '',
@@ -150,7 +150,7 @@ export class CountingProxy implements AsyncDisposable {
       if (isCut) {
         this.#cutUploadAt = Number.POSITIVE_INFINITY;
         request.removeAllListeners('data').removeAllListeners('end').resume();
-        // Closed only once it is flushed, so that what was counted does arrive.
+        // Closed only after a flush, so that what was counted does arrive.
         onward.write(bytes, () => onward.destroy());
       } else if (!onward.write(bytes)) {
         request.pause();
@@ -167,7 +167,7 @@ export class CountingProxy implements AsyncDisposable {
       exchange.bodyBytes += bytes.length;
       if (exchange.bodyBytes === cutAt) {
         answer.removeAllListeners('data').removeAllListeners('end').resume();
-        // Closed only once it is flushed, so that what was counted does arrive.
+        // Closed only after a flush, so that what was counted does arrive.
         response.write(bytes, () => response.socket?.destroySoon());
       } else if (!response.write(bytes)) {
         answer.pause();

@@ -1,5 +1,5 @@
-// What lies in a registry after a push, described as the images of the run are: so that a client's pull can be
-// held against it, and it against the image that the client had.
+// What a registry holds after a push, described as the images of the run are, so that it can be compared with the image
+// that the client had and with what clients pull.
 import assert from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';
 import { get } from './http.ts';
@@ -13,9 +13,8 @@ interface Manifest {
 }
 
 /**
- * Reads what the registry at `url` has under the tag of `original` in a repository: every byte. Throws when
- * anything is missing or not what its digest says, or when what it has is not the same image: configs and
- * layers, once uncompressed.
+ * Reads every byte of what the registry at `url` has under the tag of `original` in a repository. Throws if anything is
+ * missing or does not match its digest, or if it is not the same image: the same configs and, uncompressed, layers.
  */
 export async function pushedImage(url: string, repository: string, original: Image): Promise<Image> {
   const base = `${url}/v2/${repository}`;
@@ -32,7 +31,7 @@ async function readVariant(base: string, digest: string, original: Image): Promi
   assert.equal(manifest.digest, digest);
   const { config, layers } = JSON.parse(bytes.toString()) as Manifest;
   const variant = original.variants.find(one => one.config.digest === config.digest);
-  assert.ok(variant, `${config.digest} is no config of ${original.repository}`);
+  assert.ok(variant, `${config.digest} is not a config of ${original.repository}`);
   await readBlob(base, config);
   const diffIds: string[] = [];
   for (const layer of layers) diffIds.push(digestOf(gunzipSync(await readBlob(base, layer))));

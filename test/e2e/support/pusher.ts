@@ -1,7 +1,6 @@
-// A client that pushes over HTTP and is not discouraged when the cache dies: blobs by chunks with their place,
-// then a manifest by its tag. After a break it asks how far each upload is, and goes on from there. It knows
-// what was acknowledged, and holds every answer against what the distribution spec has (1.1, "Pushing a blob in
-// chunks").
+// A client that pushes over HTTP and survives the cache being killed: blobs in chunks with a Content-Range, then a manifest
+// by tag. After an interruption it asks for the offset of each upload and resumes there. It keeps track of what was
+// acknowledged, and checks every response against the distribution spec (1.1, "Pushing a blob in chunks").
 import assert from 'node:assert/strict';
 import { type Answer, ask } from './http.ts';
 import { digestOf } from './images.ts';
@@ -9,7 +8,7 @@ import { digestOf } from './images.ts';
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const LANES = 2;
 
-/** The connection broke: the cache is gone. */
+/** The connection broke, because the cache is gone. */
 export class Interrupted extends Error {}
 
 export interface Content {
@@ -20,16 +19,16 @@ export interface Content {
 interface BlobPush extends Content {
   readonly mediaType: string;
   location: string | undefined;
-  /** Bytes that the cache has said it has. */
+  /** Bytes that the cache has acknowledged. */
   offset: number;
-  /** Bytes that may have come to it. */
+  /** Bytes that it may have received. */
   sentBytes: number;
-  /** The last request was sent, and may have been carried out. */
+  /** The closing request was sent, and may have been carried out. */
   isClosing: boolean;
   isDone: boolean;
 }
 
-/** One image and how far its push is. */
+/** One image and the progress of its push. */
 export class ImagePush {
   readonly blobs: readonly BlobPush[];
   readonly manifest: Content;
@@ -58,15 +57,15 @@ export class ImagePush {
 }
 
 export class Pusher {
-  /** What got a 201. */
+  /** Acknowledged with a 201. */
   readonly blobs: Content[] = [];
   readonly manifests: Content[] = [];
-  /** The digest under the tag, and one that may be there too, since its push was interrupted. */
+  /** The digest under the tag, and one that may be there instead, because its push was interrupted. */
   tagged: string | undefined;
   maybeTagged: string | undefined;
-  /** Uploads that may have been begun, and that nobody knows the name of. */
+  /** Uploads that may have been opened, but whose location never arrived. */
   lostUploads = 0;
-  /** Uploads that were gone on with in the middle. */
+  /** Uploads that were resumed at an offset. */
   resumed = 0;
   readonly #url: string;
   readonly #tag: string;
@@ -78,7 +77,7 @@ export class Pusher {
     this.#chunkBytes = chunkBytes;
   }
 
-  /** Pushes what is not pushed yet, in order. Throws Interrupted when the cache goes away. */
+  /** Pushes what is not pushed yet, in order. Throws Interrupted when the cache is gone. */
   async push(images: readonly ImagePush[]): Promise<void> {
     for (const image of images) {
       if (image.isDone) continue;
@@ -96,13 +95,13 @@ export class Pusher {
   }
 
   async #pushBlob(blob: BlobPush): Promise<void> {
-    if (blob.location !== undefined && (await this.#findAgain(blob))) return;
+    if (blob.location !== undefined && (await this.#recover(blob))) return;
     if (blob.location === undefined) {
       this.lostUploads++;
-      const begun = await this.#ask('POST', `${this.#url}/blobs/uploads/`);
+      const opened = await this.#ask('POST', `${this.#url}/blobs/uploads/`);
       this.lostUploads--;
-      assertStatus(begun, 202, 'POST');
-      blob.location = this.#locationOf(begun);
+      assertStatus(opened, 202, 'POST');
+      blob.location = this.#locationOf(opened);
     }
     while (blob.offset < blob.bytes.length) {
       const chunk = blob.bytes.subarray(blob.offset, blob.offset + this.#chunkBytes);
@@ -124,11 +123,11 @@ export class Pusher {
     this.blobs.push(blob);
   }
 
-  /** Finds out where a push that broke off stands; true if it had come to its end. */
-  async #findAgain(blob: BlobPush): Promise<boolean> {
+  /** Finds out the offset of an interrupted upload; true if it had completed. */
+  async #recover(blob: BlobPush): Promise<boolean> {
     const status = await this.#ask('GET', blob.location ?? '');
     if (status.status === 404 && blob.isClosing) {
-      // Finished, and only the answer was lost: so it has to be there.
+      // It completed and only the response was lost, so the blob must exist.
       const found = await this.#ask('HEAD', `${this.#url}/blobs/${blob.digest}`);
       assertStatus(found, 200, 'HEAD of a blob whose upload is gone');
       blob.isDone = true;
@@ -136,8 +135,8 @@ export class Pusher {
     }
     assertStatus(status, 204, `GET of an upload with ${blob.offset} of ${blob.bytes.length} bytes`);
     const offset = offsetIn(status);
-    assert.ok(offset >= blob.offset, `${blob.offset} bytes were acknowledged, and ${offset} are there`);
-    assert.ok(offset <= blob.sentBytes, `${blob.sentBytes} bytes were sent, and ${offset} are there`);
+    assert.ok(offset >= blob.offset, `${blob.offset} bytes were acknowledged, but the offset is ${offset}`);
+    assert.ok(offset <= blob.sentBytes, `${blob.sentBytes} bytes were sent, but the offset is ${offset}`);
     if (offset > 0) this.resumed++;
     blob.offset = offset;
     blob.location = this.#locationOf(status);
@@ -182,10 +181,10 @@ export class Pusher {
 }
 
 function assertStatus({ status, body }: Answer, wanted: number, what: string): void {
-  assert.equal(status, wanted, `${what} was answered ${status}: ${body.subarray(0, 500)}`);
+  assert.equal(status, wanted, `${what}: ${status} ${body.subarray(0, 500)}`);
 }
 
-/** `0-0` is what an empty upload has, too. */
+/** An empty upload has `0-0` too. */
 function offsetIn({ headers }: Answer): number {
   const last = Number(/^0-(\d+)$/.exec(headers.range ?? '')?.[1]);
   assert.ok(Number.isSafeInteger(last), `Range: ${headers.range}`);

@@ -1,4 +1,4 @@
-/** A small generator of numbers in [0, 1) that can be seeded, which Math.random cannot: mulberry32. */
+/** Pseudo-random numbers in [0, 1) that, unlike Math.random, can be repeated by their seed: mulberry32. */
 export function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {

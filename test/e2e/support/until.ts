@@ -1,9 +1,9 @@
-// Waiting for something to become true, by asking, with a limit: a test never sleeps and hopes.
+// Waiting for a condition by polling it, with a limit, so that no test has to sleep and hope.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const INTERVAL_MS = 50;
 
-/** Asks `condition` until it holds. Throws when it does not within `limitMs`, or as soon as it throws. */
+/** Polls `condition` until it holds. Throws when it does not within `limitMs`, or as soon as it throws. */
 export async function until(
   what: string,
   limitMs: number,

@@ -1,12 +1,12 @@
-// What the cache takes for ghcr.io: a real registry with the counting proxy in front of it.
+// The upstream `ghcr.io` of the cache: a real registry with the counting proxy in front of it.
 import { CountingProxy } from './proxy.ts';
 import { type BasicUser, Registry } from './registry.ts';
-import { newFolder } from './workspace.ts';
+import { newDirectory } from './workspace.ts';
 
 export class Upstream implements AsyncDisposable {
   readonly registry: Registry;
   readonly proxy: CountingProxy;
-  /** Serves what the registry holds to everybody, and goes through no proxy. */
+  /** Serves the same content to any client, and not through the proxy. */
   readonly witness: Registry;
 
   private constructor(registry: Registry, proxy: CountingProxy, witness: Registry) {
@@ -15,17 +15,17 @@ export class Upstream implements AsyncDisposable {
     this.witness = witness;
   }
 
-  /** One with the images of the run, which are not to be changed. */
+  /** With the images of the run, which must not be changed. */
   static async start(user?: BasicUser): Promise<Upstream> {
-    const registry = await Registry.start(user);
+    const registry = await Registry.start({ user });
     return new Upstream(registry, await CountingProxy.start(registry.url), registry);
   }
 
-  /** One with nothing in it, to be pushed to. */
+  /** An empty one, to push to. */
   static async startEmpty(user?: BasicUser): Promise<Upstream> {
-    const storage = newFolder('storage');
-    const registry = await Registry.start(user, storage);
-    const witness = user ? await Registry.start(undefined, storage) : registry;
+    const storage = newDirectory('storage');
+    const registry = await Registry.start({ user, storage });
+    const witness = user ? await Registry.start({ storage }) : registry;
     return new Upstream(registry, await CountingProxy.start(registry.url), witness);
   }
 

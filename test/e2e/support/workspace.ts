@@ -1,5 +1,5 @@
-// The one folder of a run: images, registries' storage, caches' data, clients' storage, sockets. run.ts
-// makes it, tells the test files of it through the environment, and removes it with all that is in it.
+// The directory of a run, with everything in it: images, storage of registries and clients, data of caches, sockets. run.ts
+// creates it, passes it to the test files in the environment, and removes it.
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -7,7 +7,7 @@ export const WORKSPACE_VARIABLE = 'GHCR_CACHE_E2E_DIR';
 
 function workspace(): string {
   const directory = process.env[WORKSPACE_VARIABLE];
-  if (!directory) throw new Error('these tests are started by `npm run test:e2e [-- FILE…]`');
+  if (!directory) throw new Error('start these tests with `npm run test:e2e [-- FILE…]`');
   return directory;
 }
 
@@ -16,7 +16,7 @@ export function workPath(name: string): string {
   return join(workspace(), name);
 }
 
-/** A new, empty folder that nobody else has. Short, since Unix sockets have only 107 characters. */
-export function newFolder(name: string): string {
+/** A new, empty directory. Its path is short, because those of Unix sockets are limited to 107 characters. */
+export function newDirectory(name: string): string {
   return mkdtempSync(join(workspace(), `${name}-`));
 }

@@ -1,18 +1,18 @@
-// Buildah, which keeps images as Podman does, and makes and pushes indexes of its own.
+// Buildah, which stores images as Podman does, and creates and pushes indexes of its own.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Image } from '../images.ts';
 import { run } from '../processes.ts';
-import { newFolder } from '../workspace.ts';
-import { type PushingClient, withoutLogIns } from './client.ts';
+import { newDirectory } from '../workspace.ts';
+import { nameOf, type PushingClient, withoutLogins } from './client.ts';
 
 export class Buildah implements PushingClient {
   readonly name = 'buildah';
-  readonly #folder = newFolder('buildah');
+  readonly #directory = newDirectory('buildah');
 
   async pull(host: string, image: Image): Promise<void> {
-    const name = `${host}/${image.repository}:${image.tag}`;
+    const name = nameOf(host, image);
     for (const variant of image.variants) {
       const arch = ['--arch', variant.architecture];
       const id = await this.#buildah('pull', '--quiet', '--tls-verify=false', ...arch, `docker://${name}`);
@@ -24,11 +24,11 @@ export class Buildah implements PushingClient {
 
   async push(source: string, image: Image, host: string, repository: string): Promise<string> {
     await this.pull(source, image);
-    const digestFile = join(this.#folder, 'digest');
+    const digestFile = join(this.#directory, 'digest');
     const how = ['--tls-verify=false', '--digestfile', digestFile];
-    const target = `docker://${host}/${repository}:${image.tag}`;
+    const target = `docker://${nameOf(host, { ...image, repository })}`;
     const [first, ...others] = image.variants;
-    if (first === undefined) throw new Error('an image has an architecture');
+    if (first === undefined) throw new Error('an image needs an architecture');
     if (others.length === 0) {
       await this.#buildah('push', ...how, hexOf(first.config.digest), target);
     } else {
@@ -51,11 +51,11 @@ export class Buildah implements PushingClient {
   }
 
   #buildah(...args: string[]): Promise<string> {
-    const at = (name: string) => join(this.#folder, name);
+    const at = (name: string) => join(this.#directory, name);
     return run(
       'buildah',
       ['--root', at('root'), '--runroot', at('run'), '--storage-driver', 'vfs', ...args],
-      withoutLogIns(),
+      withoutLogins(),
     );
   }
 }

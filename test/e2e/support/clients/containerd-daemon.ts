@@ -1,9 +1,9 @@
-// A containerd of the test's own: for the containerd client, and below the Docker Engine.
+// A containerd for the test alone: used by the containerd client, and by the Docker Engine.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, run } from '../processes.ts';
 
-/** Plugins that need what a sandbox has not, or that touch folders which are not ours. */
+/** Plugins that need what a sandbox lacks, or that touch directories outside of ours. */
 const DISABLED = [
   'io.containerd.grpc.v1.cri',
   'io.containerd.snapshotter.v1.aufs',
@@ -16,18 +16,18 @@ const DISABLED = [
 export interface Containerd {
   readonly daemon: Daemon;
   readonly address: string;
-  /** Where it keeps content: `<algorithm>/<hex>`. */
+  /** Its content: `<algorithm>/<hex>`. */
   readonly blobs: string;
 }
 
-export async function startContainerd(folder: string): Promise<Containerd> {
-  const address = join(folder, 'containerd.sock');
-  const config = join(folder, 'containerd.toml');
+export async function startContainerd(directory: string): Promise<Containerd> {
+  const address = join(directory, 'containerd.sock');
+  const config = join(directory, 'containerd.toml');
   writeFileSync(
     config,
     `version = 2
-root = "${folder}/root"
-state = "${folder}/state"
+root = "${directory}/root"
+state = "${directory}/state"
 disabled_plugins = ${JSON.stringify(DISABLED)}
 [grpc]
   address = "${address}"
@@ -42,5 +42,5 @@ disabled_plugins = ${JSON.stringify(DISABLED)}
         () => false,
       ),
   });
-  return { daemon, address, blobs: join(folder, 'root/io.containerd.content.v1.content/blobs') };
+  return { daemon, address, blobs: join(directory, 'root/io.containerd.content.v1.content/blobs') };
 }

@@ -1,38 +1,38 @@
-// containerd, pulling `ghcr.io/…` with a hosts.toml that points at the cache, as k8s nodes do: it tells
-// the cache whom it stands for with `?ns=ghcr.io`.
+// containerd, pulling `ghcr.io/…` with a hosts.toml that points to the cache, as Kubernetes nodes do. It names the upstream
+// with `?ns=ghcr.io`.
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifiedBlobs } from '../compare.ts';
 import { blobsOf, type Image, manifestsOf } from '../images.ts';
 import { run } from '../processes.ts';
-import { newFolder } from '../workspace.ts';
-import type { Client } from './client.ts';
+import { newDirectory } from '../workspace.ts';
+import { type Client, nameOf } from './client.ts';
 import { type Containerd as Started, startContainerd } from './containerd-daemon.ts';
 
-/** Works on any file system, also on those that overlays cannot be put on. */
+/** Works on any file system, also where overlays do not. */
 const SNAPSHOTTER = ['--snapshotter', 'native'];
 
 export class Containerd implements Client {
   readonly name = 'containerd';
-  readonly #folder: string;
+  readonly #directory: string;
   readonly #started: Started;
   #runs = 0;
 
-  private constructor(folder: string, started: Started) {
-    this.#folder = folder;
+  private constructor(directory: string, started: Started) {
+    this.#directory = directory;
     this.#started = started;
   }
 
   static async start(): Promise<Containerd> {
-    const folder = newFolder('ctd');
-    return new Containerd(folder, await startContainerd(folder));
+    const directory = newDirectory('ctd');
+    return new Containerd(directory, await startContainerd(directory));
   }
 
   async pull(host: string, image: Image): Promise<void> {
     this.#writeHosts(host);
-    const name = `ghcr.io/${image.repository}:${image.tag}`;
-    const hosts = ['--hosts-dir', join(this.#folder, 'hosts')];
+    const name = nameOf('ghcr.io', image);
+    const hosts = ['--hosts-dir', join(this.#directory, 'hosts')];
     await this.#ctr('images', 'pull', ...SNAPSHOTTER, '--all-platforms', ...hosts, name);
 
     const held = await verifiedBlobs(this.#started.blobs);
@@ -56,10 +56,10 @@ export class Containerd implements Client {
   }
 
   #writeHosts(host: string): void {
-    const folder = join(this.#folder, 'hosts/ghcr.io');
-    mkdirSync(folder, { recursive: true });
+    const directory = join(this.#directory, 'hosts/ghcr.io');
+    mkdirSync(directory, { recursive: true });
     writeFileSync(
-      join(folder, 'hosts.toml'),
+      join(directory, 'hosts.toml'),
       `[host."http://${host}"]
   capabilities = ["pull", "resolve"]
 `,

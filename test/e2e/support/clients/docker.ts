@@ -1,12 +1,12 @@
-// The Docker Engine, pulling and pushing `127.0.0.1:PORT/…`: it takes plain HTTP from loopback without being told. It
-// is started without networks of its own, so that it leaves the machine's firewall and bridges alone.
+// The Docker Engine, pulling and pushing `127.0.0.1:PORT/…`, where it allows plain HTTP by default. It is started without
+// networks, so that it leaves the machine's firewall and bridges alone.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Image, nativeVariant } from '../images.ts';
 import { Daemon, run } from '../processes.ts';
-import { newFolder } from '../workspace.ts';
-import type { PushingClient } from './client.ts';
+import { newDirectory } from '../workspace.ts';
+import { nameOf, type PushingClient } from './client.ts';
 import { type Containerd, startContainerd } from './containerd-daemon.ts';
 
 const NO_NETWORKS = [
@@ -30,18 +30,18 @@ export class Docker implements PushingClient {
   }
 
   static async start(): Promise<Docker> {
-    const folder = newFolder('docker');
-    const containerd = await startContainerd(folder);
-    const address = `unix://${folder}/docker.sock`;
-    // An empty config file, in place of the one that the machine may have.
-    const config = join(folder, 'daemon.json');
+    const directory = newDirectory('docker');
+    const containerd = await startContainerd(directory);
+    const address = `unix://${directory}/docker.sock`;
+    // In place of a config file that the machine may have.
+    const config = join(directory, 'daemon.json');
     writeFileSync(config, '{}');
     const engine = await Daemon.start(
       'dockerd',
       [
         ...['--config-file', config, '--containerd', containerd.address, '--host', address],
-        ...['--data-root', join(folder, 'data'), '--exec-root', join(folder, 'exec')],
-        ...['--pidfile', join(folder, 'docker.pid'), ...NO_NETWORKS],
+        ...['--data-root', join(directory, 'data'), '--exec-root', join(directory, 'exec')],
+        ...['--pidfile', join(directory, 'docker.pid'), ...NO_NETWORKS],
       ],
       {
         ready: () =>
@@ -55,9 +55,9 @@ export class Docker implements PushingClient {
   }
 
   async pull(host: string, image: Image): Promise<void> {
-    const name = `${host}/${image.repository}:${image.tag}`;
+    const name = nameOf(host, image);
     const native = nativeVariant(image);
-    // The native one last: a tag points at one image at a time, and only the native one can be run.
+    // The native one last: a tag points to one image at a time, and only the native one can run.
     for (const variant of [...image.variants.filter(other => other !== native), native]) {
       await this.wipe();
       await this.#docker('pull', '--platform', `linux/${variant.architecture}`, name);
@@ -65,7 +65,7 @@ export class Docker implements PushingClient {
       assert.equal(held?.Id, variant.config.digest, 'config');
       assert.deepEqual(held.RootFS.Layers, variant.diffIds, 'layers');
       const digests = held.RepoDigests.map(reference => reference.split('@')[1]);
-      assert.ok(digests.includes(image.root.digest), `${digests} holds what the tag points at`);
+      assert.ok(digests.includes(image.root.digest), `${digests} should include the digest of the tag`);
     }
     const { path, sha256 } = image.file;
     const printed = await this.#docker('run', '--rm', '--network', 'none', name, 'sha256sum', `/${path}`);
@@ -74,11 +74,11 @@ export class Docker implements PushingClient {
 
   async push(source: string, image: Image, host: string, repository: string): Promise<string> {
     await this.pull(source, { ...image, variants: [nativeVariant(image)] });
-    const name = `${host}/${repository}:${image.tag}`;
-    await this.#docker('tag', `${source}/${image.repository}:${image.tag}`, name);
-    const said = await this.#docker('push', name);
-    const digest = /digest: (sha256:[0-9a-f]{64})/.exec(said)?.[1];
-    assert.ok(digest, said);
+    const name = nameOf(host, { ...image, repository });
+    await this.#docker('tag', nameOf(source, image), name);
+    const output = await this.#docker('push', name);
+    const digest = /digest: (sha256:[0-9a-f]{64})/.exec(output)?.[1];
+    assert.ok(digest, output);
     return digest;
   }
 

@@ -1,13 +1,12 @@
-// The oras command line: images, and artifacts that refer to them. Its library is what helm and notation push with.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+// oras: images, and artifacts that refer to them. Helm and notation push with its library.
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { goProgram } from '../../../support/go-programs.ts';
 import type { Descriptor, Image } from '../images.ts';
 import { run } from '../processes.ts';
 import type { BasicUser } from '../registry.ts';
-import { newFolder } from '../workspace.ts';
-import type { PushingClient } from './client.ts';
-import { assertLayoutHolds } from './layout.ts';
+import { nameOf, type PushingClient } from './client.ts';
+import { assertLayoutHolds, DirectoryClient } from './layout.ts';
 
 export const ORAS = { name: 'oras' };
 
@@ -16,63 +15,54 @@ export interface Artifact extends Descriptor {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
-export class Oras implements PushingClient {
+export class Oras extends DirectoryClient implements PushingClient {
   readonly name = 'oras';
-  readonly #folder = newFolder('oras');
   readonly #user: readonly string[];
 
-  /** With a user, it has a credential of its own for every registry. */
+  /** With a user, it sends these credentials to every registry. */
   constructor(user?: BasicUser) {
+    super();
     this.#user = user ? [`--username=${user.name}`, `--password=${user.password}`] : [];
   }
 
   async pull(host: string, image: Image): Promise<void> {
-    const from = nameOf(host, image.repository, image.tag);
+    const from = nameOf(host, image);
     await this.#oras('cp', '--from-plain-http', from, '--to-oci-layout', this.#layoutOf(image));
-    await assertLayoutHolds(this.#folderOf(image), image);
+    await assertLayoutHolds(this.directoryOf(image), image);
   }
 
   async push(source: string, image: Image, host: string, repository: string): Promise<string> {
     await this.pull(source, image);
-    const to = nameOf(host, repository, image.tag);
-    const said = await this.#oras('cp', '--from-oci-layout', this.#layoutOf(image), '--to-plain-http', to);
-    return /^Digest: (\S+)$/m.exec(said)?.[1] ?? '';
+    const to = nameOf(host, { ...image, repository });
+    const output = await this.#oras('cp', '--from-oci-layout', this.#layoutOf(image), '--to-plain-http', to);
+    return /^Digest: (\S+)$/m.exec(output)?.[1] ?? '';
   }
 
-  /** Pushes an artifact with a text in it, which refers to the image. */
+  /** Pushes an artifact with this text that refers to the image. */
   async attach(host: string, subject: Image, artifactType: string, text: string): Promise<Artifact> {
-    const file = join(this.#folder, `${text}.txt`);
+    const file = join(this.directory, `${text}.txt`);
     writeFileSync(file, text);
-    const said = await this.#oras(
+    const output = await this.#oras(
       'attach',
       ...this.#options(artifactType),
-      // A path outside of the folder that it is started in.
+      // The path is outside of the working directory.
       '--disable-path-validation',
-      nameOf(host, subject.repository, subject.tag),
+      nameOf(host, subject),
       `${file}:text/plain`,
     );
-    return artifactIn(JSON.parse(said));
+    return artifactIn(JSON.parse(output));
   }
 
-  /** What refers to the image, of one type or of all. */
+  /** The referrers of the image, of one type or all. */
   async discover(host: string, subject: Image, artifactType?: string): Promise<Artifact[]> {
-    const said = await this.#oras(
+    const output = await this.#oras(
       'discover',
       ...this.#options(artifactType),
       '--depth=1',
-      nameOf(host, subject.repository, subject.tag),
+      nameOf(host, subject),
     );
-    const { referrers } = JSON.parse(said) as { referrers: Artifact[] };
+    const { referrers } = JSON.parse(output) as { referrers: Artifact[] };
     return referrers.map(artifactIn);
-  }
-
-  async wipe(): Promise<void> {
-    rmSync(this.#folder, { recursive: true, force: true });
-    mkdirSync(this.#folder);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.wipe();
   }
 
   #options(artifactType: string | undefined): string[] {
@@ -80,12 +70,8 @@ export class Oras implements PushingClient {
     return ['--plain-http', '--format=json', ...this.#user, ...ofType];
   }
 
-  #folderOf({ repository }: Image): string {
-    return join(this.#folder, repository.replaceAll('/', '-'));
-  }
-
   #layoutOf(image: Image): string {
-    return `${this.#folderOf(image)}:${image.tag}`;
+    return `${this.directoryOf(image)}:${image.tag}`;
   }
 
   #oras(...args: string[]): Promise<string> {
@@ -93,11 +79,7 @@ export class Oras implements PushingClient {
   }
 }
 
-/** Without where it is, which it says as well. */
+/** Without the name of the repository, which oras prints as well. */
 function artifactIn({ mediaType, digest, size, annotations, artifactType }: Artifact): Artifact {
   return { mediaType, digest, size, annotations, artifactType };
-}
-
-function nameOf(host: string, repository: string, tag: string): string {
-  return `${host}/${repository}:${tag}`;
 }

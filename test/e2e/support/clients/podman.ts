@@ -1,28 +1,28 @@
-// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too, and pushing to the cache by its address,
-// since mirrors are for reading only. Its containers are not run: it
-// insists on raising limits that sandboxes forbid. Files are read from the mounted image instead.
+// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too, and pushing to the address of the cache, because
+// mirrors are read-only. Its containers are not run, because it insists on raising limits, which sandboxes forbid; files are
+// read from the mounted image instead.
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Image, nativeVariant, sha256 } from '../images.ts';
 import { run } from '../processes.ts';
-import { newFolder } from '../workspace.ts';
-import { type PushingClient, withoutLogIns } from './client.ts';
+import { newDirectory } from '../workspace.ts';
+import { nameOf, type PushingClient, withoutLogins } from './client.ts';
 
 export class Podman implements PushingClient {
   readonly name = 'podman';
-  readonly #folder = newFolder('podman');
+  readonly #directory = newDirectory('podman');
 
   async pull(host: string, image: Image): Promise<void> {
     this.#writeMirror(host);
-    const name = `ghcr.io/${image.repository}:${image.tag}`;
+    const name = nameOf('ghcr.io', image);
     for (const variant of image.variants) {
       await this.#podman('pull', '--quiet', '--arch', variant.architecture, name);
       const [held] = JSON.parse(await this.#podman('image', 'inspect', name)) as Inspected[];
       assert.equal(held?.Id, variant.config.digest.slice('sha256:'.length), 'config');
       assert.deepEqual(held.RootFS.Layers, variant.diffIds, 'layers');
       const digests = held.RepoDigests.map(reference => reference.split('@')[1]);
-      assert.ok(digests.includes(image.root.digest), `${digests} holds what the tag points at`);
+      assert.ok(digests.includes(image.root.digest), `${digests} should include the digest of the tag`);
       await this.#assertFile(name, image);
     }
   }
@@ -30,8 +30,8 @@ export class Podman implements PushingClient {
   async push(source: string, image: Image, host: string, repository: string): Promise<string> {
     const native = nativeVariant(image);
     await this.pull(source, { ...image, variants: [native] });
-    const digestFile = join(this.#folder, 'digest');
-    const target = `docker://${host}/${repository}:${image.tag}`;
+    const digestFile = join(this.#directory, 'digest');
+    const target = `docker://${nameOf(host, { ...image, repository })}`;
     await this.#podman(
       ...['push', '--tls-verify=false', '--digestfile', digestFile],
       ...[native.config.digest.slice('sha256:'.length), target],
@@ -55,7 +55,7 @@ export class Podman implements PushingClient {
 
   #writeMirror(host: string): void {
     writeFileSync(
-      join(this.#folder, 'registries.conf'),
+      join(this.#directory, 'registries.conf'),
       `[[registry]]
 location = "ghcr.io"
 [[registry.mirror]]
@@ -66,7 +66,7 @@ insecure = true
   }
 
   #podman(...args: string[]): Promise<string> {
-    const at = (name: string) => join(this.#folder, name);
+    const at = (name: string) => join(this.#directory, name);
     return run(
       'podman',
       [
@@ -74,7 +74,7 @@ insecure = true
         ...['--storage-driver', 'vfs', '--events-backend', 'none', '--cgroup-manager', 'cgroupfs'],
         ...args,
       ],
-      { ...withoutLogIns(), CONTAINERS_REGISTRIES_CONF: at('registries.conf') },
+      { ...withoutLogins(), CONTAINERS_REGISTRIES_CONF: at('registries.conf') },
     );
   }
 }

@@ -1,9 +1,9 @@
-// A line to a server that is far away: connections are passed on to it, and every byte comes out of the line half a
-// round trip after it went in, in either direction, however many are under way.
+// Delay is a TCP proxy that simulates a distant server: every byte arrives half a round trip after it was sent, in either
+// direction, without limiting throughput.
 //
 //	delay -to HOST:PORT -round-trip 50ms
 //
-// It prints the address that it listens on, and runs until it is ended.
+// It prints the address that it listens on, and runs until it is killed.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// What may be under way in one direction: a gigabyte a second at half of 50 ms is 25 MB.
+// The limit of bytes in flight in one direction. A gigabyte per second with a delay of 25 ms is 25 MB.
 const (
 	pieceBytes   = 64 * 1024
 	piecesAtOnce = 1024
@@ -28,7 +28,7 @@ type piece struct {
 
 func main() {
 	to := flag.String("to", "", "the server")
-	roundTrip := flag.Duration("round-trip", 0, "how long there and back takes")
+	roundTrip := flag.Duration("round-trip", 0, "the round-trip time")
 	flag.Parse()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,7 +46,7 @@ func main() {
 }
 
 func connect(near net.Conn, to string, roundTrip time.Duration) {
-	// The handshake goes there and back as well.
+	// The handshake takes a round trip as well.
 	time.Sleep(roundTrip)
 	far, err := net.Dial("tcp", to)
 	if err != nil {
@@ -57,7 +57,7 @@ func connect(near net.Conn, to string, roundTrip time.Duration) {
 	pass(far, near, roundTrip/2)
 }
 
-// pass closes the way on when the way in has ended.
+// pass copies one direction, and closes its end when the input has ended.
 func pass(from, to net.Conn, delay time.Duration) {
 	free := make(chan []byte, piecesAtOnce)
 	line := make(chan piece, piecesAtOnce)
@@ -83,7 +83,7 @@ func pass(from, to net.Conn, delay time.Duration) {
 		time.Sleep(time.Until(each.due))
 		if _, err := to.Write(each.bytes); err != nil {
 			from.Close()
-			// So that the reader is not left waiting for room.
+			// Keeps the reader from blocking.
 			for range line {
 			}
 			break

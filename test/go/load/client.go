@@ -12,7 +12,7 @@ import (
 
 const maxRedirects = 5
 
-// A client makes one request after another.
+// A client makes one request at a time.
 type client struct {
 	options
 	// By host and port.
@@ -32,7 +32,7 @@ func newClient(ask options, requests int) *client {
 	}
 }
 
-// Get follows redirects as registry clients do: with its headers, but for the authorization.
+// Get follows redirects as registry clients do: with all headers except Authorization.
 func (c *client) get(asked *url.URL) error {
 	started := time.Now()
 	for hop, at := 0, asked; hop <= maxRedirects; hop++ {
@@ -49,17 +49,17 @@ func (c *client) get(asked *url.URL) error {
 		if at, err = at.Parse(on.location); err != nil || at.Scheme != "http" {
 			return fmt.Errorf("%s redirects to %q", asked, on.location)
 		}
-		// A body in chunks is not worth reading here.
+		// Chunked bodies of redirects are not supported: the connection is closed instead.
 		if on.length < 0 || on.close {
 			c.drop(on)
 		} else if err := on.discard(on.length); err != nil {
 			return fmt.Errorf("%s: %w", asked, err)
 		}
 	}
-	return fmt.Errorf("%s redirects too often", asked)
+	return fmt.Errorf("%s: too many redirects", asked)
 }
 
-// Ask sends a request, and reads the head of its answer.
+// Ask sends a request, and reads the head of the response.
 func (c *client) ask(at *url.URL, redirected bool) (*conn, error) {
 	on, err := c.connect(at.Host)
 	if err != nil {
@@ -78,15 +78,15 @@ func (c *client) ask(at *url.URL, redirected bool) (*conn, error) {
 	return on, on.readHead()
 }
 
-// Receive reads the body that was asked for.
+// Receive reads the requested body.
 func (c *client) receive(on *conn, asked *url.URL, started time.Time) error {
 	if on.status != 200 {
-		return fmt.Errorf("answered %d", on.status)
+		return fmt.Errorf("status %d", on.status)
 	}
 	if on.length < 0 {
-		return fmt.Errorf("answered without a Content-Length")
+		return fmt.Errorf("no Content-Length")
 	}
-	// The first bytes are read like any others, to know when they came.
+	// The first bytes are read normally, to measure when they arrive.
 	if on.from == on.to && on.length > 0 {
 		if err := on.fill(); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (c *client) receive(on *conn, asked *url.URL, started time.Time) error {
 		return err
 	}
 	if on.from != on.to {
-		return fmt.Errorf("sent more than the %d bytes that it announced", on.length)
+		return fmt.Errorf("more than the announced %d bytes", on.length)
 	}
 	c.totals = append(c.totals, time.Since(started))
 	c.firstBytes = append(c.firstBytes, firstByte)
@@ -112,7 +112,7 @@ func (c *client) receive(on *conn, asked *url.URL, started time.Time) error {
 	return nil
 }
 
-// Compare reads a body and compares its digest with that at the end of its URL, if there is one.
+// Compare reads a body and compares its digest with the one at the end of its URL, if any.
 func (c *client) compare(on *conn, asked *url.URL, length int64) error {
 	digest := sha256.New()
 	if err := on.copyTo(digest, length); err != nil {
@@ -139,7 +139,7 @@ func (c *client) connect(host string) (*conn, error) {
 	}
 	on := &conn{TCPConn: dialled.(*net.TCPConn), host: host, buffer: make([]byte, maxHeadBytes)}
 	c.conns[host] = on
-	// Once, since setting it for each request would cost something.
+	// Set once, because setting it per request has a cost.
 	return on, on.SetDeadline(time.Now().Add(c.timeout))
 }
 

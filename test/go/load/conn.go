@@ -10,18 +10,18 @@ import (
 
 const maxHeadBytes = 16 << 10
 
-// A conn is a connection and the answer that is being read from it.
+// A conn is a connection and the response that is being read from it.
 type conn struct {
 	*net.TCPConn
 	host string
-	// What buffer[from:to] holds has been read and not used.
+	// buffer[from:to] has been read from the connection and not consumed.
 	buffer   []byte
 	from, to int
-	// For bodies that have to be read.
+	// For bodies whose bytes are needed.
 	scratch []byte
 
 	status int
-	// Of the body; -1 if the head does not say it.
+	// Content-Length; -1 if absent.
 	length   int64
 	location string
 	close    bool
@@ -32,7 +32,7 @@ func (c *conn) fill() error {
 		c.from, c.to = 0, 0
 	}
 	if c.to == len(c.buffer) {
-		return fmt.Errorf("answered with a head of more than %d bytes", maxHeadBytes)
+		return fmt.Errorf("the head is larger than %d bytes", maxHeadBytes)
 	}
 	n, err := c.Read(c.buffer[c.to:])
 	c.to += n
@@ -53,7 +53,7 @@ func (c *conn) readHead() error {
 	status, fields, _ := bytes.Cut(c.buffer[c.from:c.from+end], []byte("\r\n"))
 	c.from += end + len("\r\n\r\n")
 	if !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || len(status) < len("HTTP/1.1 200") {
-		return fmt.Errorf("answered %q", status)
+		return fmt.Errorf("invalid status line %q", status)
 	}
 	c.status, _ = strconv.Atoi(string(status[9:12]))
 	c.length, c.location, c.close = -1, "", false
@@ -64,7 +64,7 @@ func (c *conn) readHead() error {
 		case bytes.EqualFold(name, []byte("content-length")):
 			length, err := strconv.ParseInt(string(value), 10, 64)
 			if err != nil || length < 0 {
-				return fmt.Errorf("answered with Content-Length %q", value)
+				return fmt.Errorf("invalid Content-Length %q", value)
 			}
 			c.length = length
 		case bytes.EqualFold(name, []byte("location")):
@@ -76,14 +76,14 @@ func (c *conn) readHead() error {
 	return nil
 }
 
-// Buffered uses up to so many bytes that have been read already.
+// Buffered consumes up to length bytes that have been read already.
 func (c *conn) buffered(length int64) []byte {
 	had := c.buffer[c.from:min(c.to, c.from+int(min(length, maxHeadBytes)))]
 	c.from += len(had)
 	return had
 }
 
-// Discard throws the next so many bytes away.
+// Discard consumes the next length bytes.
 func (c *conn) discard(length int64) error {
 	if length -= int64(len(c.buffered(length))); length == 0 {
 		return nil
@@ -91,7 +91,7 @@ func (c *conn) discard(length int64) error {
 	return c.discardUnread(length)
 }
 
-// CopyTo hands the next so many bytes to `to`.
+// CopyTo writes the next length bytes to `to`.
 func (c *conn) copyTo(to io.Writer, length int64) error {
 	had := c.buffered(length)
 	length -= int64(len(had))
@@ -115,5 +115,5 @@ func broken(length int64, err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("the connection broke with %d bytes to come: %w", length, err)
+	return fmt.Errorf("the connection broke with %d bytes missing: %w", length, err)
 }

@@ -9,7 +9,7 @@ import (
 
 const discardBytes = 1 << 20
 
-// DiscardUnread lets the kernel drop what comes: with MSG_TRUNC, recv(2) copies nothing to us (tcp(7)).
+// DiscardUnread lets the kernel discard the bytes: with MSG_TRUNC, recv(2) copies nothing (tcp(7)).
 func (c *conn) discardUnread(length int64) error {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Load makes parallel GETs over plain HTTP/1.1 and throws the bodies away as cheaply as it can, so that what it
-// measures is the server. Each client has connections of its own and walks the URLs in their order, one request
-// after another. It prints one line of JSON; on any error it ends with status 1 and a sentence.
+// Load makes parallel GETs over plain HTTP/1.1 and discards the bodies as cheaply as possible, so that it measures the
+// server. Each client has connections of its own and requests the URLs in order, one at a time. It prints one line of
+// JSON; on any error it exits with status 1 and a message.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// What the command line asks for.
+// The command line.
 type options struct {
 	headers []string
 	verify  bool
@@ -33,31 +33,31 @@ type quantiles struct {
 
 type result struct {
 	WallMs float64 `json:"wallMs"`
-	// Of the bodies that were asked for, without those of redirects.
+	// Of the requested bodies, without those of redirects.
 	Bytes    int64 `json:"bytes"`
 	Requests int   `json:"requests"`
-	// From the request to the first byte of the body that was asked for.
+	// From the request to the first byte of the requested body.
 	FirstByteMs quantiles `json:"firstByteMs"`
 	TotalMs     quantiles `json:"totalMs"`
-	// User and system, of this process, in the time that was measured.
+	// User and system time of this process while it measured.
 	CPUMs      float64 `json:"cpuMs"`
 	GOMAXPROCS int     `json:"gomaxprocs"`
-	// Bodies whose digest was compared.
+	// How many digests were compared.
 	Verified int `json:"verified"`
-	// Clients that gave up.
+	// How many clients failed.
 	Errors int `json:"errors"`
 }
 
 func main() {
 	var ask options
-	clients := flag.Int("clients", 1, "how many ask at once")
-	rounds := flag.Int("rounds", 1, "how often each client walks the URLs")
-	requests := flag.Int("requests", 0, "how many GETs each client makes, in place of rounds")
+	clients := flag.Int("clients", 1, "number of clients")
+	rounds := flag.Int("rounds", 1, "how often each client requests all URLs")
+	requests := flag.Int("requests", 0, "number of GETs per client, in place of rounds")
 	flag.BoolVar(&ask.verify, "verify", false, "compare the bodies with the sha256 digests at the ends of their URLs")
-	flag.DurationVar(&ask.timeout, "timeout", 10*time.Minute, "how long a connection may be used")
+	flag.DurationVar(&ask.timeout, "timeout", 10*time.Minute, "lifetime of a connection")
 	flag.Func("H", "a header as `Name: value`, may be repeated", func(text string) error {
 		if !strings.Contains(text, ":") {
-			return fmt.Errorf("it is not of the form Name: value")
+			return fmt.Errorf("not of the form Name: value")
 		}
 		ask.headers = append(ask.headers, text)
 		return nil
@@ -90,14 +90,14 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// Run returns the first error of all clients beside what was measured.
+// Run returns the results and the first error of all clients.
 func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
 	all := make([]*client, clients)
 	errs := make([]error, clients)
 	for i := range all {
 		all[i] = newClient(ask, requests)
 		defer all[i].close()
-		// Connected before the clock starts: it is answers that are measured, not the kernel's queue of newcomers.
+		// Connected before the clock starts: the time to accept connections is not to be measured.
 		if _, err := all[i].connect(urls[0].Host); err != nil {
 			return result{Errors: 1}, err
 		}

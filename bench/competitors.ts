@@ -1,10 +1,11 @@
-// Other servers that do the same job, each a process on 127.0.0.1 with an empty directory, in front of one upstream, in the
-// configuration that is best for a cache. And nginx, which is not a cache here, but sends files as fast as the machine can.
+// Other servers that do the same job, each a process on 127.0.0.1 with an empty directory, in front of one upstream, in
+// the configuration that is best for a cache. And nginx, which is not a cache here, but sends files as fast as the
+// machine can.
 //
-// Both versions of distribution ask the upstream on each pull by tag. When several clients pull the same cold blob at once,
-// distribution stores what the first one gets, and downloads the blob again for each of the others. zot copies a whole
-// image when its manifest is requested, and responds when it has all of it; of an upstream's blobs it serves only those of
-// images that it has copied. Version 1 never revalidates a tag.
+// Both versions of distribution ask the upstream on each pull by tag. When several clients pull the same cold blob at
+// once, distribution stores what the first one gets, and downloads the blob again for each of the others. zot copies a
+// whole image when its manifest is requested, and responds when it has all of it; of an upstream's blobs it serves only
+// those of images that it has copied. Version 1 never revalidates a tag.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';

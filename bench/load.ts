@@ -84,8 +84,8 @@ export interface WrkResult {
 }
 
 /**
- * Requests URLs of one server over and over, a random one each time. Up to a thousand of them are requested once before,
- * because wrk counts a redirect as a success. Throws if any response is not a 200, or a connection fails.
+ * Requests URLs of one server over and over, a random one each time. Up to a thousand of them are requested once
+ * before, because wrk counts a redirect as a success. Throws if any response is not a 200, or a connection fails.
  */
 export async function wrk(urls: string | readonly string[], options: WrkOptions): Promise<WrkResult> {
   const { connections, threads, seconds, headers = {} } = options;

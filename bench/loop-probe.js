@@ -1,5 +1,5 @@
-// Loaded into a server by `node --import`: measures the delay of its event loop. SIGUSR2 prints the delays since the last
-// time, in ms, as a line of JSON.
+// Loaded into a server by `node --import`: measures the delay of its event loop. SIGUSR2 prints the delays since the
+// last time, in ms, as a line of JSON.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 const RESOLUTION_MS = 1;

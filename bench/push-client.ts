@@ -1,5 +1,5 @@
-// A program that pushes one blob of the given size to each repository named on its input, as docker and skopeo do: POST, one
-// streamed PATCH, PUT. It prints a JSON line for each.
+// A program that pushes one blob of the given size to each repository named on its input, as docker and skopeo do:
+// POST, one streamed PATCH, PUT. It prints a JSON line for each.
 //   node bench/push-client.ts SIZE < lines of JSON {"url": …/v2/NAME, "seed": …}
 import { createCipheriv, createHash } from 'node:crypto';
 import http from 'node:http';

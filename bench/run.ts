@@ -1,5 +1,5 @@
-// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, A/B with others that do the same job, in
-// front of the fake ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios; writes
+// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, A/B with others that do the same job,
+// in front of the fake ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios; writes
 // bench/results/latest.json and latest.html. Results depend on the machine; only those of one run can be compared.
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';

@@ -1,5 +1,5 @@
-// The subjects of a comparison: the cache as users run it, the same cache without sendfile, other caches, nginx serving the
-// files of ours, the upstream itself.
+// The subjects of a comparison: the cache as users run it, the same cache without sendfile, other caches, nginx serving
+// the files of ours, the upstream itself.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench, Subject } from './bench.ts';
@@ -105,8 +105,8 @@ export class Registries implements AsyncDisposable {
   }
 
   /**
-   * Pulls the image through each, verifying every byte, until all of it is cached. A subject that fails is left out, with
-   * a note.
+   * Pulls the image through each, verifying every byte, until all of it is cached. A subject that fails is left out,
+   * with a note.
    */
   async warm(bench: Bench, image: string, tag: string, digests: readonly string[]): Promise<void> {
     for (const each of [...this.all]) {

@@ -1,5 +1,5 @@
--- For wrk: requests the paths in a file, one per line, a random one each time, and prints the results as a line of JSON.
--- The request for a single path is created once, as wrk does without a script.
+-- For wrk: requests the paths in a file, one per line, a random one each time, and prints the results as a line of
+-- JSON. The request for a single path is created once, as wrk does without a script.
 
 local seed = 0
 

@@ -1,5 +1,5 @@
-// A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, and the time to
-// the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
+// A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, and the time
+// to the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
 import type { Bench, Measured } from '../bench.ts';
 import { load } from '../load.ts';
 import { type FakeGhcr, type Server, startCache, startDelay, startFakeGhcr } from '../programs.ts';

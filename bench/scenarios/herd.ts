@@ -1,5 +1,5 @@
-// An image of 256 MiB that is not cached, and 100 clients that pull it at once: the time until all have it, relative to the
-// time for one client, and the upstream requests.
+// An image of 256 MiB that is not cached, and 100 clients that pull it at once: the time until all have it, relative to
+// the time for one client, and the upstream requests.
 import type { Bench } from '../bench.ts';
 import { load } from '../load.ts';
 import { type FakeGhcr, startFakeGhcr } from '../programs.ts';

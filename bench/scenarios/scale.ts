@@ -1,5 +1,5 @@
-// How start, lookup and memory scale with the number of blobs in the cache: a thousand, a hundred thousand and a million.
-// Only metadata is created, which is all that HEAD of a blob needs.
+// How start, lookup and memory scale with the number of blobs in the cache: a thousand, a hundred thousand and a
+// million. Only metadata is created, which is all that HEAD of a blob needs.
 import http from 'node:http';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';

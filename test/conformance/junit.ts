@@ -1,5 +1,5 @@
-// Reads the JUnit reports that the suites write. All come from Go's XML encoder, which escapes every `<` and `>` in texts
-// and attributes, so regular expressions are enough.
+// Reads the JUnit reports that the suites write. All come from Go's XML encoder, which escapes every `<` and `>` in
+// texts and attributes, so regular expressions are enough.
 
 export interface TestCase {
   readonly name: string;

@@ -1,5 +1,6 @@
-// Tests of the suites that do not pass and are not failures of ours: tests for another kind of run, and what the upstream
-// does not support, which the cache cannot make up for, since it acknowledges nothing that the upstream has not accepted.
+// Tests of the suites that do not pass and are not failures of ours: tests for another kind of run, and what the
+// upstream does not support, which the cache cannot make up for, since it acknowledges nothing that the upstream has
+// not accepted.
 import type { Suite, Test } from './suites.ts';
 import type { Upstream } from './upstreams.ts';
 

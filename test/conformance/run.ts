@@ -1,8 +1,8 @@
 // Runs the conformance suites of the OCI distribution spec against the cache in front of each upstream of upstreams.ts,
 // all on loopback: `npm run test:conformance`. Arguments after `--` select upstreams and suites, as in `distribution
-// main`; `--direct` leaves out the cache and tests the upstream itself; `--programs DIRECTORY` uses suites that are built
-// already (programs.ts). It fails on a failure or a skip that known-failures.ts does not list and on a suite that ran
-// nothing; exit code 3 means that all passed, but a suite is not available. However it ends, every process that it
+// main`; `--direct` leaves out the cache and tests the upstream itself; `--programs DIRECTORY` uses suites that are
+// built already (programs.ts). It fails on a failure or a skip that known-failures.ts does not list and on a suite that
+// ran nothing; exit code 3 means that all passed, but a suite is not available. However it ends, every process that it
 // started is stopped and its directory removed.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
-// Every client pulls every kind of image: with an empty cache, then again at once, then again when the tags are no longer
-// fresh. Each ends up with the image, byte for byte, and the cache sends no more upstream requests than it must: one per
-// blob, then none, then one per tag.
+// Every client pulls every kind of image: with an empty cache, then again at once, then again when the tags are no
+// longer fresh. Each ends up with the image, byte for byte, and the cache sends no more upstream requests than it must:
+// one per blob, then none, then one per tag.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,5 +1,5 @@
-// What the cache sends over the wire, compared with what a real registry sends for the same request: headers of manifests
-// and blobs, ranges, conditional requests, and errors.
+// What the cache sends over the wire, compared with what a real registry sends for the same request: headers of
+// manifests and blobs, ranges, conditional requests, and errors.
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { Cache } from './support/cache.ts';

@@ -1,5 +1,5 @@
-// A private upstream: the cache has the credential, its clients have none. An error about a rejected credential names it,
-// and the secret itself appears nowhere.
+// A private upstream: the cache has the credential, its clients have none. An error about a rejected credential names
+// it, and the secret itself appears nowhere.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';

@@ -1,7 +1,6 @@
 // kill -9 at random moments of pushes. After each restart everything acknowledged is upstream, and the cache serves it
-// without upstream requests; no partial file is visible; and each upload resumes at the offset that the cache reports, and
-// completes.
-// KILL_ROUNDS sets the number of rounds, KILL_SEED repeats the moments of an earlier run.
+// without upstream requests; no partial file is visible; and each upload resumes at the offset that the cache reports,
+// and completes. KILL_ROUNDS sets the number of rounds, KILL_SEED repeats the moments of an earlier run.
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { rmSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// Artifacts that refer to an image, at an upstream without the referrers API, as ghcr.io is: the cache maintains the index
-// under the fallback tag, keeping what others wrote there, and serves the API itself, also when the upstream is
+// Artifacts that refer to an image, at an upstream without the referrers API, as ghcr.io is: the cache maintains the
+// index under the fallback tag, keeping what others wrote there, and serves the API itself, also when the upstream is
 // unavailable.
 import assert from 'node:assert/strict';
 import test from 'node:test';

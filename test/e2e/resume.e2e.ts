@@ -1,5 +1,5 @@
-// A download that breaks off in the middle: the pull succeeds nevertheless, and the cache requested only the rest from its
-// upstream.
+// A download that breaks off in the middle: the pull succeeds nevertheless, and the cache requested only the rest from
+// its upstream.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Cache } from './support/cache.ts';

@@ -63,7 +63,9 @@ function testFiles(selected: readonly string[]): string[] {
   return files.sort().map(name => join(import.meta.dirname, name));
 }
 
-/** The exit code of Node's test runner, which leads a process group, so that one signal reaches all of its processes. */
+/**
+ * The exit code of Node's test runner, which leads a process group, so that one signal reaches all of its processes.
+ */
 function runTests(files: readonly string[]): Promise<number> {
   const options = ['--test', '--test-concurrency=1', `--test-timeout=${TEST_LIMIT_MS}`];
   const child = spawn(process.execPath, [...options, ...files], { stdio: 'inherit', detached: true });

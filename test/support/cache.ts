@@ -1,5 +1,5 @@
-// The cache as behaviour tests use it: composed as `serve` does, with a data directory and a port of its own, on a clock
-// that the test controls. It reads a real config file, logs into memory, and leaves nothing behind.
+// The cache as behaviour tests use it: composed as `serve` does, with a data directory and a port of its own, on a
+// clock that the test controls. It reads a real config file, logs into memory, and leaves nothing behind.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// `npm run demo`: a fake ghcr.io with the cache in front of it, and an image pulled three times, without any network. It
-// prints what happened.
+// `npm run demo`: a fake ghcr.io with the cache in front of it, and an image pulled three times, without any network.
+// It prints what happened.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
-// Programs without a Debian package, built from Go modules. Each has a module in test/go, whose go.mod names the tool to
-// build and whose go.sum pins all of its dependencies; Go verifies downloads against it. A module that names no tool is a
-// program of our own, with its sources beside its go.mod. Programs are built once, into the user's cache directory.
+// Programs without a Debian package, built from Go modules. Each has a module in test/go, whose go.mod names the tool
+// to build and whose go.sum pins all of its dependencies; Go verifies downloads against it. A module that names no tool
+// is a program of our own, with its sources beside its go.mod. Programs are built once, into the user's cache
+// directory.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';

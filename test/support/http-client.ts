@@ -1,4 +1,5 @@
-// A client of the cache that returns what came over the wire, complete or not, and can disconnect in the middle of a body.
+// A client of the cache that returns what came over the wire, complete or not, and can disconnect in the middle of a
+// body.
 import type http from 'node:http';
 import { type Asking, ask } from './ghcr/ask.ts';
 

@@ -1,6 +1,6 @@
 // Content for tests: pseudo-random blobs, and images and indexes made of them. The same arguments always give the same
-// bytes and therefore the same digests. Blobs are not held in memory: any size repeats one block, so 1 GiB costs 1 MiB of
-// memory and one pass of the hash.
+// bytes and therefore the same digests. Blobs are not held in memory: any size repeats one block, so 1 GiB costs 1 MiB
+// of memory and one pass of the hash.
 import { createCipheriv, createHash } from 'node:crypto';
 import { type Algorithm, type Digest, DigestHasher, digestOf } from '../../src/oci/digest.ts';
 import type { MANIFEST_TYPES } from '../../src/oci/manifest.ts';

@@ -30,7 +30,9 @@ net.Socket.prototype.connect = function (this: net.Socket, ...args: unknown[]) {
   return connect.apply(this, args);
 } as typeof net.Socket.prototype.connect;
 
-/** The host of any form of the arguments of `connect`: (options), (port, host), (path), or, inside Node, ([options]). */
+/**
+ * The host of any form of the arguments of `connect`: (options), (port, host), (path), or, inside Node, ([options]).
+ */
 function hostOf(args: readonly unknown[]): string | undefined {
   const [first, second] = Array.isArray(args[0]) ? args[0] : args;
   if (typeof first === 'object' && first !== null) {

@@ -1,5 +1,5 @@
-// A certificate for HTTPS on loopback in tests: self-signed for localhost and 127.0.0.1, valid from 2020 to 2120. The key
-// is public, being published here. Clients trust it by `ca: LOOPBACK_TLS.cert`.
+// A certificate for HTTPS on loopback in tests: self-signed for localhost and 127.0.0.1, valid from 2020 to 2120. The
+// key is public, being published here. Clients trust it by `ca: LOOPBACK_TLS.cert`.
 import type { TlsIdentity } from './ghcr/ghcr.ts';
 
 export const LOOPBACK_TLS: TlsIdentity = {

@@ -1,5 +1,5 @@
-// The program under test, started as a user starts it: `ghcr-cache serve --config FILE`, in a process of its own. It can be
-// stopped, killed, and restarted with the same data and port, also with another config.
+// The program under test, started as a user starts it: `ghcr-cache serve --config FILE`, in a process of its own. It
+// can be stopped, killed, and restarted with the same data and port, also with another config.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

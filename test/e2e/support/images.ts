@@ -1,6 +1,6 @@
 // The images that the tests pull and push. They are created once per run, deterministically, and pushed to the shared
-// storage of the registries through the registry's API, so each has exactly the media types and bytes that it is meant to
-// have. An Image, kept as JSON, describes each to the tests.
+// storage of the registries through the registry's API, so each has exactly the media types and bytes that it is meant
+// to have. An Image, kept as JSON, describes each to the tests.
 import { createCipheriv, createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';

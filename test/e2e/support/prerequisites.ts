@@ -1,5 +1,5 @@
-// The programs that the tests need. Missing ones are installed with apt-get if possible; otherwise the run fails at once
-// and says what is missing and how to install it.
+// The programs that the tests need. Missing ones are installed with apt-get if possible; otherwise the run fails at
+// once and says what is missing and how to install it.
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';

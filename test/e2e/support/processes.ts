@@ -1,5 +1,6 @@
-// Programs that the tests start: commands that run to completion, and daemons that run until they are stopped. Their output
-// is kept for error messages and not printed otherwise. None outlives a run: run.ts ends what a crashed test leaves behind.
+// Programs that the tests start: commands that run to completion, and daemons that run until they are stopped. Their
+// output is kept for error messages and not printed otherwise. None outlives a run: run.ts ends what a crashed test
+// leaves behind.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { delimiter } from 'node:path';

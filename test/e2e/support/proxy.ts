@@ -1,6 +1,6 @@
 // A reverse proxy between the cache and the registry behind it, through which a test observes and disturbs upstream
-// requests: every exchange is recorded, the proxy can be switched off (connections are refused) and on again on the same
-// port, and it can cut the body of a response or of an upload.
+// requests: every exchange is recorded, the proxy can be switched off (connections are refused) and on again on the
+// same port, and it can cut the body of a response or of an upload.
 import {
   type ClientRequest,
   createServer,

@@ -1,6 +1,6 @@
-// A client that pushes over HTTP and survives the cache being killed: blobs in chunks with a Content-Range, then a manifest
-// by tag. After an interruption it asks for the offset of each upload and resumes there. It keeps track of what was
-// acknowledged, and checks every response against the distribution spec (1.1, "Pushing a blob in chunks").
+// A client that pushes over HTTP and survives the cache being killed: blobs in chunks with a Content-Range, then a
+// manifest by tag. After an interruption it asks for the offset of each upload and resumes there. It keeps track of
+// what was acknowledged, and checks every response against the distribution spec (1.1, "Pushing a blob in chunks").
 import assert from 'node:assert/strict';
 import { type Answer, ask } from './http.ts';
 import { digestOf } from './images.ts';

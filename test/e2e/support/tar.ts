@@ -1,5 +1,5 @@
-// Writes image layers in the tar format (POSIX ustar, the parts needed here): the same entries give the same bytes on every
-// machine.
+// Writes image layers in the tar format (POSIX ustar, the parts needed here): the same entries give the same bytes on
+// every machine.
 
 export type TarEntry =
   | { readonly path: string; readonly bytes: Uint8Array; readonly mode?: number }

@@ -1,5 +1,5 @@
-// The directory of a run, with everything in it: images, storage of registries and clients, data of caches, sockets. run.ts
-// creates it, passes it to the test files in the environment, and removes it.
+// The directory of a run, with everything in it: images, storage of registries and clients, data of caches, sockets.
+// run.ts creates it, passes it to the test files in the environment, and removes it.
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -1,5 +1,5 @@
-// Delay is a TCP proxy that simulates a distant server: every byte arrives half a round trip after it was sent, in either
-// direction, without limiting throughput.
+// Delay is a TCP proxy that simulates a distant server: every byte arrives half a round trip after it was sent, in
+// either direction, without limiting throughput.
 //
 //	delay -to HOST:PORT -round-trip 50ms
 //

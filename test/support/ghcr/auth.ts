@@ -1,5 +1,5 @@
-// Access control of the fake ghcr.io: the challenge, the /token realm and the check of every /v2/ request. The odd error
-// responses are ghcr.io's own; the switches select among its variants.
+// Access control of the fake ghcr.io: the challenge, the /token realm and the check of every /v2/ request. The odd
+// error responses are ghcr.io's own; the switches select among its variants.
 import type { IncomingMessage } from 'node:http';
 import { type Answer, answers, errorAnswer } from './faults.ts';
 import type { RequestRecord } from './log.ts';

@@ -1,5 +1,5 @@
-// What the fake's own tests share: one image, a fake that holds it, and a client that pushes. They test over raw HTTP, so
-// that all other tests can rely on the fake.
+// What the fake's own tests share: one image, a fake that holds it, and a client that pushes. They test over raw HTTP,
+// so that all other tests can rely on the fake.
 import assert from 'node:assert/strict';
 import { MANIFEST_TYPES } from '../../../src/oci/manifest.ts';
 import { bytesOf, type Content, type Image, makeImage } from '../images.ts';

@@ -3,9 +3,10 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 
 /**
- * What a request addresses. `upload-start` opens an upload or mounts a blob, `upload` is any request for an upload's own
- * URL. `blobhost` is a signed URL, `hop` a redirect on the way to one, `page` the web page that ghcr.io redirects requests
- * for referrers to. `api` is GitHub's package API, `api-user` the part of it about users; `other` is anything else.
+ * What a request addresses. `upload-start` opens an upload or mounts a blob, `upload` is any request for an upload's
+ * own URL. `blobhost` is a signed URL, `hop` a redirect on the way to one, `page` the web page that ghcr.io redirects
+ * requests for referrers to. `api` is GitHub's package API, `api-user` the part of it about users; `other` is anything
+ * else.
  */
 export type Endpoint =
   | 'ping'
@@ -34,8 +35,8 @@ export interface Route {
   /** The tag or digest of a manifest, or the id of a version at `api`. */
   readonly reference?: string | undefined;
   /**
-   * Of a blob, of the subject of referrers, or of a manifest requested by digest. For an upload, of the blob to mount or
-   * the one that the closing PUT names.
+   * Of a blob, of the subject of referrers, or of a manifest requested by digest. For an upload, of the blob to mount
+   * or the one that the closing PUT names.
    */
   readonly digest?: string | undefined;
   /** The uuid of an upload. */

@@ -3,8 +3,8 @@
 //     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--tls] [--image owner/app:tag=100KiB,2MiB]…
 //     [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
 // A user may read, write and delete everything; with `--open` any client may. The next three options make it less like
-// ghcr.io and more like an ordinary registry; `--spec` does that in all that the distribution spec covers: these three, no
-// redirects, the spec's statuses, and what the spec has after 1.1. It prints one JSON line with its URLs and what it
+// ghcr.io and more like an ordinary registry; `--spec` does that in all that the distribution spec covers: these three,
+// no redirects, the spec's statuses, and what the spec has after 1.1. It prints one JSON line with its URLs and what it
 // holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints a JSON line with the number of requests and of bytes sent and
 // received, by endpoint.
 import { parseArgs } from 'node:util';

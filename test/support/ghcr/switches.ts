@@ -79,7 +79,10 @@ export interface Switches {
   digests: readonly Algorithm[];
   /** Whether /v2/ deletes, as an ordinary registry does: a tag alone, a manifest with its tags, or a blob. */
   allowDelete: boolean;
-  /** Whether it supports what the spec has after 1.1: PUT of a manifest with `?tag=` or `?digest=`, mounts without `from`. */
+  /**
+   * Whether it supports what the spec has after 1.1: PUT of a manifest with `?tag=` or `?digest=`, mounts without
+   * `from`.
+   */
   nextSpec: boolean;
 
   /** Whether an owner is an organization. By default one is a user if a user has that name, otherwise an org. */

@@ -1,6 +1,6 @@
 // Blob uploads: opened by a POST, fed by PATCHes and the closing PUT, which names the digest; or a blob is mounted from
-// another package. An upload belongs to its repository, expires, and keeps its bytes in a spool. Requests for one upload
-// are handled one after another.
+// another package. An upload belongs to its repository, expires, and keeps its bytes in a spool. Requests for one
+// upload are handled one after another.
 import { randomUUID } from 'node:crypto';
 import { parseDigest } from '../../../src/oci/digest.ts';
 import type { Auth } from './auth.ts';

@@ -1,5 +1,5 @@
-// containerd, pulling `ghcr.io/…` with a hosts.toml that points to the cache, as Kubernetes nodes do. It names the upstream
-// with `?ns=ghcr.io`.
+// containerd, pulling `ghcr.io/…` with a hosts.toml that points to the cache, as Kubernetes nodes do. It names the
+// upstream with `?ns=ghcr.io`.
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// The Docker Engine, pulling and pushing `127.0.0.1:PORT/…`, where it allows plain HTTP by default. It is started without
-// networks, so that it leaves the machine's firewall and bridges alone.
+// The Docker Engine, pulling and pushing `127.0.0.1:PORT/…`, where it allows plain HTTP by default. It is started
+// without networks, so that it leaves the machine's firewall and bridges alone.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

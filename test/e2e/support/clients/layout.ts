@@ -1,5 +1,5 @@
-// Clients that store each image in a directory of its own, most of them as an OCI image layout: all blobs and manifests by
-// digest.
+// Clients that store each image in a directory of its own, most of them as an OCI image layout: all blobs and manifests
+// by digest.
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

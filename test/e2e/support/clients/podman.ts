@@ -1,6 +1,6 @@
-// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too, and pushing to the address of the cache, because
-// mirrors are read-only. Its containers are not run, because it insists on raising limits, which sandboxes forbid; files are
-// read from the mounted image instead.
+// Podman, pulling `ghcr.io/…` through a mirror entry, as CRI-O does too, and pushing to the address of the cache,
+// because mirrors are read-only. Its containers are not run, because it insists on raising limits, which sandboxes
+// forbid; files are read from the mounted image instead.
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// Challenges, tokens and rights: who gets a token, what it allows, and what those without the right get.
+// Challenges, tokens and rights: which users get a token, what it allows, and which errors the others get.
 import assert from 'node:assert/strict';
 import type http from 'node:http';
 import { describe, test } from 'node:test';

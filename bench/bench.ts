@@ -49,16 +49,19 @@ const PEAK: Metric = { name: 'peak memory', unit: 'MB', better: 'less' };
 
 export class Bench {
   readonly runs: number;
+  /** Another checkout, with its packages installed, whose cache ours is compared with in place of the competitors. */
+  readonly before: string | undefined;
   readonly comparisons: Comparison[] = [];
   readonly #scenario: string;
   readonly #root: string;
   #notes: string[] = [];
 
   /** `root` is the directory for everything that the scenario writes. */
-  constructor(scenario: string, root: string, runs: number) {
+  constructor(scenario: string, root: string, runs: number, before?: string) {
     this.#scenario = scenario;
     this.#root = root;
     this.runs = runs;
+    this.before = before;
   }
 
   /** A new, empty directory. */

@@ -45,9 +45,14 @@ export interface Printing {
 export async function startProgram(
   file: string,
   args: readonly string[],
-  options: { nodeArgs?: readonly string[]; env?: Readonly<Record<string, string>> } = {},
+  options: {
+    nodeArgs?: readonly string[];
+    env?: Readonly<Record<string, string>>;
+    /** Another checkout in place of this one. */
+    checkout?: string | undefined;
+  } = {},
 ): Promise<Program & Printing> {
-  const path = new URL(`../${file}`, import.meta.url).pathname;
+  const path = join(options.checkout ?? join(import.meta.dirname, '..'), file);
   // The flag of `npm start` and of the installed program.
   const nodeArgs = ['--max-semi-space-size=2', ...(options.nodeArgs ?? [])];
   const child = spawn(process.execPath, [...nodeArgs, path, ...args], {
@@ -126,13 +131,17 @@ export interface CacheOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
+  /** A file with the certificate of the upstream. */
+  readonly ca?: string;
+  /** Another checkout, whose cache is started. */
+  readonly checkout?: string | undefined;
 }
 
 /** A cache that keeps its data in `directory`, in front of one upstream. */
 export async function startCache(
   directory: string,
   upstreamUrl: string,
-  { config, ...options }: CacheOptions = {},
+  { config, ca, ...options }: CacheOptions = {},
 ): Promise<Server & Printing> {
   const file = join(directory, 'config.yaml');
   const dataDirectory = join(directory, 'data');
@@ -142,7 +151,7 @@ export async function startCache(
       listen: { port: 0 },
       data: dataDirectory,
       cache: { maxSize: 'none', minFree: '0' },
-      upstreams: { 'ghcr.io': { url: upstreamUrl, credentials: [] } },
+      upstreams: { 'ghcr.io': { url: upstreamUrl, credentials: [], ...(ca && { ca }) } },
       log: { level: 'warn' },
       ...config,
     }),

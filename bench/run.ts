@@ -1,9 +1,10 @@
-// `npm run bench [-- --runs 3 SCENARIO …]`: measures the program as users run it, A/B with others that do the same job,
-// in front of the fake ghcr.io, all on loopback. Prints medians of interleaved runs, their spread, and ratios; writes
-// bench/results/latest.json and latest.html. Results depend on the machine; only those of one run can be compared.
+// `npm run bench [-- --runs 3 --before DIRECTORY SCENARIO …]`: measures the program as users run it, A/B with others that
+// do the same job, in front of the fake ghcr.io, all on loopback. With --before it is compared with the cache of another
+// checkout instead. Prints medians of interleaved runs, their spread, and ratios; writes bench/results/latest.json and
+// latest.html. Results depend on the machine; only those of one run can be compared.
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Bench, type Comparison } from './bench.ts';
 import { reportOf } from './report.ts';
@@ -32,12 +33,14 @@ const SCENARIOS: Record<string, (bench: Bench) => Promise<void>> = {
 };
 
 const { values, positionals } = parseArgs({
-  options: { runs: { type: 'string', default: '3' } },
+  options: { runs: { type: 'string', default: '3' }, before: { type: 'string' } },
   allowPositionals: true,
 });
 const unknown = positionals.filter(name => !(name in SCENARIOS));
 if (unknown.length > 0 || !(Number(values.runs) >= 1)) {
-  console.error(`npm run bench [-- --runs N SCENARIO …]; there are ${Object.keys(SCENARIOS).join(', ')}`);
+  console.error(
+    `npm run bench [-- --runs N --before DIRECTORY SCENARIO …]; there are ${Object.keys(SCENARIOS).join(', ')}`,
+  );
   process.exit(2);
 }
 
@@ -45,7 +48,8 @@ const comparisons: Comparison[] = [];
 for (const [name, scenario] of Object.entries(SCENARIOS)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
   console.log(`\n${name}`);
-  const bench = new Bench(name, mkdtempSync(join(tmpdir(), 'ghcr-cache-bench-')), Number(values.runs));
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-bench-'));
+  const bench = new Bench(name, directory, Number(values.runs), values.before && resolve(values.before));
   try {
     await scenario(bench);
   } catch (error) {

@@ -56,21 +56,33 @@ export interface Selection extends CacheOptions {
   readonly competitors?: boolean;
 }
 
+/** Our cache, and the one of the other checkout if there is one. */
+export async function startCaches(
+  bench: Bench,
+  upstreamUrl: string,
+  options: CacheOptions = {},
+): Promise<Registry[]> {
+  const started = [registry('ghcr-cache', await startCache(bench.directory(), upstreamUrl, options))];
+  if (bench.before !== undefined) {
+    const program = await startCache(bench.directory(), upstreamUrl, { ...options, checkout: bench.before });
+    started.push(registry('before', program));
+  }
+  return started;
+}
+
 /** Ours first, then the selected others that are available; the bench notes those that are not. */
 export async function startRegistries(
   bench: Bench,
   upstream: FakeGhcr,
   { buffers = false, competitors = true, ...options }: Selection,
 ): Promise<Registries> {
-  const started: Registry[] = [
-    registry('ghcr-cache', await startCache(bench.directory(), upstream.url, options)),
-  ];
+  const started = await startCaches(bench, upstream.url, options);
   if (buffers) {
     const env = { GHCR_CACHE_SENDFILE: 'off' };
     const program = await startCache(bench.directory(), upstream.url, { ...options, env });
     started.push(registry('ghcr-cache, buffers', program));
   }
-  for (const competitor of competitors ? findCompetitors() : []) {
+  for (const competitor of competitors && bench.before === undefined ? findCompetitors() : []) {
     if ('absent' in competitor) {
       bench.note(`${competitor.name} is absent: ${competitor.absent}`);
       continue;

@@ -1,5 +1,10 @@
 // A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, and the time
 // to the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { LOOPBACK_TLS } from '../../test/support/tls.ts';
 import type { Bench, Measured } from '../bench.ts';
 import { load } from '../load.ts';
 import { type FakeGhcr, type Server, startCache, startDelay, startFakeGhcr } from '../programs.ts';
@@ -10,9 +15,41 @@ const PAIRS = 20;
 const ROUND_TRIP_MS = 50;
 
 export async function coldBlob(bench: Bench): Promise<void> {
+  await largeOverTls(bench);
   await large(bench);
   await firstByte(bench);
   await farAway(bench);
+}
+
+/** As from ghcr.io. */
+async function largeOverTls(bench: Bench): Promise<void> {
+  await using upstream = await startFakeGhcr(['--tls', '--open', ...largeImages(bench, '1GiB')]);
+  const ca = join(bench.directory(), 'ca.pem');
+  writeFileSync(ca, LOOPBACK_TLS.cert);
+  // The competitors, which are written in Go, take it from the environment.
+  process.env.SSL_CERT_FILE = ca;
+  await using registries = await startRegistries(bench, upstream, { ca });
+  delete process.env.SSL_CERT_FILE;
+  const [ours, ...others] = registries.all;
+  if (ours === undefined) return;
+  const upstreamAlone: Registry = { ...registry('direct', upstream), program: undefined };
+  await bench.compare(
+    '1 GiB over TLS',
+    [{ name: 'time', unit: 's', better: 'less' }],
+    [ours, upstreamAlone, ...others],
+    (each, run) => {
+      const image = `owner/big${run}`;
+      if (each.name !== 'direct') return pullLarge(upstream, each, image);
+      return pullByCurl(each.blobUrl(image, largestOf(upstream, image)), ca);
+    },
+  );
+}
+
+/** The load client speaks plain HTTP alone. */
+async function pullByCurl(url: string, ca: string): Promise<Measured> {
+  const startedMs = performance.now();
+  await promisify(execFile)('curl', ['--cacert', ca, '-fsSL', '-o', '/dev/null', url]);
+  return { values: [(performance.now() - startedMs) / 1000] };
 }
 
 async function large(bench: Bench): Promise<void> {
@@ -36,13 +73,17 @@ function largeImages({ runs }: Bench, size: string): string[] {
 
 /** As a client pulls: the manifest first, which is included in the time, because some caches do all the work then. */
 async function pullLarge(upstream: FakeGhcr, each: Registry, image: string): Promise<Measured> {
-  const blobs = upstream.images.find(({ name }) => name === image)?.blobs ?? [];
-  const digest = blobs.toSorted((a, b) => b.size - a.size)[0]?.digest ?? '';
+  const digest = largestOf(upstream, image);
   // A token is for one image.
   const headers = each.name === 'direct' ? (await direct(upstream, image)).headers : each.headers;
   const urls = [each.manifestUrl(image, 'v1'), each.blobUrl(image, digest)];
   const { wallMs, saturated } = await load(urls, { headers: { ...ACCEPT, ...headers } });
   return { values: [wallMs / 1000], saturated };
+}
+
+function largestOf(upstream: FakeGhcr, image: string): string {
+  const blobs = upstream.images.find(({ name }) => name === image)?.blobs ?? [];
+  return blobs.toSorted((a, b) => b.size - a.size)[0]?.digest ?? '';
 }
 
 async function firstByte(bench: Bench): Promise<void> {

@@ -3,9 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Bench } from '../bench.ts';
-import { startCache, startFakeGhcr } from '../programs.ts';
+import { startFakeGhcr } from '../programs.ts';
 import type { PushTimes } from '../push-client.ts';
-import { registry } from '../subjects.ts';
+import { Registries, startCaches } from '../subjects.ts';
 
 const GIB = 1024 ** 3;
 
@@ -13,10 +13,10 @@ export async function push(bench: Bench): Promise<void> {
   const gib = Number(process.env.PUSH_GIB ?? 1);
   if (!(gib > 0)) throw new Error('PUSH_GIB is the size of the layer in GiB');
   await using upstream = await startFakeGhcr(['--open']);
-  await using cache = await startCache(bench.directory(), upstream.url);
+  await using caches = new Registries(await startCaches(bench, upstream.url));
   using client = new Client(gib * GIB);
-  const subjects = [registry('ghcr-cache', cache), { name: 'direct', program: undefined }];
-  const urlOf = (name: string) => (name === 'direct' ? upstream.url : cache.url);
+  const subjects = [...caches.all, { name: 'direct', program: undefined }];
+  const urlOf = (name: string) => caches.all.find(each => each.name === name)?.program?.url ?? upstream.url;
   // Warm-up: tokens, connections, compiled code.
   for (const { name } of subjects) await client.push(`${urlOf(name)}/v2/owner/first`, name);
   await bench.compare(

@@ -1,25 +1,27 @@
-// Memory for bytes that come in: slabs, into which a connection reads as much as there is at a time, and which are used
-// again. A pull is bound by the CPU, and that is a fifth less of it than 64 KiB at a time in memory that is new.
+// Buffers that connections read into, and that are reused once everything read into them was released. A pull is bound
+// by the CPU, and reading 64 KiB at a time into new memory costs it a fifth more.
+//
+// A buffer is never read into again while a byte of it is in use. Bytes that are never released, or not all of a
+// buffer, are left to V8, with the buffer.
 
-/** What one read may bring. */
-const SLAB_BYTES = 512 * 1024;
-/** A read that fills its room may be followed by one that is so much larger: the first bytes are not to wait for many. */
+const BUFFER_BYTES = 512 * 1024;
+/** A read that fills its space may be followed by one that is so much larger: the first bytes do not wait for many. */
 const GROWTH = 4;
 /**
- * A read that brings less, though there was room, is the last for now: the next may begin with the head of an answer,
- * which nobody gives back, so it does not go into a slab.
+ * A read that brings less, though there was space, is the last for now: the next may begin with the head of a response,
+ * which is never released, so it is not read into a buffer that is reused.
  */
 const LAST_BYTES = 256 * 1024;
-/** A slab with less room than this is not read into any more. */
-const ROOM_BYTES = 64 * 1024;
-/** So many are kept when nobody uses them. */
+/** A buffer with less space than this is not read into any more. */
+const SPACE_BYTES = 64 * 1024;
+/** How many unused buffers are kept. */
 const KEPT = 16;
 
 interface Slab {
   readonly bytes: Buffer<ArrayBuffer>;
-  /** How many bytes were read into it, and how many of these nobody needs any more. */
-  taken: number;
-  givenBack: number;
+  /** How many bytes were read into it, and how many of these were released. */
+  readBytes: number;
+  releasedBytes: number;
   /** Whether nothing more is read into it. */
   isClosed: boolean;
 }
@@ -36,19 +38,19 @@ export class ReceiveBuffer {
   #nextBytes = 0;
 
   /** Where the next read goes. What it brings must be taken before anything else is read. */
-  room(): Buffer {
+  space(): Buffer {
     if (this.#slab === undefined || this.#nextBytes === 0) return shared;
-    const { bytes, taken } = this.#slab;
-    return bytes.subarray(taken, taken + this.#nextBytes);
+    const { bytes, readBytes } = this.#slab;
+    return bytes.subarray(readBytes, readBytes + this.#nextBytes);
   }
 
-  /** The `count` bytes that a read has brought into the room: they are the caller's, and may be given back. */
+  /** The `count` bytes that a read has brought into the space: they belong to the caller, who may release them. */
   take(count: number): Buffer {
-    const room = this.room();
-    const bytes = this.#bytes(room, count);
-    const isLast = count < Math.min(room.byteLength, LAST_BYTES);
+    const space = this.space();
+    const bytes = this.#bytes(space, count);
+    const isLast = count < Math.min(space.byteLength, LAST_BYTES);
     const isLittle = count < shared.byteLength;
-    if (isLittle || SLAB_BYTES - (this.#slab?.taken ?? 0) < ROOM_BYTES) this.close();
+    if (isLittle || BUFFER_BYTES - (this.#slab?.readBytes ?? 0) < SPACE_BYTES) this.close();
     if (!isLast) this.#slab ??= takeSlab();
     this.#nextBytes = isLast ? 0 : count * GROWTH;
     return bytes;
@@ -58,14 +60,14 @@ export class ReceiveBuffer {
   close(): void {
     if (this.#slab === undefined) return;
     this.#slab.isClosed = true;
-    useAgain(this.#slab);
+    reuse(this.#slab);
     this.#slab = undefined;
   }
 
-  #bytes(room: Buffer, count: number): Buffer {
-    const bytes = room.subarray(0, count);
-    if (this.#slab !== undefined && room !== shared) {
-      this.#slab.taken += count;
+  #bytes(space: Buffer, count: number): Buffer {
+    const bytes = space.subarray(0, count);
+    if (this.#slab !== undefined && space !== shared) {
+      this.#slab.readBytes += count;
       return bytes;
     }
     const copy = Buffer.allocUnsafeSlow(count);
@@ -75,15 +77,15 @@ export class ReceiveBuffer {
 }
 
 /**
- * To be called once for bytes that nobody is going to look at again. Their memory is used for others, when it is a
- * slab, or else goes back to the system, when they are all that their buffer holds: V8 looks after buffers outside of
- * its heap when there are some 32 MB of them. Bytes that are not given back, or not all of a slab, are left to V8.
+ * To be called once for bytes that are not going to be looked at again. Their memory is reused when it is a slab's; it
+ * goes back to the system when they are all that their ArrayBuffer holds, since V8 collects such memory only when some
+ * 32 MB of it have come together.
  */
 export function releaseBuffer({ buffer, byteLength }: Uint8Array): void {
   const slab = slabs.get(buffer);
   if (slab !== undefined) {
-    slab.givenBack += byteLength;
-    useAgain(slab);
+    slab.releasedBytes += byteLength;
+    reuse(slab);
   } else if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) {
     buffer.transfer(0);
   }
@@ -91,21 +93,21 @@ export function releaseBuffer({ buffer, byteLength }: Uint8Array): void {
 
 function takeSlab(): Slab {
   const slab = kept.pop() ?? newSlab();
-  slab.taken = 0;
-  slab.givenBack = 0;
+  slab.readBytes = 0;
+  slab.releasedBytes = 0;
   return slab;
 }
 
 function newSlab(): Slab {
-  const bytes = Buffer.allocUnsafeSlow(SLAB_BYTES);
-  const slab = { bytes, taken: 0, givenBack: 0, isClosed: false };
+  const bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  const slab = { bytes, readBytes: 0, releasedBytes: 0, isClosed: false };
   slabs.set(bytes.buffer, slab);
   return slab;
 }
 
-/** As soon as nothing more is read into it, and nobody needs any of it. */
-function useAgain(slab: Slab): void {
-  if (!slab.isClosed || slab.givenBack < slab.taken) return;
+/** Keeps a slab for others, as soon as nothing more is read into it and all of it was released. */
+function reuse(slab: Slab): void {
+  if (!slab.isClosed || slab.releasedBytes < slab.readBytes) return;
   slab.isClosed = false;
   if (kept.length < KEPT) kept.push(slab);
   else slab.bytes.buffer.transfer(0);

@@ -4,6 +4,7 @@ import { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Config } from '../config/load.ts';
 import type { Repository } from '../oci/reference.ts';
 import { Blobs } from '../pull/blobs.ts';
+import { Freshness } from '../pull/freshness.ts';
 import { Manifests } from '../pull/manifests.ts';
 import { Referrers } from '../pull/referrers.ts';
 import { TagLists } from '../pull/tag-lists.ts';
@@ -43,7 +44,7 @@ const SWEEP_MS = 60_000;
 export async function openCore(config: Config, environment: Environment): Promise<Core> {
   await using stack = new AsyncDisposableStack();
   const { clock, log } = environment;
-  const { content, metadata } = await openStores(config, environment, stack);
+  const { content, ingests, metadata } = await openStores(config, environment, stack);
   const upstreams = createUpstreams(config, environment, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
   const budget = await Budget.open({ content, metadata, pins: config.pins, maxSizeBytes, minFreeBytes });
@@ -51,8 +52,8 @@ export async function openCore(config: Config, environment: Environment): Promis
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;
   const common = {
-    ...{ content, metadata, budget, clock, log, upstream, writes },
-    staleIfErrorMs: config.staleIfErrorMs,
+    ...{ content, ingests, metadata, budget, clock, log, upstream, writes },
+    freshness: new Freshness(clock, config.staleIfErrorMs),
     tagMutex: new KeyedMutex(),
     signal: leaving.signal,
   };

@@ -3,7 +3,11 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/load.ts';
 import type { Content } from '../content/content.ts';
+import type { Ingests } from '../content/ingest.ts';
+import { LocalIngests } from '../content/local/ingest.ts';
 import { LocalContent } from '../content/local/store.ts';
+import { keepSmallInMemory } from '../content/memory.ts';
+import { rememberVerdicts } from '../content/verdicts.ts';
 import { cached } from '../metadata/cached.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { openSqlite } from '../metadata/sqlite/store.ts';
@@ -14,6 +18,7 @@ import type { Environment } from './environment.ts';
 
 export interface Stores {
   readonly content: Content;
+  readonly ingests: Ingests;
   readonly metadata: Metadata;
 }
 
@@ -25,7 +30,8 @@ export async function openStores(
 ): Promise<Stores> {
   mkdirSync(data, { recursive: true });
   stack.defer(lockData(data));
-  const content = await LocalContent.open(data);
+  const ingests = await LocalIngests.open(data);
+  const content = keepSmallInMemory(rememberVerdicts(await LocalContent.open(data)));
   const database = await openSqlite(join(data, 'metadata.db'), {
     clock,
     content: () => content.list(),
@@ -38,5 +44,5 @@ export async function openStores(
   });
   const metadata = cached(bufferUsage(database, clock));
   stack.defer(() => metadata.close());
-  return { content, metadata };
+  return { content, ingests, metadata };
 }

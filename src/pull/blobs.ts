@@ -1,17 +1,17 @@
 // Pulling a blob. Hit: find link → open content → touch. Miss: join the flight or start it → follow it.
 //
 // Content is served to a repository only through a link of its own. Content that is here through another
-// repository is linked after this one's upstream has said that it holds it too.
-
+// repository is linked once this one's upstream has confirmed that it holds it too.
+import { Condition } from '../base/condition.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import { type OpenContent, type Source, StorageFailure } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isDenied, isNotFound } from '../upstream/upstream.ts';
-import { dropDamaged } from './damaged.ts';
+import { removeDamaged } from './damaged.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
-import { HOLD_BACK_BYTES } from './incoming.ts';
+import { HOLD_BACK_BYTES, HoldBack } from './hold-back.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome } from './outcome.ts';
 import { openPassThrough } from './pass-through.ts';
@@ -35,7 +35,7 @@ export class Blobs {
 
   /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
-    // Looked up first: what was not there a moment ago may have been pushed since.
+    // Looked up first: what was not found a moment ago may have been pushed since.
     const source = await this.#openLinked(repository, digest);
     if (source !== undefined) return { source, outcome: 'hit' };
     return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest));
@@ -47,7 +47,7 @@ export class Blobs {
     const row = await this.#dependencies.metadata.findBlob(repository, digest);
     if (row !== undefined) return { sizeBytes: row.sizeBytes, outcome: 'hit' };
     const flight = this.#flights.get(digest);
-    if (flight?.isComplete && flight.carries(repository)) {
+    if (flight?.isComplete && flight.links(repository)) {
       await flight.over;
       return this.stat(repository, digest);
     }
@@ -58,14 +58,21 @@ export class Blobs {
     });
   }
 
-  /** The repository has got the blob by other ways than a pull. */
+  /** The repository has received the blob otherwise than by a pull. */
   arrived(repository: Repository, digest: Digest): void {
     this.#missing.forget(imageName(repository, { digest }));
   }
 
-  /** Resolves when no flight is under way: what was complete is then committed and linked. */
+  /** Resolves when no flight is in progress: what was complete is then published and linked. */
   async settled(): Promise<void> {
     await Promise.all([...this.#flights.values()].map(flight => flight.over));
+  }
+
+  /** Flights in progress, and the clients that read from them now. */
+  snapshot(): { flights: number; followers: number } {
+    let followers = 0;
+    for (const flight of this.#flights.values()) followers += flight.followers;
+    return { flights: this.#flights.size, followers };
   }
 
   async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
@@ -73,16 +80,16 @@ export class Blobs {
       let flight = this.#flights.get(digest);
       const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';
       if (flight === undefined) flight = this.#start(repository, digest);
-      else if (!flight.carries(repository) && !(await this.#attach(flight, repository))) {
-        // It is over: what it brought is here, and our own flight finds it.
+      else if (!flight.links(repository) && !(await this.#attach(flight, repository))) {
+        // It is over: what it fetched is here, and our own flight finds it.
         continue;
       }
       try {
         const source = await flight.follow();
-        if (source !== undefined) return { source: this.#sparing(source, repository, digest), outcome };
+        if (source !== undefined) return { source: this.#survivingDisk(source, repository, digest), outcome };
       } catch (error) {
-        if (error instanceof StorageFailure) return this.#bypass(repository, digest, error);
-        // The repository through which it flew has no right to it; that says nothing of this one.
+        if (error instanceof StorageFailure) return this.#passThrough(repository, digest, error);
+        // The repository that it asks through has no right to it; that says nothing of this one.
         const theirs = !isSame(flight.repository, repository) && (isNotFound(error) || isDenied(error));
         if (!theirs) throw error;
         await flight.over;
@@ -102,8 +109,8 @@ export class Blobs {
   }
 
   /**
-   * Joins a flight of another repository, once the upstream has said that this one holds the blob too; the
-   * question is shared by all who ask now. False when that cannot be told, or came too late: then the flight is over.
+   * Joins a flight of another repository, once the upstream has confirmed that this one holds the blob too; concurrent
+   * calls share the request. False when that cannot be told, or came too late: then the flight is over.
    */
   async #attach(flight: Flight, repository: Repository): Promise<boolean> {
     const { digest } = flight;
@@ -115,40 +122,41 @@ export class Blobs {
         return false;
       }),
     );
-    const boarded = await result;
-    if (!boarded) await flight.over;
-    return boarded;
+    const isAttached = await result;
+    if (!isAttached) await flight.over;
+    return isAttached;
   }
 
-  /** Find link → open content → touch. Undefined when it is not here, or was here and was not right. */
+  /** Find link → open content → touch. Undefined when it is not here, or was here and was damaged. */
   async #openLinked(repository: Repository, digest: Digest): Promise<Source | undefined> {
     const { metadata, content } = this.#dependencies;
     const row = await metadata.findBlob(repository, digest);
     if (row === undefined) return undefined;
     const opened = await content.open(digest);
-    const drop = (isGone: boolean) =>
-      dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
     if (opened === undefined || opened.sizeBytes !== row.sizeBytes) {
       opened?.close();
-      await drop(opened === undefined);
+      await this.#removeDamaged(repository, digest, opened === undefined);
       return undefined;
     }
     metadata.touch(digest);
-    if (opened.verified === true) return opened;
-    // The first reading since the process started, or since the file changed, is verified on the way out.
-    const verdict = opened.verified.then(async right => {
-      if (!right) await drop(false);
-      return right;
+    const verified = opened.verify();
+    if (verified === true) return opened;
+    // The first reading since the process started, or since the bytes changed, is verified on the way out.
+    const verdict = verified.then(async isRight => {
+      if (!isRight) await this.#removeDamaged(repository, digest, false);
+      return isRight;
     });
-    // The client may leave before it matters to it.
-    verdict.catch(() => {});
     if (opened.sizeBytes > HOLD_BACK_BYTES) return heldBack(opened, verdict);
     if (await verdict) return opened;
     opened.close();
     return undefined;
   }
 
-  async #bypass(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
+  #removeDamaged(repository: Repository, digest: Digest, isGone: boolean): Promise<void> {
+    return removeDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
+  }
+
+  async #passThrough(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
     const what = imageName(repository, { digest });
     this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
     const upstream = this.#dependencies.upstream(repository);
@@ -158,8 +166,8 @@ export class Blobs {
     };
   }
 
-  /** A follower that is spared the end of its flight when the disk turns out to be full: it goes on past the disk. */
-  #sparing(follower: Source, repository: Repository, digest: Digest): Source {
+  /** A follower that goes on without the disk when its flight ends because the disk is full or failing. */
+  #survivingDisk(follower: Source, repository: Repository, digest: Digest): Source {
     let source = follower;
     return {
       sizeBytes: follower.sizeBytes,
@@ -169,12 +177,12 @@ export class Blobs {
           return await source.read(into, position);
         } catch (error) {
           if (source !== follower || !(error instanceof StorageFailure)) throw error;
-          source = (await this.#bypass(repository, digest, error)).source;
+          source = (await this.#passThrough(repository, digest, error)).source;
           follower.close();
           return source.read(into, position);
         }
       },
-      // What goes wrong with the disk is met by the reading that comes instead.
+      // The read that comes instead meets the failing disk, too, and deals with it.
       lend: async position =>
         source.lend?.(position).catch(error => {
           if (error instanceof StorageFailure) return undefined;
@@ -186,23 +194,15 @@ export class Blobs {
 
 /** Content that is being verified: its final stretch waits for the verdict. */
 function heldBack(content: OpenContent, verdict: Promise<boolean>): Source {
-  const { sizeBytes } = content;
-  const freeBytes = sizeBytes - HOLD_BACK_BYTES;
-  return {
-    sizeBytes,
-    close: () => content.close(),
-    read: async (into, position) => {
-      const free = freeBytes - position;
-      if (free > 0) return content.read(free < into.byteLength ? into.subarray(0, free) : into, position);
-      if (!(await verdict))
-        throw new RegistryError('UNAVAILABLE', 'the content is damaged on disk; ask again');
-      return content.read(into, position);
-    },
-    lend: async position => {
-      const lent = position < freeBytes ? await content.lend?.(position) : undefined;
-      return lent && { ...lent, end: Math.min(lent.end, freeBytes) };
-    },
-  };
+  const holdBack = new HoldBack(new Condition(), () => content.sizeBytes);
+  holdBack.expect(content.sizeBytes);
+  verdict
+    .then(isRight => {
+      if (!isRight) throw new RegistryError('UNAVAILABLE', 'the content is damaged on disk; pull it again');
+      holdBack.verified();
+    })
+    .catch(error => holdBack.fail(error));
+  return holdBack.clip(content);
 }
 
 function isSame(a: Repository, b: Repository): boolean {

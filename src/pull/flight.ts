@@ -1,64 +1,70 @@
-// A flight: one upstream download of one digest, whoever asks and through whichever repository. It does not
-// end because clients leave, and a slow one does not slow it.
+// A flight: one upstream download of one digest, for all clients that ask for it through whichever repository. It goes
+// on when clients leave, and a slow client does not slow it.
+//
+// Its steps: download → reserve → write and hash → verify → publish → link → settle.
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Content, Source } from '../content/content.ts';
+import type { Ingests } from '../content/ingest.ts';
 import type { LinkStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { download, type Receiver } from '../upstream/download.ts';
+import { download } from '../upstream/download.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { Incoming } from './incoming.ts';
 
 export interface FlightDependencies {
   readonly content: Content;
+  readonly ingests: Ingests;
   readonly metadata: LinkStore & UsageStore;
   readonly budget: Budget;
   readonly clock: Clock;
   readonly log: Log;
-  /** Ends all flights: the server is leaving. */
+  /** Ends all flights: the server is shutting down. */
   readonly signal: AbortSignal;
   upstream(repository: Repository): Upstream;
 }
 
-/** Wrong bytes are fetched again once, while nobody has seen any of them. */
+/** Wrong bytes are fetched once more, while no client has seen any of them. */
 const ATTEMPTS = 2;
 
 export class Flight {
+  /** Through which it asks the upstream. */
   readonly repository: Repository;
   readonly digest: Digest;
   /** Resolves, and never rejects, when the flight is over and all that it is going to link is linked. */
   readonly over: Promise<void>;
   readonly #dependencies: FlightDependencies;
   readonly #what: string;
-  /** Whose links are made when it lands. */
-  readonly #passengers: Repository[];
-  #isBoarding = true;
-  /** The attempt to follow; undefined when nothing comes because it is here already. */
+  /** Those that are linked when it is complete: its own, and those that were attached until then. */
+  readonly #linked: Repository[];
+  #canAttach = true;
+  /** The attempt to follow; undefined when nothing is fetched because the content is here already. */
   #attempt: Promise<Incoming | undefined>;
+  #incoming: Incoming | undefined;
   #releasePlace = () => {};
   #isComplete = false;
 
-  /** Takes off at once. */
+  /** Starts at once. */
   constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest) {
     this.#dependencies = dependencies;
     this.repository = repository;
     this.digest = digest;
     this.#what = imageName(repository, { digest });
-    this.#passengers = [repository];
-    const takeOff = this.#takeOff();
-    this.#attempt = takeOff.then(departs => (departs ? this.#nextAttempt() : undefined));
-    // Who follows is told; it is no surprise when nobody does.
+    this.#linked = [repository];
+    const start = this.#start();
+    this.#attempt = start.then(isNeeded => (isNeeded ? this.#openIncoming() : undefined));
+    // Its followers are told; without followers it is not unhandled.
     this.#attempt.catch(() => {});
-    this.over = this.#fly(takeOff)
+    this.over = this.#run(start)
       .catch(error => this.#report(error))
       .finally(() => this.#releasePlace());
   }
 
   /**
-   * The bytes, as they come. Undefined when they are not coming but here: open the content. Throws what the
+   * The bytes, as they come in. Undefined when they are not coming but here: open the content. Throws what the
    * flight failed with: StorageFailure when they cannot be kept, else a RegistryError.
    */
   async follow(): Promise<Source | undefined> {
@@ -67,32 +73,37 @@ export class Flight {
       try {
         return await (await attempt)?.follow();
       } catch (error) {
-        // Nothing of that attempt was seen, so the next one will do as well, if there is one.
+        // No byte of that attempt was seen, so the next one will do as well, if there is one.
         if (attempt === this.#attempt) throw error;
       }
     }
   }
 
-  /** All bytes are here and right; only the disk is still to be waited for. */
+  /** All bytes are here and verified; only the disk is still to be waited for. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
 
-  /** Whether it flies for this repository: its own, or one that boarded. */
-  carries({ upstream, name }: Repository): boolean {
-    return this.#passengers.some(passenger => passenger.name === name && passenger.upstream === upstream);
+  /** How many followers read from it now. */
+  get followers(): number {
+    return this.#incoming?.followers ?? 0;
   }
 
-  /** This repository, whose right was confirmed, is linked as well; false when it is too late for that. */
+  /** Whether this repository is linked when it is complete. */
+  links({ upstream, name }: Repository): boolean {
+    return this.#linked.some(linked => linked.name === name && linked.upstream === upstream);
+  }
+
+  /** Has this repository, which its upstream has confirmed to hold the blob, linked as well; false when it is too late. */
   attach(repository: Repository): boolean {
-    if (this.#isBoarding && !this.carries(repository)) this.#passengers.push(repository);
-    return this.#isBoarding;
+    if (this.#canAttach && !this.links(repository)) this.#linked.push(repository);
+    return this.#canAttach;
   }
 
-  /** Whether anything is to be fetched: not what is here, and is this repository's too. */
-  async #takeOff(): Promise<boolean> {
+  /** Resolves to whether anything is to be fetched: not what is here and is this repository's too. */
+  async #start(): Promise<boolean> {
     const { content, metadata, upstream, signal } = this.#dependencies;
-    // The disk is not asked about what nobody has recorded. Bytes that are there all the same are found at commit.
+    // The disk is not asked about what is not recorded. Bytes that are there all the same are found when publishing.
     const isRecorded = await metadata.isRecorded(this.digest);
     const sizeBytes = isRecorded ? await content.sizeOf(this.digest) : undefined;
     if (sizeBytes !== undefined && (await this.#isOurs())) {
@@ -117,27 +128,29 @@ export class Flight {
     }
   }
 
-  /** Opens an ingest. Who needs it waits for it, and not before the upstream has answered: until then it may fail unseen. */
-  #nextAttempt(): Promise<Incoming> {
-    const ingest = this.#dependencies.content.ingest(algorithmOf(this.digest));
-    const opening = ingest.then(opened => new Incoming(opened));
+  /** Opens an ingest. It is awaited where it is needed, when the upstream has answered: until then it may fail unseen. */
+  #openIncoming(): Promise<Incoming> {
+    const opening = this.#dependencies.ingests
+      .begin(algorithmOf(this.digest))
+      .then(ingest => (this.#incoming = new Incoming(ingest)));
     opening.catch(() => {});
     return opening;
   }
 
-  async #fly(takeOff: Promise<boolean>): Promise<void> {
-    if (!(await takeOff)) return;
+  async #run(start: Promise<boolean>): Promise<void> {
+    if (!(await start)) return;
     for (let attempt = 1; ; attempt++) {
       const opening = this.#attempt as Promise<Incoming>;
       try {
-        return await this.#ingest(opening);
+        const reservation = await this.#fetch(opening);
+        return await this.#keep(await opening, reservation);
       } catch (error) {
         const incoming = await opening;
         const again = isInvalid(error) && attempt < ATTEMPTS && !incoming.wasSeen;
         if (again) {
           this.#dependencies.log.warn({ digest: this.digest }, `${error.message}; trying once more`);
-          // Announced before the failure, so that who waits for the first byte waits for it.
-          this.#attempt = this.#nextAttempt();
+          // Announced before the failure, so that those who wait for the first byte wait for this one.
+          this.#attempt = this.#openIncoming();
         }
         incoming.fail(error as Error);
         if (!again) throw error;
@@ -145,44 +158,50 @@ export class Flight {
     }
   }
 
-  /** Download → reserve → write and hash → verify → commit → link → settle. The upstream is asked while it opens. */
-  async #ingest(opening: Promise<Incoming>): Promise<void> {
-    const { budget, clock, signal } = this.#dependencies;
-    const upstream = this.#dependencies.upstream(this.repository);
-    const onBreak = (why: string, at: number) => this.#reportBreak(why, at);
-    let receive: Receiver['receive'] = () => undefined;
+  /** Download → reserve → write and hash → verify. The ingest is opened while the upstream is asked. */
+  async #fetch(opening: Promise<Incoming>): Promise<Reservation | undefined> {
+    const { repository, digest } = this;
+    const { budget, clock, log, signal } = this.#dependencies;
+    const upstream = this.#dependencies.upstream(repository);
+    const onBreak = (why: string, at: number) =>
+      log.warn({ digest, at }, `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`);
     let reservation: Reservation | undefined;
     let type: string | undefined;
     try {
-      await download({ upstream, clock, signal, onBreak }, this.repository, this.digest, {
-        start: async (sizeBytes, contentType) => {
+      await download(
+        { upstream, clock, signal, onBreak },
+        repository,
+        digest,
+        async (sizeBytes, contentType) => {
           type = contentType;
           const incoming = await opening;
           const { ingest } = incoming;
-          const room = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
-          reservation = room;
-          receive = chunk => room.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
+          const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
+          reservation = reserved;
           if (sizeBytes !== undefined) incoming.expect(sizeBytes);
+          return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
         },
-        receive: chunk => receive(chunk),
-      });
+      );
       const { ingest } = await opening;
       const found = await ingest.finish();
-      if (found !== this.digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
+      if (found !== digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
+      return reservation;
     } catch (error) {
       reservation?.release();
       await (await opening).ingest.abort();
       throw error;
     }
-    const incoming = await opening;
+  }
+
+  /** Publish → link → settle. No follower is held back meanwhile, and none waits for the disk. */
+  async #keep(incoming: Incoming, reservation: Reservation | undefined): Promise<void> {
     const { ingest } = incoming;
-    // From here on nobody is held back, and nobody waits for the disk.
     this.#isComplete = true;
     incoming.verified();
-    // For those who join until it is over, and the link is there.
+    // For clients that join until it is over, and the link is there.
     const reader = ingest.reader();
     try {
-      const isNew = await ingest.commit(this.digest);
+      const isNew = await this.#dependencies.content.publish(ingest, this.digest);
       const settle = () => reservation?.settle(isNew ? ingest.writtenBytes : 0);
       await this.#link(ingest.writtenBytes).finally(settle);
     } catch (error) {
@@ -194,13 +213,8 @@ export class Flight {
   }
 
   async #link(sizeBytes: number): Promise<void> {
-    this.#isBoarding = false;
-    await this.#dependencies.metadata.linkBlob(this.#passengers, { digest: this.digest, sizeBytes });
-  }
-
-  #reportBreak(why: string, at: number): void {
-    const message = `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`;
-    this.#dependencies.log.warn({ digest: this.digest, at }, message);
+    this.#canAttach = false;
+    await this.#dependencies.metadata.linkBlob(this.#linked, { digest: this.digest, sizeBytes });
   }
 
   #report(error: unknown): void {
@@ -211,7 +225,7 @@ export class Flight {
   }
 }
 
-/** The error of content that is not what its digest says. `what` is the image, as a person writes it. */
+/** The error of content that does not hash to its digest. `what` is the image, as a person writes it. */
 export function wrongBytes(
   what: string,
   sizeBytes: number,
@@ -222,6 +236,7 @@ export function wrongBytes(
   return new RegistryError('UPSTREAM_INVALID', `the upstream sent wrong content for ${what}: ${came}`);
 }
 
+/** The upstream answered, but not as a registry does. */
 export function isInvalid(error: unknown): error is RegistryError {
   return error instanceof RegistryError && error.code === 'UPSTREAM_INVALID';
 }

@@ -6,14 +6,15 @@ import fc from 'fast-check';
 import { turns } from '../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { Condition } from '../base/condition.ts';
-import type { Ingest, Source } from '../content/content.ts';
-import { HOLD_BACK_BYTES, Incoming } from './incoming.ts';
+import type { Reader } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
+import { HOLD_BACK_BYTES } from './hold-back.ts';
+import { Incoming } from './incoming.ts';
 
 class MemoryIngest implements Ingest {
   writtenBytes = 0;
   openReaders = 0;
   readonly progress = new Condition();
-  onWritten = () => {};
   readonly #bytes: Uint8Array;
 
   constructor(bytes: Uint8Array) {
@@ -24,10 +25,9 @@ class MemoryIngest implements Ingest {
   grow(count: number): void {
     this.writtenBytes = Math.min(this.#bytes.length, this.writtenBytes + count);
     this.progress.notify();
-    this.onWritten();
   }
 
-  reader(): Pick<Source, 'read' | 'close'> {
+  reader(): Reader {
     let isOpen = true;
     this.openReaders++;
     return {
@@ -52,7 +52,6 @@ class MemoryIngest implements Ingest {
   write = () => assert.fail();
   flush = () => assert.fail();
   finish = () => assert.fail();
-  commit = () => assert.fail();
   abort = () => assert.fail();
 }
 
@@ -150,7 +149,7 @@ describe('a follower', () => {
     assert.equal(await source.read(Buffer.alloc(1), 0), 0);
   });
 
-  test('of a size that nobody told gets no byte before it is verified, and then the size', async () => {
+  test('of an unknown size gets no byte before it is verified, and then the size', async () => {
     const { incoming, ingest } = setUp(LARGE);
     const following = incoming.follow();
     ingest.grow(LARGE);
@@ -200,7 +199,7 @@ describe('a follower', () => {
 describe('a failure', () => {
   const failure = new Error('wrong bytes');
 
-  test('goes to all who follow, who wait and who come, at once', async () => {
+  test('goes to all that follow, wait or come later, at once', async () => {
     const { incoming, ingest } = setUp(LARGE);
     const early = incoming.follow();
     incoming.expect(LARGE);
@@ -217,7 +216,7 @@ describe('a failure', () => {
     assert.equal(ingest.openReaders, 0);
   });
 
-  test('goes to who waits for the first byte', async () => {
+  test('goes to a follower that waits for the first byte', async () => {
     const { incoming } = setUp(LARGE);
     const following = incoming.follow();
     incoming.fail(failure);
@@ -236,7 +235,7 @@ describe('a failure', () => {
   });
 });
 
-test('whatever comes when: nothing of the final stretch is read before it is verified, then all is, or nobody ends well', async () => {
+test('whatever comes when: nothing of the final stretch is read before it is verified, then all is, or every follower fails', async () => {
   const followers = fc.array(
     fc.record({
       after: fc.nat({ max: 12 }),

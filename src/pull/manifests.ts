@@ -1,9 +1,11 @@
-// Pulling a manifest by digest, and storing one, by whatever it was asked for. Manifests are content like
-// blobs are, but small: they are held in memory whole, and checked before anybody sees a byte.
+// Pulling a manifest by digest, and storing one that was asked for by tag or digest. Manifests are content as blobs are,
+// but small: they are held in memory as a whole, and checked before any client gets a byte.
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import { type Content, type OpenContent, StorageFailure } from '../content/content.ts';
+import type { Ingests } from '../content/ingest.ts';
+import { readFully } from '../content/read.ts';
 import type { LinkStore, TagStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -11,8 +13,9 @@ import { MANIFEST_LIMIT_BYTES, manifestType, partsOf } from '../oci/manifest.ts'
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import type { Budget } from '../retention/budget.ts';
 import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
-import { dropDamaged } from './damaged.ts';
+import { removeDamaged } from './damaged.ts';
 import { isInvalid, wrongBytes } from './flight.ts';
+import type { Freshness } from './freshness.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
 
@@ -30,10 +33,13 @@ export interface PulledManifest {
 
 export interface ManifestDependencies {
   readonly content: Content;
+  readonly ingests: Ingests;
   readonly metadata: LinkStore & TagStore & UsageStore;
   readonly budget: Budget;
   readonly clock: Clock;
   readonly log: Log;
+  /** Where tags are confirmed. */
+  readonly freshness: Freshness;
   upstream(repository: Repository): Upstream;
 }
 
@@ -47,9 +53,9 @@ export class Manifests {
     this.#missing = new NegativeCache(dependencies.clock);
   }
 
-  /** Find link → open content → touch; else one fetch for all who ask now. Throws as the verbs of Upstream do. */
+  /** Find link → open content → touch; else one fetch for all concurrent calls. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, digest: Digest): Promise<PulledManifest> {
-    // Looked up first: what was not there a moment ago may have been pushed since.
+    // Looked up first: what was not found a moment ago may have been pushed since.
     const manifest = await this.find(repository, digest);
     if (manifest !== undefined) return { manifest, outcome: 'hit' };
     const key = imageName(repository, { digest });
@@ -67,36 +73,37 @@ export class Manifests {
     const bytes = await bytesOf(await content.open(digest));
     if (bytes === undefined) {
       const isGone = (await content.sizeOf(digest)) === undefined;
-      await dropDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
+      await removeDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
       return undefined;
     }
     metadata.touch(digest);
     return { digest, mediaType: row.mediaType, bytes };
   }
 
-  /** Asks the upstream for it, by tag or digest, and stores it; with a tag, that the tag points to it. */
+  /** Asks the upstream for it, by tag or digest, and stores it; by tag also that the tag points to it. */
   fetch(repository: Repository, reference: Reference): Promise<PulledManifest> {
     const upstream = this.#dependencies.upstream(repository);
     return this.#twice(async () =>
-      this.#take(repository, reference, await upstream.getManifest(repository, reference)),
+      this.#accept(repository, reference, await upstream.getManifest(repository, reference)),
     );
   }
 
-  /** Asks the upstream whether the tag still points to this manifest, and stores the one it points to now. */
+  /** Asks the upstream whether the tag still points to this manifest; if not, stores the one that it points to now. */
   revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
-    const { upstream, metadata } = this.#dependencies;
+    const { upstream, metadata, freshness } = this.#dependencies;
     return this.#twice(async () => {
       const came = await upstream(repository).getIfChanged(repository, tag, manifest.digest);
-      // Without a digest in the answer it is the bytes that tell.
+      // A response without a digest is told by its bytes.
       if (came !== undefined && !came.bytes.equals(manifest.bytes))
-        return this.#take(repository, { tag }, came);
+        return this.#accept(repository, { tag }, came);
       try {
         await metadata.confirmTag(repository, tag);
+        freshness.confirmed(imageName(repository, { tag }));
       } catch (error) {
         if (!(error instanceof StorageFailure)) throw error;
         this.#dependencies.log.warn(
           {},
-          `${imageName(repository, { tag })} was confirmed, which cannot be kept: ${error.message}`,
+          `${imageName(repository, { tag })} was confirmed, which cannot be recorded: ${error.message}`,
         );
       }
       return { manifest, outcome: 'revalidated' };
@@ -105,7 +112,7 @@ export class Manifests {
 
   async #miss(repository: Repository, digest: Digest): Promise<PulledManifest> {
     const { content, metadata, upstream } = this.#dependencies;
-    // Here through another repository: this one's upstream has to say that it holds it too.
+    // Here through another repository: this one's upstream has to confirm that it holds it too.
     const sizeBytes = await content.sizeOf(digest);
     if (sizeBytes !== undefined && sizeBytes <= MANIFEST_LIMIT_BYTES) {
       const bytes = await bytesOf(await content.open(digest));
@@ -120,7 +127,7 @@ export class Manifests {
     return this.fetch(repository, { digest });
   }
 
-  /** Does it once more when what came was no good. */
+  /** Does the work once more when the response was invalid. */
   async #twice(work: () => Promise<PulledManifest>): Promise<PulledManifest> {
     try {
       return await work();
@@ -131,8 +138,12 @@ export class Manifests {
     }
   }
 
-  /** Checks what came, and stores it. */
-  async #take(repository: Repository, reference: Reference, came: UpstreamManifest): Promise<PulledManifest> {
+  /** Checks the response, and stores it. */
+  async #accept(
+    repository: Repository,
+    reference: Reference,
+    came: UpstreamManifest,
+  ): Promise<PulledManifest> {
     const what = imageName(repository, reference);
     const { bytes, contentType } = came;
     const expected = reference.digest ?? came.digest;
@@ -150,15 +161,15 @@ export class Manifests {
   }
 
   /**
-   * Reserve → write and hash → commit → link (with its tags) → settle. For what the upstream is known to hold.
-   * `bypass` when it cannot be kept.
+   * Reserve → write and hash → publish → link (with its tags) → settle. For a manifest that the upstream is known to
+   * hold. `bypass` when it cannot be stored.
    */
   async store(
     repository: Repository,
     manifest: Manifest,
     tags: readonly string[],
   ): Promise<'miss' | 'bypass'> {
-    const { content, metadata, budget, log } = this.#dependencies;
+    const { content, metadata, budget, log, freshness } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     this.#missing.forget(imageName(repository, { digest }));
     const row = { digest, mediaType, sizeBytes: bytes.length, parts: partsOf(bytes) };
@@ -173,6 +184,7 @@ export class Manifests {
         }
       }
       await metadata.linkManifest(repository, row, tags);
+      for (const tag of tags) freshness.confirmed(imageName(repository, { tag }));
       return 'miss';
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
@@ -185,7 +197,8 @@ export class Manifests {
   }
 
   async #write(digest: Digest, bytes: Buffer): Promise<boolean> {
-    const ingest = await this.#dependencies.content.ingest(algorithmOf(digest));
+    const { ingests, content } = this.#dependencies;
+    const ingest = await ingests.begin(algorithmOf(digest));
     try {
       await ingest.write(Buffer.from(bytes));
       await ingest.finish();
@@ -193,11 +206,11 @@ export class Manifests {
       await ingest.abort();
       throw error;
     }
-    return ingest.commit(digest);
+    return content.publish(ingest, digest);
   }
 }
 
-/** All bytes of what was opened, and certainly the right ones, else undefined. Closes it. */
+/** All bytes of opened content, verified; undefined when they are not right. Closes it. */
 export function bytesOf(opened: OpenContent | undefined): Buffer | undefined | Promise<Buffer | undefined> {
   if (opened?.bytes === undefined) return opened && readWhole(opened);
   opened.close();
@@ -206,14 +219,9 @@ export function bytesOf(opened: OpenContent | undefined): Buffer | undefined | P
 
 async function readWhole(opened: OpenContent): Promise<Buffer | undefined> {
   try {
-    if (opened.sizeBytes > MANIFEST_LIMIT_BYTES || !(await opened.verified)) return undefined;
+    if (opened.sizeBytes > MANIFEST_LIMIT_BYTES || !(await opened.verify())) return undefined;
     const bytes = Buffer.allocUnsafeSlow(opened.sizeBytes);
-    for (let position = 0; position < bytes.length; ) {
-      const count = await opened.read(bytes.subarray(position), position);
-      if (count === 0) return undefined;
-      position += count;
-    }
-    return bytes;
+    return (await readFully(opened, bytes)) === bytes.length ? bytes : undefined;
   } finally {
     opened.close();
   }

@@ -32,7 +32,7 @@ describe('what is missing', () => {
     });
   }
 
-  test('is remembered anew each time that it is missed', async () => {
+  test('is remembered again each time that it is not found', async () => {
     const error = new RegistryError('BLOB_UNKNOWN', 'not there');
     const { clock, ask, asked } = setUp(error, error);
     await assert.rejects(ask());

@@ -8,7 +8,7 @@ import { bytesOf, randomContent } from '../../test/support/images.ts';
 import type { Source } from '../content/content.ts';
 import type { Algorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { HOLD_BACK_BYTES } from './incoming.ts';
+import { HOLD_BACK_BYTES } from './hold-back.ts';
 import { openPassThrough } from './pass-through.ts';
 
 const KIB = 1024;
@@ -181,7 +181,7 @@ describe('a blob that cannot pass through', () => {
   test('because its size is not told is refused, and nothing of it stays open', async t => {
     const unsized = (bytes: Buffer): FakeAnswer => ({ bytes, sizeBytes: null });
     const { scripted, open } = setUp(t, LARGE, bytes => [unsized(bytes), unsized(bytes)]);
-    await assert.rejects(open(), { code: 'UPSTREAM_INVALID', message: /its size is not told/ });
+    await assert.rejects(open(), { code: 'UPSTREAM_INVALID', message: /does not tell its size/ });
     await assertAllLetGo(scripted);
   });
 });
@@ -204,12 +204,12 @@ describe('the reader of a blob that passes through', () => {
     await assertAllLetGo(scripted);
   });
 
-  test('is let go when the server leaves', async t => {
+  test('is released when the server shuts down', async t => {
     const { scripted, leaving, open } = setUp(t, LARGE, bytes => [
       { bytes: bytes.subarray(0, 1000), sizeBytes: LARGE, after: 'stall' },
     ]);
     const source = await open();
-    const reason = new Error('the server is leaving');
+    const reason = new Error('the server is shutting down');
     const reading = readOn(source);
     setImmediate(() => leaving.abort(reason));
     await assert.rejects(reading, reason);

@@ -1,15 +1,15 @@
-// What refers to a digest (distribution spec 1.1, "Listing Referrers"). An upstream that has the API is asked,
-// and its answer remembered like a list of tags. For one that has not, as ghcr.io, the answer is the index
-// under the fallback tag, which is pulled, kept and served stale like any other tag.
-import { LRUCache } from 'lru-cache';
+// What refers to a digest (distribution spec 1.1, "Listing Referrers"). An upstream that has the API is asked, and its
+// answer recorded like a list of tags. For one that lacks it, such as ghcr.io, the answer is the index under the
+// fallback tag, which is pulled, kept and served stale like any other tag.
 import type { Clock } from '../base/clock.ts';
+import { ExpiringCache } from '../base/expiring-cache.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import type { ReferrerStore, TagStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
-import { reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, indexEntries } from '../oci/referrers.ts';
 import { isNotFound, isUnavailable, type Upstream } from '../upstream/upstream.ts';
+import type { Freshness } from './freshness.ts';
 import { LocalWrites } from './local-writes.ts';
 import type { Outcome, Staleness } from './outcome.ts';
 import type { Tags } from './tags.ts';
@@ -25,7 +25,7 @@ export interface ReferrersDependencies {
   readonly tags: Tags;
   readonly metadata: ReferrerStore & TagStore;
   readonly clock: Clock;
-  readonly staleIfErrorMs: number;
+  readonly freshness: Freshness;
   upstream(repository: Repository): Upstream;
 }
 
@@ -37,62 +37,60 @@ const REMEMBERED_LIMIT = 10_000;
 export class Referrers {
   readonly #dependencies: ReferrersDependencies;
   readonly #asking = new SingleFlight<PulledReferrers>();
-  /** Repositories whose upstream lacks the API, until when that is believed. */
-  readonly #lacking = new LRUCache<string, number>({ max: REMEMBERED_LIMIT });
-  readonly #changes = new LocalWrites();
+  /** Repositories whose upstream lacks the API. */
+  readonly #lacking: ExpiringCache<true>;
+  readonly #writes = new LocalWrites();
 
   constructor(dependencies: ReferrersDependencies) {
+    const { clock } = dependencies;
     this.#dependencies = dependencies;
+    this.#lacking = new ExpiringCache({ clock, max: REMEMBERED_LIMIT, ttlMs: LACKING_MS });
   }
 
-  /** All that refers to the subject, which need not exist. Throws as the verbs of Upstream do, but not that there is nothing. */
+  /**
+   * All that refers to the subject, which need not exist. Throws as the verbs of Upstream do, except that what is not
+   * found is empty.
+   */
   async pull(repository: Repository, subject: Digest): Promise<PulledReferrers> {
-    const { metadata, clock } = this.#dependencies;
-    if ((this.#lacking.get(imageName(repository)) ?? 0) > clock.now())
-      return this.#fallback(repository, subject);
+    const { metadata, freshness } = this.#dependencies;
+    if (this.#lacking.get(imageName(repository))) return this.#fallback(repository, subject);
     const key = imageName(repository, { digest: subject });
     const known = await metadata.findReferrers(repository, subject);
-    const fresh = known !== undefined && clock.now() - known.checkedAtMs < FRESH_MS;
-    if (fresh && !this.#changes.has(key)) return { descriptors: known.descriptors, outcome: 'hit' };
-    const { result, joined } = this.#asking.run(key, () => this.#ask(repository, subject));
+    if (known !== undefined && freshness.isFresh(key, known, FRESH_MS) && !this.#writes.has(key)) {
+      return { descriptors: known.descriptors, outcome: 'hit' };
+    }
+    const { result, joined } = this.#asking.run(key, () => this.#ask(key, repository, subject));
     return joined ? { ...(await result), outcome: 'joined' } : result;
   }
 
-  /** Something that refers to the subject has come or gone by our doing. */
+  /** Something that refers to the subject was pushed or deleted through here. */
   changed(repository: Repository, subject: Digest): void {
     const key = imageName(repository, { digest: subject });
     this.#asking.forget(key);
-    this.#changes.note(key);
+    this.#writes.note(key);
   }
 
   /** The upstream has shown whether it has the API. */
-  learn(repository: Repository, hasApi: boolean): void {
+  recordApi(repository: Repository, hasApi: boolean): void {
     const key = imageName(repository);
     if (hasApi) this.#lacking.delete(key);
-    else this.#lacking.set(key, this.#dependencies.clock.now() + LACKING_MS);
+    else this.#lacking.set(key, true);
   }
 
-  async #ask(repository: Repository, subject: Digest): Promise<PulledReferrers> {
-    const { metadata, upstream } = this.#dependencies;
-    const key = imageName(repository, { digest: subject });
-    const asked = this.#changes.ask();
+  async #ask(key: string, repository: Repository, subject: Digest): Promise<PulledReferrers> {
+    const { metadata, upstream, freshness } = this.#dependencies;
+    const asked = this.#writes.ask();
     let descriptors: readonly unknown[] | undefined;
     try {
       descriptors = await upstream(repository).listReferrers(repository, subject);
     } catch (error) {
-      return this.#stale(repository, subject, error);
+      return this.#stale(key, repository, subject, error);
     }
-    this.learn(repository, descriptors !== undefined);
+    this.recordApi(repository, descriptors !== undefined);
     if (descriptors === undefined) return this.#fallback(repository, subject);
-    if (!this.#changes.isCurrent(key, asked)) return { descriptors, outcome: 'bypass' };
-    const kept = await metadata.saveReferrers(repository, subject, descriptors).then(
-      () => true,
-      error => {
-        if (!(error instanceof StorageFailure)) throw error;
-        return false;
-      },
-    );
-    return { descriptors, outcome: kept ? 'miss' : 'bypass' };
+    if (!this.#writes.isCurrent(key, asked)) return { descriptors, outcome: 'bypass' };
+    const save = metadata.saveReferrers(repository, subject, descriptors);
+    return { descriptors, outcome: await freshness.record(key, save) };
   }
 
   async #fallback(repository: Repository, subject: Digest): Promise<PulledReferrers> {
@@ -108,16 +106,21 @@ export class Referrers {
     }
   }
 
-  /** What was heard last, else what was pulled or pushed under the fallback tag; throws the failure when there is neither. */
-  async #stale(repository: Repository, subject: Digest, error: unknown): Promise<PulledReferrers> {
-    const { metadata, clock, staleIfErrorMs, upstream } = this.#dependencies;
+  /** What was heard last, else the index under the fallback tag if that was ever here; throws the failure without either. */
+  async #stale(
+    key: string,
+    repository: Repository,
+    subject: Digest,
+    error: unknown,
+  ): Promise<PulledReferrers> {
+    const { metadata, freshness, upstream } = this.#dependencies;
     const known = await metadata.findReferrers(repository, subject);
-    const ageMs = known === undefined ? 0 : clock.now() - known.checkedAtMs;
-    if (known !== undefined && (ageMs <= staleIfErrorMs || upstream(repository).offline)) {
-      return { descriptors: known.descriptors, outcome: 'stale', stale: { ageMs, why: reasonOf(error) } };
+    const stale = known && freshness.staleness(key, known, error, !upstream(repository).offline);
+    if (known !== undefined && stale !== undefined) {
+      return { descriptors: known.descriptors, outcome: 'stale', stale };
     }
-    if (!isUnavailable(error) || (await metadata.findTag(repository, fallbackTag(subject))) === undefined)
-      throw error;
+    const isPulled = (await metadata.findTag(repository, fallbackTag(subject))) !== undefined;
+    if (!isUnavailable(error) || !isPulled) throw error;
     return this.#fallback(repository, subject);
   }
 }

@@ -1,21 +1,21 @@
-// What the configuration says of tags: the first rule that matches holds.
+// The rules of the configuration for tags; the first that matches applies.
 import { matcherOf } from '../base/glob.ts';
 import type { Repository } from '../oci/reference.ts';
 
 export interface TagRule {
-  /** How long a tag is served without asking; Infinity: forever. */
+  /** How long a tag is served without asking the upstream; Infinity: forever. */
   readonly freshMs: number;
-  /** A tag that is gone upstream is still served. */
+  /** Whether a tag that was deleted upstream is still served. */
   readonly keepDeleted: boolean;
 }
 
-/** A rule with what it is for: a glob over the tag, and one over the repository name, absent for any. */
+/** A rule with what it applies to: a glob over the tag, and one over the repository name, absent for any. */
 export interface TagPattern extends TagRule {
   readonly match: string;
   readonly images?: string;
 }
 
-/** Where no rule matches. */
+/** For a tag that no rule matches. */
 const ASK_ALWAYS: TagRule = { freshMs: 0, keepDeleted: false };
 
 export function tagRules(patterns: readonly TagPattern[]): (repository: Repository, tag: string) => TagRule {

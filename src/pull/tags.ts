@@ -1,13 +1,13 @@
-// Pulling a manifest by tag. Fresh by its rule: served. Else one conditional question upstream, shared by all
-// who ask now: unchanged → revalidated; changed → fetched. When the upstream fails: stale, within limits.
+// Pulling a manifest by tag. Fresh by its rule: served. Else one conditional request upstream, shared by all that ask
+// meanwhile: unchanged → revalidated; changed → fetched. When the upstream fails: stale, within limits.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import type { TagRow, TagStore } from '../metadata/metadata.ts';
-import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound, type Upstream } from '../upstream/upstream.ts';
+import type { Freshness } from './freshness.ts';
 import type { Manifest, Manifests, PulledManifest } from './manifests.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { TagRule } from './tag-rules.ts';
@@ -16,10 +16,10 @@ export interface TagDependencies {
   readonly manifests: Manifests;
   readonly metadata: TagStore;
   readonly clock: Clock;
-  /** By the names of tagged images: shared with whoever pushes tags. */
+  /** Of the answers that are recorded; the manifests confirm there the tags that they record. */
+  readonly freshness: Freshness;
+  /** By the names of tagged images: shared with the pushes of tags, so that no older answer overwrites a push. */
   readonly tagMutex: KeyedMutex;
-  /** How old an answer may be when the upstream fails. */
-  readonly staleIfErrorMs: number;
   upstream(repository: Repository): Upstream;
   rule(repository: Repository, tag: string): TagRule;
 }
@@ -30,7 +30,7 @@ export class Tags {
   readonly #dependencies: TagDependencies;
   readonly #asking = new SingleFlight<PulledManifest>();
   readonly #missing: NegativeCache;
-  /** Tags of which it is not known whether a push has moved them: they are asked about, fresh or not. */
+  /** Tags that a push may or may not have moved: the upstream is asked, fresh or not. */
   readonly #doubted = new LRUCache<string, true>({ max: DOUBTED_LIMIT });
 
   constructor(dependencies: TagDependencies) {
@@ -41,43 +41,40 @@ export class Tags {
   /** The manifest that the tag points to. Throws as the verbs of Upstream do. */
   async pull(repository: Repository, tag: string): Promise<PulledManifest> {
     const { metadata, manifests } = this.#dependencies;
+    const key = imageName(repository, { tag });
     const known = await metadata.findTag(repository, tag);
-    if (known !== undefined && this.#isFresh(repository, tag, known)) {
+    if (known !== undefined && this.#isFresh(key, known, repository, tag)) {
       const manifest = await manifests.find(repository, known.digest);
       if (manifest !== undefined) return { manifest, outcome: 'hit' };
     }
-    const key = imageName(repository, { tag });
     const { result, joined } = this.#asking.run(key, () =>
-      this.#dependencies.tagMutex.run(key, () => this.#ask(repository, tag)),
+      this.#dependencies.tagMutex.run(key, () => this.#ask(key, repository, tag)),
     );
     const pulled = await result;
     return joined && pulled.outcome === 'miss' ? { ...pulled, outcome: 'joined' } : pulled;
   }
 
-  /** The tag was pushed, and what it points to is known. */
+  /** The tag was pushed, and what it points to is recorded. */
   arrived(repository: Repository, tag: string): void {
     const key = imageName(repository, { tag });
     this.#missing.forget(key);
     this.#doubted.delete(key);
   }
 
-  /** A push to it may or may not have come through. */
+  /** A push of the tag may or may not have been accepted. */
   doubt(repository: Repository, tag: string): void {
     this.#doubted.set(imageName(repository, { tag }), true);
   }
 
-  #isFresh(repository: Repository, tag: string, { checkedAtMs }: TagRow): boolean {
-    const { rule, clock } = this.#dependencies;
-    const ageMs = clock.now() - checkedAtMs;
-    if (this.#doubted.size > 0 && this.#doubted.has(imageName(repository, { tag }))) return false;
-    // A time of confirmation that is still to come was written by a clock that has been set back since.
-    return ageMs >= 0 && ageMs < rule(repository, tag).freshMs;
+  #isFresh(key: string, known: TagRow, repository: Repository, tag: string): boolean {
+    if (this.#doubted.size > 0 && this.#doubted.has(key)) return false;
+    const { rule, freshness } = this.#dependencies;
+    return freshness.isFresh(key, known, rule(repository, tag).freshMs);
   }
 
-  /** In its turn: what is known may have changed while it was waited for. */
-  async #ask(repository: Repository, tag: string): Promise<PulledManifest> {
-    const { manifests, metadata, rule } = this.#dependencies;
-    const key = imageName(repository, { tag });
+  /** Under the mutex: what is known may have changed while that was waited for. */
+  async #ask(key: string, repository: Repository, tag: string): Promise<PulledManifest> {
+    const { manifests, metadata } = this.#dependencies;
     const known = await metadata.findTag(repository, tag);
     const manifest = known && (await manifests.find(repository, known.digest));
     let pulled: PulledManifest;
@@ -86,14 +83,13 @@ export class Tags {
       pulled = await (known === undefined
         ? this.#missing.unlessKnown(key, fetch)
         : this.#missing.noting(key, fetch));
-    } else if (this.#isFresh(repository, tag, known)) {
+    } else if (this.#isFresh(key, known, repository, tag)) {
       return { manifest, outcome: 'hit' };
     } else {
-      const { keepDeleted } = rule(repository, tag);
       pulled = await this.#missing.noting(key, () =>
         manifests
           .revalidate(repository, tag, manifest)
-          .catch(error => this.#stale(repository, tag, manifest, known, keepDeleted, error)),
+          .catch(error => this.#stale(key, repository, tag, manifest, known, error)),
       );
     }
     if (pulled.outcome !== 'stale') this.#doubted.delete(key);
@@ -102,21 +98,22 @@ export class Tags {
 
   /** What is known already, if it may stand in for the answer that failed; else throws the failure. */
   async #stale(
+    key: string,
     repository: Repository,
     tag: string,
     manifest: Manifest,
     known: TagRow,
-    keepDeleted: boolean,
     error: unknown,
   ): Promise<PulledManifest> {
-    const { upstream, metadata, clock, staleIfErrorMs } = this.#dependencies;
-    const ageMs = clock.now() - known.checkedAtMs;
-    if (isNotFound(error) && !keepDeleted) {
+    const { upstream, metadata, freshness, rule } = this.#dependencies;
+    const isDeleted = isNotFound(error);
+    if (isDeleted && !rule(repository, tag).keepDeleted) {
       await metadata.forgetTag(repository, tag);
       throw error;
     }
-    const allowed = isNotFound(error) || upstream(repository).offline || ageMs <= staleIfErrorMs;
-    if (!allowed) throw error;
-    return { manifest, outcome: 'stale', stale: { ageMs, why: reasonOf(error) } };
+    const hasLimit = !isDeleted && !upstream(repository).offline;
+    const stale = freshness.staleness(key, known, error, hasLimit);
+    if (stale === undefined) throw error;
+    return { manifest, outcome: 'stale', stale };
   }
 }

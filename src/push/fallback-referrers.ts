@@ -38,7 +38,7 @@ export class FallbackReferrers {
   ): Promise<void> {
     const { referrers } = this.#dependencies;
     const hasApi = answer?.notedSubject === true;
-    referrers.learn(repository, hasApi);
+    referrers.recordApi(repository, hasApi);
     if (!hasApi) {
       await this.#change(repository, subject, entries =>
         entries.some(entry => isFor(entry, descriptor.digest as Digest)) ? entries : [...entries, descriptor],

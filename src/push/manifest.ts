@@ -4,6 +4,7 @@
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Log } from '../base/log.ts';
 import type { Content } from '../content/content.ts';
+import { readFully } from '../content/read.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
@@ -192,9 +193,7 @@ export class ManifestPushes {
     try {
       if (source.sizeBytes > CONFIG_LIMIT_BYTES) return undefined;
       const bytes = Buffer.alloc(source.sizeBytes);
-      for (let position = 0; position < bytes.length; ) {
-        position += await source.read(bytes.subarray(position), position);
-      }
+      await readFully(source, bytes);
       const json = JSON.parse(bytes.toString('utf8')) as {
         config?: { Labels?: Record<string, unknown> } | null;
       };

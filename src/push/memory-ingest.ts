@@ -2,17 +2,17 @@
 // It can be read forwards only, once, and never becomes content. What was stored before the room ran out is
 // read from where it is.
 import { Condition } from '../base/condition.ts';
-import { type Ingest, type Source, StorageFailure } from '../content/content.ts';
+import { type Reader, StorageFailure } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
+import { hashInto } from '../content/read.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
 
 /** How much may wait in memory before the writer has to. */
 const BUFFER_BYTES = 1024 * 1024;
-const READ_BYTES = 256 * 1024;
 
 export class MemoryIngest implements Ingest {
   writtenBytes: number;
   readonly progress = new Condition();
-  onWritten: () => void = () => {};
   readonly #hasher: DigestHasher;
   readonly #stored: Ingest | undefined;
   readonly #storedBytes: number;
@@ -36,13 +36,9 @@ export class MemoryIngest implements Ingest {
     const hasher = new DigestHasher(algorithm);
     if (stored !== undefined) {
       const reader = stored.reader();
-      const buffer = Buffer.allocUnsafe(READ_BYTES);
       try {
-        for (let position = 0; position < stored.writtenBytes; ) {
-          const count = await reader.read(buffer, position);
-          hasher.update(buffer.subarray(0, count));
-          position += count;
-        }
+        const count = await hashInto(hasher, reader, stored.writtenBytes);
+        if (count < stored.writtenBytes) throw new StorageFailure('what was stored cannot be read back');
       } finally {
         reader.close();
       }
@@ -55,7 +51,6 @@ export class MemoryIngest implements Ingest {
     this.#chunks.push(bytes);
     this.writtenBytes += bytes.byteLength;
     this.progress.notify();
-    this.onWritten();
     return this.#isRoomy() ? undefined : new Promise(resolve => (this.#wakeWriter = resolve));
   }
 
@@ -69,7 +64,7 @@ export class MemoryIngest implements Ingest {
     );
   }
 
-  reader(): Pick<Source, 'read' | 'close'> {
+  reader(): Reader {
     const stored = this.#stored?.reader();
     return {
       read: async (into, position) => {
@@ -79,10 +74,6 @@ export class MemoryIngest implements Ingest {
       },
       close: () => stored?.close(),
     };
-  }
-
-  async commit(): Promise<boolean> {
-    throw new StorageFailure('it was passed through');
   }
 
   async abort(): Promise<void> {

@@ -6,7 +6,7 @@
 // to differ the upstream finds a wrong digest, and the one that is complete is sent once more, by itself.
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Ingest } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { turns } from '../../test/support/async.ts';
 import { TestClock } from '../../test/support/clock.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import type { Ingest } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';

@@ -2,7 +2,9 @@
 // bytes are so many that hardly anything else begins so. What is shorter goes up when it is complete.
 import { LRUCache } from 'lru-cache';
 import { SingleFlight } from '../base/single-flight.ts';
-import type { Ingest, Source } from '../content/content.ts';
+import type { Source } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
+import { readFully } from '../content/read.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Outcome } from '../pull/outcome.ts';
@@ -204,9 +206,7 @@ export class RelayHandle {
     const prefix = Buffer.allocUnsafe(Math.min(PREFIX_BYTES, ingest.writtenBytes));
     const reader = ingest.reader();
     try {
-      for (let position = 0; position < prefix.length; ) {
-        position += await reader.read(prefix.subarray(position), position);
-      }
+      await readFully(reader, prefix);
     } finally {
       reader.close();
     }

@@ -8,7 +8,8 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import { type Content, type Ingest, StorageFailure } from '../content/content.ts';
+import { type Content, StorageFailure } from '../content/content.ts';
+import type { Ingest, Ingests } from '../content/ingest.ts';
 import type { LinkStore, Metadata, UploadRow, UploadStore } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -23,6 +24,7 @@ import { RelayHandle, Relays } from './relays.ts';
 
 export interface UploadDependencies {
   readonly content: Content;
+  readonly ingests: Ingests;
   readonly metadata: LinkStore & UploadStore & Pick<Metadata, 'sync'>;
   readonly budget: Budget;
   readonly blobs: Blobs;
@@ -68,13 +70,13 @@ export class Uploads {
 
   /** Finds the uploads of an earlier process, and clears away what else it left. */
   static async open(dependencies: UploadDependencies): Promise<Uploads> {
-    const { metadata, content, clock } = dependencies;
+    const { metadata, ingests, clock } = dependencies;
     const left: UploadRow[] = [];
     for (const row of await metadata.uploads()) {
       if (clock.now() - row.startedAtMs < ABANDONED_BY_RESTART_MS) left.push(row);
       else await metadata.removeUpload(row.id);
     }
-    await content.keepIngests(new Set(left.map(({ id }) => id)));
+    await ingests.keep(new Set(left.map(({ id }) => id)));
     return new Uploads(dependencies, left);
   }
 
@@ -91,12 +93,12 @@ export class Uploads {
       );
     }
     await this.#forwards.admit(repository);
-    const { content, metadata, clock } = this.#dependencies;
+    const { ingests, metadata, clock } = this.#dependencies;
     const row = { id: randomUUID(), repository, algorithm, startedAtMs: clock.now() };
     let ingest: Ingest | undefined;
     try {
       await metadata.putUpload(row);
-      ingest = await content.ingest(algorithm, row.id);
+      ingest = await ingests.begin(algorithm, row.id);
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
       this.#warn(repository, error);
@@ -157,7 +159,7 @@ export class Uploads {
     const source = await this.#dependencies.content.open(digest);
     if (source === undefined) return false;
     try {
-      if (source.sizeBytes > BROUGHT_BYTES || !(await source.verified)) return false;
+      if (source.sizeBytes > BROUGHT_BYTES || !(await source.verify())) return false;
       await this.#forwards.bring(repository, digest, source);
       return true;
     } catch (error) {
@@ -178,7 +180,7 @@ export class Uploads {
   async #sweep(): Promise<void> {
     const now = this.#dependencies.clock.now();
     if (now - this.#openedAtMs > ABANDONED_MS) {
-      for (const id of this.#left.keys()) await (await this.#resume(id))?.cancel();
+      for (const id of [...this.#left.keys()]) await this.#discard(id);
     }
     for (const upload of this.#open.values()) {
       if (upload.isIdleSince(now - ABANDONED_MS)) await upload.cancel();
@@ -195,13 +197,24 @@ export class Uploads {
     const row = this.#left.get(id);
     if (row === undefined) return undefined;
     const { result } = this.#resuming.run(id, async () => {
-      const ingest = await this.#dependencies.content.resume(row.algorithm, id);
+      const ingest = await this.#dependencies.ingests.resume(row.algorithm, id);
       this.#left.delete(id);
       if (ingest !== undefined) return this.#add(row, ingest);
       await this.#dependencies.metadata.removeUpload(id);
       return undefined;
     });
     return result;
+  }
+
+  /** Forgets an upload of an earlier process, unless it is being resumed just now. */
+  async #discard(id: string): Promise<void> {
+    const { ingests, metadata } = this.#dependencies;
+    await this.#resuming.run(id, async () => {
+      this.#left.delete(id);
+      await ingests.discard(id);
+      await metadata.removeUpload(id);
+      return undefined;
+    }).result;
   }
 
   #add(row: UploadRow, ingest: Ingest | undefined): Upload {
@@ -266,7 +279,7 @@ export class Upload implements RelaySource {
       // Nobody reads what waits in memory any more.
       void this.#passing?.abort();
     });
-    this.#listen();
+    void this.#listen();
   }
 
   /** How many bytes have come. */
@@ -370,12 +383,12 @@ export class Upload implements RelaySource {
 
   /** Commit → link → settle. False when it cannot be kept: the upstream has it, and that is what counts. */
   async #keep(digest: Digest): Promise<boolean> {
-    const { metadata, log } = this.#dependencies;
+    const { content, metadata, log } = this.#dependencies;
     const sizeBytes = this.#receivedBytes;
     const what = imageName(this.repository, { digest });
     try {
       if (this.#passing !== undefined) throw new StorageFailure('there was no room for it');
-      const isNew = await this.ingest.commit(digest);
+      const isNew = await content.publish(this.ingest, digest);
       const settle = () => this.#reservation?.settle(isNew ? sizeBytes : 0);
       await metadata.linkBlob([this.repository], { digest, sizeBytes }).finally(settle);
       await metadata.sync();
@@ -432,11 +445,18 @@ export class Upload implements RelaySource {
     await this.#stored?.flush();
     this.#passing = await MemoryIngest.after(this.#algorithm, this.#stored);
     this.#forwarding.alone();
-    this.#listen();
+    void this.#listen();
   }
 
-  #listen(): void {
-    this.ingest.onWritten = () => this.#forwarding.moved();
+  /** Tells the relay of each progress of the ingest, for as long as it is the one that is written to. */
+  async #listen(): Promise<void> {
+    const { ingest } = this;
+    let toldBytes = ingest.writtenBytes;
+    while (ingest === this.ingest && !this.isOver) {
+      await ingest.progress.wait(() => ingest.writtenBytes > toldBytes);
+      toldBytes = ingest.writtenBytes;
+      this.#forwarding.moved();
+    }
   }
 
   async #drop(): Promise<void> {

@@ -5,7 +5,8 @@ import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { download, type Receiver } from './download.ts';
+import { download, type OpenReceiver } from './download.ts';
+import type { OnChunk } from './transport/response.ts';
 
 const SIZE = 200_000;
 const content = randomContent(SIZE);
@@ -22,6 +23,11 @@ const cut = (start: number, end: number, after: Error = RESET): FakeAnswer => ({
   ...from(start, end),
   after,
 });
+
+interface Receiver {
+  start(...told: Parameters<OpenReceiver>): Promise<void> | void;
+  receive: OnChunk;
+}
 
 function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
   const scripted = new FakeUpstream(script);
@@ -40,15 +46,13 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
       },
       scripted.repository,
       content.digest,
-      {
-        start: (...told) => {
-          starts.push(told);
-          return receiver.start?.(...told);
-        },
-        receive: chunk => {
+      async (...told) => {
+        starts.push(told);
+        await receiver.start?.(...told);
+        return chunk => {
           pieces.push(chunk);
           return receiver.receive?.(chunk);
-        },
+        };
       },
     );
   return { run, scripted, clock, stopping, starts, breaks, received: () => Buffer.concat(pieces) };

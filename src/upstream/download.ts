@@ -6,15 +6,17 @@ import type { Clock } from '../base/clock.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
+import type { OnChunk } from './transport/response.ts';
 import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
 
-/** Where a download goes. What it throws ends the download and is passed on as it is. */
-export interface Receiver {
-  /** Called once, before any byte; the size is undefined when the upstream does not tell it. */
-  start(sizeBytes: number | undefined, contentType: string | undefined): Promise<void> | void;
-  /** Bytes in order. A promise asks the download to wait. */
-  receive(chunk: Buffer): Promise<void> | undefined;
-}
+/**
+ * Where a download goes: called once, before any byte; the size is undefined when the upstream does not tell. What it
+ * throws, and what the receiver of chunks throws, ends the download and is passed on as it is.
+ */
+export type OpenReceiver = (
+  sizeBytes: number | undefined,
+  contentType: string | undefined,
+) => OnChunk | Promise<OnChunk>;
 
 export interface DownloadOptions {
   readonly upstream: Upstream;
@@ -39,24 +41,23 @@ export async function download(
   { upstream, clock, signal, onBreak }: DownloadOptions,
   repository: Repository,
   digest: Digest,
-  receiver: Receiver,
+  openReceiver: OpenReceiver,
 ): Promise<void> {
   const what = imageName(repository, { digest });
   let received = 0;
   let sizeBytes: number | undefined;
-  let isStarted = false;
+  let onChunk: OnChunk | undefined;
   for (let breaks = 0; ; ) {
     const from = received;
     let broken: unknown;
     const body = await upstream.openBlob(repository, digest, received, signal).catch(error => {
       // A failure of the first request has had its retries; later ones count as one more break.
-      if (!isStarted || !isUnavailable(error)) throw error;
+      if (onChunk === undefined || !isUnavailable(error)) throw error;
       broken = error;
     });
     if (body !== undefined) {
       try {
-        await start(body);
-        broken = await receive(body);
+        broken = await receive(body, await start(body));
       } finally {
         body.close();
       }
@@ -75,23 +76,23 @@ export async function download(
     await clock.sleep(backoffMs(breaks, BACKOFF, NO_JITTER), signal);
   }
 
-  /** Tells the receiver what comes, the first time; later it holds the upstream to that. */
-  async function start(body: BlobBody): Promise<void> {
+  /** Opens the receiver, the first time; later it holds the upstream to what it told then. */
+  async function start(body: BlobBody): Promise<OnChunk> {
     const told = body.sizeBytes;
-    if (isStarted && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
+    if (onChunk !== undefined && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
       throw new RegistryError(
         'UPSTREAM_INVALID',
         `${what} had ${sizeBytes} bytes at first and now has ${told}`,
       );
     }
-    if (isStarted) return;
-    isStarted = true;
+    if (onChunk !== undefined) return onChunk;
     sizeBytes = told;
-    await receiver.start(told, body.contentType);
+    onChunk = await openReceiver(told, body.contentType);
+    return onChunk;
   }
 
   /** Resolves to the error that broke the body, or to undefined when it is complete. */
-  async function receive(body: BlobBody): Promise<unknown> {
+  async function receive(body: BlobBody, take: OnChunk): Promise<unknown> {
     // An upstream that does not honour ranges sends again what we have.
     let skip = received - body.start;
     const error = await body.read(arrived => {
@@ -105,7 +106,7 @@ export async function download(
           `${what} has more than the ${sizeBytes} bytes that were announced`,
         );
       }
-      return receiver.receive(chunk);
+      return take(chunk);
     });
     if (error !== undefined) return error;
     return sizeBytes === undefined || received === sizeBytes

@@ -132,10 +132,9 @@ export class Requests {
       if (isDenied(attempt)) throw denied;
       if ('response' in attempt) this.#grants.cache(repository, grant);
     }
-    if ('response' in attempt) {
-      grant.accepted = true;
-      return attempt.response;
-    }
+    // Whatever else it is, an answer that denies nothing shows that the grant is good, also one that finds nothing.
+    if (!isDenied(attempt)) grant.accepted = true;
+    if ('response' in attempt) return attempt.response;
     const { error } = attempt;
     // One that never worked is not kept: the realm may have forgotten it.
     if (error.status === 401 && !grant.accepted) this.#grants.remove(repository, access, grant);

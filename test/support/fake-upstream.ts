@@ -1,6 +1,6 @@
-// An upstream whose every answer for a blob is written down beforehand, for what is too fine to be had from
-// a server: where exactly a body is cut, what a second answer says of the size, whether a body that nobody
-// wants is let go. Each request for the blob takes the next answer of the script.
+// An upstream whose responses to requests for a blob are scripted, for what is too fine to be had from a server: where
+// exactly a body is cut, what a second response says of the size, whether a body that is no longer wanted is closed.
+// Each request for the blob takes the next response of the script; what other verbs do is up to the test.
 import assert from 'node:assert/strict';
 import type { Digest } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/oci/reference.ts';
@@ -9,7 +9,7 @@ import type { BlobBody, Upstream } from '../../src/upstream/upstream.ts';
 export interface FakeAnswer {
   /** The bytes of this body; what begins where `start` says. */
   readonly bytes?: Uint8Array;
-  /** The answer begins here; default: where it was asked to. */
+  /** The body begins here; default: where it was asked to. */
   readonly start?: number;
   /** `null`: not told. Default: the end of `bytes`. */
   readonly sizeBytes?: number | null;
@@ -18,27 +18,32 @@ export interface FakeAnswer {
   readonly chunkBytes?: number;
   /** What happens after the last byte; default: the body ends. `stall`: nothing ever comes. */
   readonly after?: Error | 'stall';
-  /** There is no answer but this. */
+  /** Waited for before the response begins. */
+  readonly gate?: () => Promise<unknown>;
+  /** There is no response but this. */
   readonly error?: Error;
 }
 
 export class FakeUpstream {
   readonly repository: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
-  /** From which byte each request for the blob asked. */
+  /** From which byte on each request asked for the blob. */
   readonly asked: number[] = [];
-  /** Bodies that were answered with and neither came to their end nor were let go. */
+  /** Bodies that have neither come to their end nor been closed. */
   openBodies = 0;
   placesTaken = 0;
   sentBytes = 0;
   readonly #script: FakeAnswer[];
+  readonly #verbs: Partial<Upstream>;
 
-  constructor(script: FakeAnswer[]) {
+  constructor(script: FakeAnswer[] = [], verbs: Partial<Upstream> = {}) {
     this.#script = [...script];
+    this.#verbs = verbs;
   }
 
-  /** Only what downloads need: any other verb is a mistake of the test. */
+  /** With what downloads need, and the verbs of the test: any other is a mistake of the test. */
   get upstream(): Upstream {
-    const verbs: Pick<Upstream, 'openBlob' | 'acquireDownload'> = {
+    const verbs: Partial<Upstream> = {
+      offline: false,
       openBlob: (_, digest, start, signal) => this.#open(digest, start, signal),
       acquireDownload: async () => {
         this.placesTaken++;
@@ -46,6 +51,7 @@ export class FakeUpstream {
           this.placesTaken--;
         };
       },
+      ...this.#verbs,
     };
     return verbs as Upstream;
   }
@@ -53,7 +59,8 @@ export class FakeUpstream {
   async #open(_digest: Digest, asked: number, signal: AbortSignal): Promise<BlobBody> {
     signal.throwIfAborted();
     this.asked.push(asked);
-    const answer = this.#script.shift() ?? assert.fail('asked once more than the script has answers');
+    const answer = this.#script.shift() ?? assert.fail('asked once more than the script has responses');
+    await answer.gate?.();
     if (answer.error !== undefined) throw answer.error;
     const { bytes = new Uint8Array(), start = asked } = answer;
     const sizeBytes = answer.sizeBytes === undefined ? start + bytes.length : (answer.sizeBytes ?? undefined);

@@ -1,49 +1,96 @@
-// An ingest as a file under ingest/. Bytes are hashed as they are handed in and written in the background,
-// everything that has come meanwhile in one call; whoever hands them in waits only when too much is pending.
-import { rm } from 'node:fs/promises';
+// Ingests as files under ingest/. Bytes are hashed as they are handed in and written in the background, everything that
+// has come meanwhile in one call; the writer waits only when too much is pending.
+//
+// A file there has the name of its ingest, or a number when it is not to outlive the process.
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Condition } from '../../base/condition.ts';
 import { releaseBuffer } from '../../base/receive-buffers.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
-import { type Ingest, StorageFailure } from '../content.ts';
-import type { SharedFile } from './shared-file.ts';
+import { StorageFailure } from '../../oci/errors.ts';
+import type { Ingest, Ingests } from '../ingest.ts';
+import { hashInto, type Reader } from '../read.ts';
+import { ifMissing, SharedFile } from './shared-file.ts';
 
-/** How much may be pending before the writer must wait: what bounds the memory of an ingest. */
+/** How much may be pending before the writer must wait: it bounds the memory of an ingest. */
 const PENDING_LIMIT_BYTES = 512 * 1024;
-/** An ingest that outlives the process is made durable in steps of this, so that little is left for its commit. */
+/** An ingest that outlives the process is made durable in steps of this, so that little is left for publishing. */
 const SYNC_STEP_BYTES = 32 * 1024 * 1024;
-/** How much is read at a time when content is hashed. */
-const HASH_READ_BYTES = 512 * 1024;
+
+export class LocalIngests implements Ingests {
+  readonly #directory: string;
+  #unnamed = 0;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Opens the ingests of the data directory `root`, which it makes if need be. */
+  static async open(root: string): Promise<LocalIngests> {
+    const directory = ingestDirectory(root);
+    await mkdir(directory, { recursive: true });
+    return new LocalIngests(directory);
+  }
+
+  async begin(algorithm: Algorithm, name?: string): Promise<Ingest> {
+    const path = join(this.#directory, name ?? `${process.pid}-${++this.#unnamed}`);
+    const file = await SharedFile.open(path, 'wx+').catch(error => {
+      throw storageFailure(error);
+    });
+    const outlives = name !== undefined;
+    return new LocalIngest(path, file, new DigestHasher(algorithm), { writtenBytes: 0, outlives });
+  }
+
+  async resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined> {
+    const path = join(this.#directory, name);
+    const file = await SharedFile.open(path, 'r+').catch(ifMissing);
+    if (file === undefined) return undefined;
+    const hasher = new DigestHasher(algorithm);
+    try {
+      const writtenBytes = await hashInto(hasher, file);
+      return new LocalIngest(path, file, hasher, { writtenBytes, outlives: true });
+    } catch (error) {
+      file.release();
+      throw error;
+    }
+  }
+
+  async discard(name: string): Promise<void> {
+    // What cannot be removed now is removed at the next start.
+    await rm(join(this.#directory, name), { force: true }).catch(() => {});
+  }
+
+  async keep(names: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      if (!names.has(name)) await rm(join(this.#directory, name), { recursive: true, force: true });
+    }
+  }
+}
 
 export class LocalIngest implements Ingest {
   readonly #path: string;
   readonly #file: SharedFile;
   readonly #hasher: DigestHasher;
-  readonly #store: (digest: Digest) => Promise<boolean>;
   readonly #outlives: boolean;
   #syncedBytes: number;
   #isSyncing = false;
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
-  /** The writing in the background, while there is one. It never rejects: what went wrong is in #failure. */
+  /** The writing in the background, while there is any. It never rejects: what went wrong is in #failure. */
   #flushing: Promise<void> | undefined;
-  /** Resolves when what is pending is on its way, so that there is room again while it is being written. */
+  /** Resolves when what is pending is being written, so that more may be handed in meanwhile. */
   #taken = Promise.withResolvers<void>();
   #failure: Error | undefined;
   #found: Digest | undefined;
   writtenBytes: number;
   readonly progress = new Condition();
-  onWritten: () => void = () => {};
 
-  /**
-   * `hasher` has seen the bytes that are written already. `store` makes the file content under its digest, or
-   * says that there is such content.
-   */
+  /** `hasher` has seen the bytes that are written already. */
   constructor(
     path: string,
     file: SharedFile,
     hasher: DigestHasher,
     state: { writtenBytes: number; outlives: boolean },
-    store: (digest: Digest) => Promise<boolean>,
   ) {
     this.#path = path;
     this.#file = file;
@@ -51,7 +98,6 @@ export class LocalIngest implements Ingest {
     this.#outlives = state.outlives;
     this.writtenBytes = state.writtenBytes;
     this.#syncedBytes = state.writtenBytes;
-    this.#store = store;
   }
 
   write(bytes: Uint8Array): Promise<void> | undefined {
@@ -61,7 +107,7 @@ export class LocalIngest implements Ingest {
     this.#flushing ??= this.#flush();
     // The first bytes are being written meanwhile.
     this.#hasher.update(bytes);
-    // Somebody waits for the first bytes: they are written before anything else is done for those that follow.
+    // A reader waits for the first bytes: they are written before anything is done for those that follow.
     if (this.writtenBytes === 0) return this.#flushing;
     return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
   }
@@ -76,11 +122,11 @@ export class LocalIngest implements Ingest {
     this.#found ??= this.#hasher.digest();
     if (algorithm === undefined || algorithm === algorithmOf(this.#found)) return this.#found;
     const hasher = new DigestHasher(algorithm);
-    await hashInto(hasher, this.#file.retain());
+    await hashInto(hasher, this.#file);
     return hasher.digest();
   }
 
-  reader(): ReturnType<Ingest['reader']> {
+  reader(): Reader {
     const file = this.#file.retain();
     return {
       read: (into, position) => file.read(into, position),
@@ -89,17 +135,10 @@ export class LocalIngest implements Ingest {
     };
   }
 
-  async commit(digest: Digest): Promise<boolean> {
-    let isStored = false;
-    try {
-      isStored = await this.#store(digest);
-      return isStored;
-    } catch (error) {
-      throw storageFailure(error);
-    } finally {
-      if (!isStored) await rm(this.#path, { force: true }).catch(() => {});
-      this.#file.release();
-    }
+  /** Moves its file to `path`, durably, which ends it; when that fails it is still to be aborted. */
+  async moveTo(path: string): Promise<void> {
+    await this.#file.moveTo(path);
+    this.#file.release();
   }
 
   async abort(): Promise<void> {
@@ -111,7 +150,7 @@ export class LocalIngest implements Ingest {
 
   async #flush(): Promise<void> {
     try {
-      // All that comes in this turn of the event loop goes in one call; the first bytes somebody waits for.
+      // All that comes in this turn of the event loop is written in one call, but for the first bytes.
       if (this.writtenBytes > 0) await new Promise(setImmediate);
       while (this.#pending.length > 0) {
         const chunks = this.#pending;
@@ -124,7 +163,6 @@ export class LocalIngest implements Ingest {
         this.writtenBytes += bytes;
         chunks.forEach(releaseBuffer);
         this.progress.notify();
-        this.onWritten();
         if (this.#outlives && !this.#isSyncing) this.#sync();
       }
     } catch (error) {
@@ -135,7 +173,7 @@ export class LocalIngest implements Ingest {
     }
   }
 
-  /** In the background. What cannot be made durable now fails again, and then for all to see, at commit. */
+  /** In the background. What cannot be made durable now fails again when it is published, and is reported then. */
   #sync(): void {
     const upTo = this.writtenBytes;
     if (upTo - this.#syncedBytes < SYNC_STEP_BYTES) return;
@@ -150,19 +188,9 @@ export class LocalIngest implements Ingest {
   }
 }
 
-/** Feeds a file to a hasher, and lets go of it; resolves to its length in bytes. */
-export async function hashInto(hasher: DigestHasher, file: SharedFile): Promise<number> {
-  try {
-    const buffer = Buffer.allocUnsafe(HASH_READ_BYTES);
-    for (let position = 0; ; ) {
-      const count = await file.read(buffer, position);
-      if (count === 0) return position;
-      hasher.update(buffer.subarray(0, count));
-      position += count;
-    }
-  } finally {
-    file.release();
-  }
+/** Where the ingests of a data directory are. */
+export function ingestDirectory(root: string): string {
+  return join(root, 'ingest');
 }
 
 export function storageFailure(error: unknown): StorageFailure {

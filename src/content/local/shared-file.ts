@@ -1,6 +1,5 @@
-// One open file with several users, each of whom reads at positions of its own. The descriptor is closed
-// when the last user has let go and no call is under way, so that a number is never used after it was
-// given back to the system.
+// One open file with several users, each of which reads at positions of its own. The descriptor is closed when the
+// last user has released it and no call is in progress, so a number is never used after the system has it back.
 import { close, fdatasync, fstat, fstatSync, fsync, open, read, rename, type Stats, writev } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
@@ -49,7 +48,7 @@ export class SharedFile {
     return { fd: this.#fd, end, release: () => this.release() };
   }
 
-  /** Appends all bytes of all chunks at `position`. */
+  /** Writes all bytes of all chunks at `position`. */
   async write(chunks: Uint8Array[], position: number): Promise<void> {
     while (chunks.length > 0) {
       const count = await this.#use<number>(done => writev(this.#fd, chunks, position, done));
@@ -67,13 +66,13 @@ export class SharedFile {
     return statFile(this.#fd);
   }
 
-  /** At once, which an open file can be asked. Undefined when there is no such file any more. */
+  /** Synchronously, since an open file is asked without a disk. Undefined when it was removed or replaced. */
   statIfThere(): Stats | undefined {
     try {
       const stat = fstatSync(this.#fd);
       return stat.nlink > 0 ? stat : undefined;
     } catch {
-      // As of a network's disk, on which another machine has removed it.
+      // On a network file system, where another machine has removed it.
       return undefined;
     }
   }
@@ -103,7 +102,7 @@ export class SharedFile {
   }
 }
 
-/** What is left of the chunks when `count` bytes were written: nothing, nearly always. */
+/** What is left of the chunks after `count` bytes were written: nearly always nothing. */
 function after(chunks: Uint8Array[], count: number): Uint8Array[] {
   let i = 0;
   for (; i < chunks.length; i++) {
@@ -114,4 +113,9 @@ function after(chunks: Uint8Array[], count: number): Uint8Array[] {
   const rest = chunks.slice(i);
   if (rest[0] !== undefined && count > 0) rest[0] = rest[0].subarray(count);
   return rest;
+}
+
+/** For `catch`: a file that does not exist is undefined. */
+export function ifMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }

@@ -13,7 +13,7 @@ export function connector(options: buildConnector.BuildOptions): buildConnector.
     if (target.protocol === 'https:') return connectTls(target, callback);
     const received = new ReceiveBuffer();
     const onread = {
-      buffer: () => received.room(),
+      buffer: () => received.space(),
       callback: (count: number): boolean => socket.push(received.take(count)),
     };
     // undici passes options that it does not know on to net.connect, and returns the socket; its types say neither. A

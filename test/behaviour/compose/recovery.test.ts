@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { type Digest, digestOf, hexOf } from '../../../src/oci/digest.ts';
-import { HOLD_BACK_BYTES } from '../../../src/pull/incoming.ts';
+import { HOLD_BACK_BYTES } from '../../../src/pull/hold-back.ts';
 import { startTestCache } from '../../support/cache.ts';
 import { startGhcr } from '../../support/ghcr/ghcr.ts';
 import { fetchRaw } from '../../support/http-client.ts';
@@ -26,10 +26,10 @@ const V1 = '/v2/owner/app/manifests/v1';
 const blobPath = ({ digest }: Content) => `/v2/owner/app/blobs/${digest}`;
 const fileOf = (data: string, digest: Digest) => join(data, 'content/blobs/sha256', hexOf(digest));
 
-async function startOnFolder(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-recovery-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const data = join(folder, 'data');
+async function startInDirectory(t: TestContext) {
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-recovery-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const data = join(directory, 'data');
   const ghcr = await startGhcr();
   t.after(() => ghcr.close());
   ghcr.push('owner/app', image, 'v1');
@@ -51,11 +51,11 @@ async function startOnFolder(t: TestContext) {
     await cache.settled();
     return outcomes;
   };
-  return { folder, data, ghcr, start, pullAll };
+  return { directory, data, ghcr, start, pullAll };
 }
 
 test('after a restart, and with the upstream away, everything is still a hit', async t => {
-  const { ghcr, start, pullAll } = await startOnFolder(t);
+  const { ghcr, start, pullAll } = await startInDirectory(t);
   const first = await start();
   await pullAll(first);
   await first.stop();
@@ -65,7 +65,7 @@ test('after a restart, and with the upstream away, everything is still a hit', a
 });
 
 test('old ingests are removed at start', async t => {
-  const { data, start } = await startOnFolder(t);
+  const { data, start } = await startInDirectory(t);
   await (await start()).stop();
   writeFileSync(join(data, 'ingest/123-1'), 'half a blob');
   await start();
@@ -76,7 +76,7 @@ for (const when of ['while it runs', 'between runs'] as const) {
   test(`rot on disk ${when} is found on reading, never completed to a client, dropped, and fetched again`, async t => {
     for (const layer of image.layers) {
       for (const spoil of ['flip', 'truncate', 'remove'] as const) {
-        const { data, ghcr, start, pullAll } = await startOnFolder(t);
+        const { data, ghcr, start, pullAll } = await startInDirectory(t);
         let cache = await start();
         await pullAll(cache);
         if (when === 'between runs') await cache.stop();
@@ -105,7 +105,7 @@ for (const when of ['while it runs', 'between runs'] as const) {
 }
 
 test('a rotten manifest is never served', async t => {
-  const { data, start, pullAll } = await startOnFolder(t);
+  const { data, start, pullAll } = await startInDirectory(t);
   const first = await start();
   await pullAll(first);
   await first.stop();
@@ -117,7 +117,7 @@ test('a rotten manifest is never served', async t => {
 
 test('a damaged metadata.db is moved aside; content stays, and links come back as the upstream confirms them', async t => {
   for (const damage of ['garbage', 'middle', 'empty', 'gone'] as const) {
-    const { data, ghcr, start, pullAll } = await startOnFolder(t);
+    const { data, ghcr, start, pullAll } = await startInDirectory(t);
     const first = await start();
     await pullAll(first);
     await first.stop();
@@ -139,7 +139,7 @@ test('a damaged metadata.db is moved aside; content stays, and links come back a
   }
 });
 
-/** The real program, on a config that names the stand-in. */
+/** The real program, on a config that names the fake ghcr.io. */
 async function spawnCache(config: string): Promise<{ url: string; process: ChildProcess }> {
   const program = new URL('../../../bin/ghcr-cache.js', import.meta.url).pathname;
   const child = spawn(process.execPath, [program, 'serve', '--config', config], {
@@ -155,8 +155,8 @@ async function spawnCache(config: string): Promise<{ url: string; process: Child
 const exited = (child: ChildProcess) => new Promise<number | null>(resolve => child.once('exit', resolve));
 
 test('kill -9 at random moments of pulls: nothing partial is visible, and the pull completes afterwards', async t => {
-  const { folder, data, ghcr } = await startOnFolder(t);
-  const config = join(folder, 'config.yaml');
+  const { directory, data, ghcr } = await startInDirectory(t);
+  const config = join(directory, 'config.yaml');
   writeFileSync(
     config,
     JSON.stringify({
@@ -202,8 +202,8 @@ test('kill -9 at random moments of pulls: nothing partial is visible, and the pu
 });
 
 test('SIGTERM lets a running answer finish, accepts no new one, and ends with 0; a second signal ends at once', async t => {
-  const { folder, data, ghcr } = await startOnFolder(t);
-  const config = join(folder, 'config.yaml');
+  const { directory, data, ghcr } = await startInDirectory(t);
+  const config = join(directory, 'config.yaml');
   writeFileSync(
     config,
     JSON.stringify({
@@ -248,7 +248,7 @@ async function assertRefuses(url: string): Promise<void> {
 }
 
 test('a second process on the same data directory is refused with a sentence', async t => {
-  const { start } = await startOnFolder(t);
+  const { start } = await startInDirectory(t);
   const first = await start();
   await assert.rejects(start(), /is in use by another ghcr-cache/);
   await first.stop();
@@ -256,7 +256,7 @@ test('a second process on the same data directory is refused with a sentence', a
 });
 
 test('the data directory is an OCI image layout that other tools can read', async t => {
-  const { data, start, pullAll } = await startOnFolder(t);
+  const { data, start, pullAll } = await startInDirectory(t);
   await pullAll(await start());
   assert.deepEqual(JSON.parse(readFileSync(join(data, 'content/oci-layout'), 'utf8')), {
     imageLayoutVersion: '1.0.0',

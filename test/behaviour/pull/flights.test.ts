@@ -1,10 +1,10 @@
-// Flights: one download whoever asks, clients that come and go, resuming, verification before the last byte.
+// Flights: one download for all clients, clients that come and go, resuming, verification before the last byte.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { digestOf } from '../../../src/oci/digest.ts';
-import { HOLD_BACK_BYTES } from '../../../src/pull/incoming.ts';
+import { HOLD_BACK_BYTES } from '../../../src/pull/hold-back.ts';
 import { startBoth, type TestCache, type TestCacheOptions } from '../../support/cache.ts';
 import { answers, type FaultAction, type GhcrOptions } from '../../support/ghcr/ghcr.ts';
 import { errorOf } from '../../support/http-client.ts';
@@ -28,9 +28,9 @@ async function startWithBlob(
 /** Nothing wrong is on disk: every file hashes to its name, and nothing is left of what failed. */
 async function assertDiskIsRight(cache: TestCache): Promise<void> {
   await cache.settled();
-  const folder = join(cache.data, 'content/blobs/sha256');
-  for (const hex of readdirSync(folder))
-    assert.equal(digestOf(readFileSync(join(folder, hex))), `sha256:${hex}`);
+  const directory = join(cache.data, 'content/blobs/sha256');
+  for (const hex of readdirSync(directory))
+    assert.equal(digestOf(readFileSync(join(directory, hex))), `sha256:${hex}`);
 }
 
 async function assertPulls(cache: TestCache, path: string, blob: Content): Promise<void> {
@@ -56,7 +56,7 @@ test('50 clients on one cold blob cost one download; five that hang up midway ch
   await assertPulls(cache, path, blob);
 });
 
-test('the first bytes leave as they arrive, and who comes late gets what is there', async t => {
+test('the first bytes leave as they arrive, and a client that comes late gets what is there', async t => {
   const { ghcr, cache, blob, path, downloads } = await startWithBlob(t, MIB, {
     timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000, uploadMs: 2_000 },
   });
@@ -193,7 +193,7 @@ const wrong: Record<string, FaultAction> = {
 
 for (const [name, action] of Object.entries(wrong)) {
   for (const sizeBytes of [1000, HOLD_BACK_BYTES, HOLD_BACK_BYTES + 1, 2 * MIB]) {
-    test(`${name} instead of ${sizeBytes} bytes: nobody completes it, nothing wrong is kept, the next try succeeds`, async t => {
+    test(`${name} instead of ${sizeBytes} bytes: no client completes it, nothing wrong is kept, the next try succeeds`, async t => {
       const { ghcr, cache, blob, path } = await startWithBlob(t, sizeBytes);
       const spoilt = action.corruptAt === -1 ? { corruptAt: sizeBytes - 1 } : action;
       const fault = ghcr.fault({ endpoint: 'blobhost', ...spoilt });
@@ -233,7 +233,7 @@ test('wrong bytes once are fetched again unseen by a client that has no byte yet
   }
 });
 
-test('nobody gets the final stretch before the digest is known', async t => {
+test('no client gets the final stretch before the digest is known', async t => {
   const { ghcr, cache, blob, path } = await startWithBlob(t, MIB, {
     timeouts: { connectMs: 500, headersMs: 5_000, stallMs: 5_000, uploadMs: 2_000 },
   });
@@ -270,7 +270,7 @@ test('a blob whose size is not told takes its room as it comes, and no more than
   const { cache, blob, path } = await startWithBlob(t, 66 * MIB, limits);
   const reply = await cache.get(path);
   assert.equal(reply.status, 502);
-  assert.match(errorOf(reply).message, /cannot be stored.*size is not told/);
+  assert.match(errorOf(reply).message, /cannot be stored.*does not tell its size/);
   await assertDiskIsRight(cache);
   const small = await startWithBlob(t, MIB, limits);
   await assertPulls(small.cache, small.path, small.blob);

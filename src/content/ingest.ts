@@ -1,0 +1,45 @@
+// The contract of ingests: content on its way in, spooled on this machine wherever content itself is stored.
+//
+// Every implementation guarantees:
+// - an ingest is not content before Content.publish();
+// - it can be read while it grows, and by its readers also after it has ended;
+// - one with a name outlives the process and can be resumed by that name; one without does not.
+import type { Condition } from '../base/condition.ts';
+import type { Algorithm, Digest } from '../oci/digest.ts';
+import type { Reader } from './read.ts';
+
+/** Exactly one of Content.publish() and abort() ends it. */
+export interface Ingest {
+  /** Bytes that can be read back. */
+  readonly writtenBytes: number;
+  /** Notified whenever `writtenBytes` has grown. */
+  readonly progress: Condition;
+  /**
+   * Takes the next bytes together with their memory, which may be released: the caller must not use them afterwards.
+   * Returns a promise only when the writer must wait before it hands in more. Throws StorageFailure (then or later)
+   * when they cannot be stored.
+   */
+  write(bytes: Uint8Array): Promise<void> | undefined;
+  /** Waits until all that was handed in can be read back. */
+  flush(): Promise<void>;
+  /**
+   * Waits for all that was handed in, and resolves to its digest. No write after it. Another algorithm than the one
+   * the ingest was begun with costs one more reading.
+   */
+  finish(algorithm?: Algorithm): Promise<Digest>;
+  /** A reader of what is written by now and later. Its reads must stay below `writtenBytes`. */
+  reader(): Reader;
+  /** Discards it; readers may go on. Never throws. */
+  abort(): Promise<void>;
+}
+
+export interface Ingests {
+  /** Begins an ingest. Throws StorageFailure. */
+  begin(algorithm: Algorithm, name?: string): Promise<Ingest>;
+  /** Opens a named ingest of an earlier process, and hashes what it holds; undefined when there is none. */
+  resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined>;
+  /** Removes a named ingest that is not open, without reading it, if there is one. Never throws. */
+  discard(name: string): Promise<void>;
+  /** Removes all ingests of earlier processes but those of these names. To be called before any other verb. */
+  keep(names: ReadonlySet<string>): Promise<void>;
+}

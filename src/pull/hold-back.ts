@@ -1,0 +1,84 @@
+// The central invariant of a pull: no client gets the last 64 KiB of a blob before its digest is verified, so none can
+// ever complete wrong bytes. Whatever hands out bytes that are not verified yet does it through a HoldBack: an
+// ingest that is being filled, a blob that passes through memory, and content that is being hashed on disk.
+import type { Condition } from '../base/condition.ts';
+import type { Reader, Source } from '../content/content.ts';
+
+/** How much is held back. Nothing is readable of a shorter blob before it is verified. */
+export const HOLD_BACK_BYTES = 64 * 1024;
+
+export class HoldBack {
+  readonly #progress: Condition;
+  readonly #availableBytes: () => number;
+  #sizeBytes: number | undefined;
+  #isVerified = false;
+  #failure: Error | undefined;
+
+  /** `availableBytes` tells how many bytes have come, from the first on; `progress` is notified when it has grown. */
+  constructor(progress: Condition, availableBytes: () => number) {
+    this.#progress = progress;
+    this.#availableBytes = availableBytes;
+  }
+
+  /** The size of the whole, 0 while that is not known. */
+  get sizeBytes(): number {
+    return this.#sizeBytes ?? 0;
+  }
+
+  /** How large the whole is going to be. Nothing is readable while that is not known. */
+  expect(sizeBytes: number): void {
+    this.#sizeBytes = sizeBytes;
+    this.#progress.notify();
+  }
+
+  /** All bytes have come, and their digest is right. */
+  verified(): void {
+    this.#isVerified = true;
+    this.#sizeBytes = this.#availableBytes();
+    this.#progress.notify();
+  }
+
+  /** It is not going to be complete: every read throws this from now on, unless all was verified before. */
+  fail(error: Error): void {
+    if (this.#isVerified) return;
+    this.#failure = error;
+    this.#progress.notify();
+  }
+
+  /**
+   * Waits until the byte at the position may be read, or there is none to wait for; resolves to the end of what may be
+   * read. Throws what the whole failed with.
+   */
+  async until(position: number): Promise<number> {
+    if (!this.#isSettled(position)) await this.#progress.wait(() => this.#isSettled(position));
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#end();
+  }
+
+  /** The bytes of a reader, as far as they may be read. */
+  clip(reader: Reader): Source {
+    return {
+      sizeBytes: this.sizeBytes,
+      read: async (into, position) => {
+        const readable = (await this.until(position)) - position;
+        if (readable <= 0) return 0;
+        return reader.read(readable < into.byteLength ? into.subarray(0, readable) : into, position);
+      },
+      lend: async position => {
+        const end = await this.until(position);
+        const lent = await reader.lend?.(position);
+        return lent && { ...lent, end: Math.min(lent.end, end) };
+      },
+      close: () => reader.close(),
+    };
+  }
+
+  #isSettled(position: number): boolean {
+    return this.#failure !== undefined || this.#isVerified || position < this.#end();
+  }
+
+  #end(): number {
+    if (this.#isVerified) return this.#availableBytes();
+    return Math.min(this.#availableBytes(), this.sizeBytes - HOLD_BACK_BYTES);
+  }
+}

@@ -10,10 +10,13 @@ import { Referrers } from '../pull/referrers.ts';
 import { TagLists } from '../pull/tag-lists.ts';
 import { tagRules } from '../pull/tag-rules.ts';
 import { Tags } from '../pull/tags.ts';
+import { Admission } from '../push/admission.ts';
 import { Deletes } from '../push/delete.ts';
 import { FallbackReferrers } from '../push/fallback-referrers.ts';
 import { ManifestPushes } from '../push/manifest.ts';
-import { Uploads } from '../push/upload.ts';
+import { Mounts } from '../push/mount.ts';
+import { Relays } from '../push/relays.ts';
+import { Uploads } from '../push/uploads.ts';
 import { Budget } from '../retention/budget.ts';
 import type { Environment } from './environment.ts';
 import { openStores } from './stores.ts';
@@ -27,6 +30,7 @@ export interface Core extends AsyncDisposable {
   readonly tagLists: TagLists;
   readonly referrers: Referrers;
   readonly uploads: Uploads;
+  readonly mounts: Mounts;
   readonly manifestPushes: ManifestPushes;
   readonly deletes: Deletes;
   /** All repositories that hold anything, in lexical order of upstream and name. */
@@ -43,7 +47,7 @@ const SWEEP_MS = 60_000;
 /** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails halfway. */
 export async function openCore(config: Config, environment: Environment): Promise<Core> {
   await using stack = new AsyncDisposableStack();
-  const { clock, log } = environment;
+  const { clock, random, log } = environment;
   const { content, ingests, metadata } = await openStores(config, environment, stack);
   const upstreams = createUpstreams(config, environment, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
@@ -52,7 +56,7 @@ export async function openCore(config: Config, environment: Environment): Promis
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;
   const common = {
-    ...{ content, ingests, metadata, budget, clock, log, upstream, writes },
+    ...{ content, ingests, metadata, budget, clock, random, log, upstream, writes },
     freshness: new Freshness(clock, config.staleIfErrorMs),
     tagMutex: new KeyedMutex(),
     signal: leaving.signal,
@@ -62,9 +66,12 @@ export async function openCore(config: Config, environment: Environment): Promis
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, tags });
-  const uploads = await Uploads.open({ ...common, blobs });
+  const admission = new Admission(common);
+  const relays = new Relays({ ...common, admission });
+  const uploads = await Uploads.open({ ...common, blobs, admission, relays });
+  const mounts = new Mounts({ ...common, blobs, relays });
   const fallbackReferrers = new FallbackReferrers({ ...common, manifests, tags, referrers });
-  const pushing = { ...common, uploads, manifests, tags, tagLists, fallbackReferrers };
+  const pushing = { ...common, mounts, manifests, tags, tagLists, fallbackReferrers };
 
   const settled = async () => {
     await Promise.all([blobs.settled(), uploads.settled()]);
@@ -74,7 +81,7 @@ export async function openCore(config: Config, environment: Environment): Promis
   stack.defer(clock.every(SWEEP_MS, () => void uploads.sweep().catch(() => {})));
   const owned = stack.move();
   return {
-    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, settled },
+    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
     repositories: () => metadata.repositories(),

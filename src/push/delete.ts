@@ -1,5 +1,4 @@
-// Deleting: done by the upstream first, then forgotten here. Content goes when no repository links it any more.
-
+// Deletes: done by the upstream first, then here. Content is removed when no repository links it any more.
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { LinkStore, TagStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
@@ -33,23 +32,20 @@ export class Deletes {
   /** Deletes a manifest with all its tags. Throws as UpstreamWrites.deleteManifest does. */
   async manifest(repository: Repository, digest: Digest): Promise<void> {
     const { manifests, metadata, tagLists } = this.#dependencies;
-    // What it says of its subject is not to be had any more once it is gone.
+    // Its subject is known only as long as it can be read.
     const known = await knownOf(manifests.pull(repository, digest));
     try {
       await this.#delete(repository, digest, known);
     } catch (error) {
-      // What is not there is not to be served from here either.
-      if (isNotFound(error)) await this.#forget(digest, metadata.unlinkManifest(repository, digest));
+      // What the upstream does not have is not served from here either.
+      if (isNotFound(error)) await this.#removeUnlinked(digest, metadata.unlinkManifest(repository, digest));
       throw error;
     }
     tagLists.changed(repository);
-    await this.#gone(repository, digest, known);
+    await this.#removed(repository, digest, known);
   }
 
-  /**
-   * Deletes a tag and leaves the manifest, unless the upstream takes one with the other. Throws as
-   * UpstreamWrites.deleteManifest does.
-   */
+  /** Deletes a tag, and its manifest only if the upstream does so. Throws as UpstreamWrites.deleteManifest does. */
   async tag(repository: Repository, tag: string): Promise<void> {
     const { metadata, manifests, tagLists, tagMutex } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
@@ -62,7 +58,7 @@ export class Deletes {
       });
       await metadata.forgetTag(repository, tag);
       tagLists.changed(repository);
-      if (gone === 'manifest' && known !== undefined) await this.#gone(repository, known.digest, known);
+      if (gone === 'manifest' && known !== undefined) await this.#removed(repository, known.digest, known);
     });
   }
 
@@ -72,10 +68,10 @@ export class Deletes {
     try {
       await this.#dependencies.writes(repository).deleteBlob(repository, digest);
     } catch (error) {
-      if (isNotFound(error)) await this.#forget(digest, metadata.unlinkBlob(repository, digest));
+      if (isNotFound(error)) await this.#removeUnlinked(digest, metadata.unlinkBlob(repository, digest));
       throw error;
     }
-    await this.#forget(digest, metadata.unlinkBlob(repository, digest));
+    await this.#removeUnlinked(digest, metadata.unlinkBlob(repository, digest));
   }
 
   async #delete(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
@@ -84,28 +80,28 @@ export class Deletes {
     try {
       await writes.deleteManifest(repository, reference);
     } catch (error) {
-      // An upstream that knows sha256 alone has it under that digest.
+      // An upstream that knows only sha256 has it under that digest.
       if (algorithmOf(digest) === 'sha256' || known === undefined || !(error instanceof RegistryError))
         throw error;
       await writes.deleteManifest(repository, { digest: digestOf(known.bytes) });
     }
   }
 
-  /** A manifest is there no more, and is not to be listed by what it referred to. */
-  async #gone(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
+  /** Removes a manifest that is gone upstream, also from the referrers of its subject. */
+  async #removed(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
     const { metadata, fallbackReferrers } = this.#dependencies;
-    await this.#forget(digest, metadata.unlinkManifest(repository, digest));
+    await this.#removeUnlinked(digest, metadata.unlinkManifest(repository, digest));
     const subject = known && subjectOf(known);
-    if (subject !== undefined) await fallbackReferrers.forget(repository, subject, digest);
+    if (subject !== undefined) await fallbackReferrers.remove(repository, subject, digest);
   }
 
-  async #forget(digest: Digest, unlinking: Promise<boolean>): Promise<void> {
+  async #removeUnlinked(digest: Digest, unlinking: Promise<boolean>): Promise<void> {
     const isLinked = await unlinking;
     if (!isLinked) await this.#dependencies.budget.remove(digest);
   }
 }
 
-/** The manifest, if it is to be had. */
+/** The manifest, if it can be read. */
 function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined> {
   return pulling.then(
     ({ manifest }) => manifest,
@@ -113,7 +109,7 @@ function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined
   );
 }
 
-/** What a manifest refers to; one that would not be taken as a push, and was pulled, refers to nothing. */
+/** The subject of a manifest; none if it is malformed, as pulled ones may be. */
 function subjectOf({ bytes }: Manifest): Digest | undefined {
   try {
     return readManifest(bytes, undefined).subject;

@@ -1,7 +1,6 @@
-// Keeps the list of a subject's referrers right where the upstream does not do it: the index under the
-// fallback tag (distribution spec 1.1, "Referrers Tag Schema") is read from the upstream, changed, and written
-// back, by one at a time for each subject, so that no entry is lost.
-
+// Maintains the list of a subject's referrers for upstreams that do not: the index under the fallback tag (distribution
+// spec 1.1, "Referrers Tag Schema") is read from the upstream, changed and written back, one change at a time for each
+// subject, so that no entry is lost.
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import { type Digest, digestOf, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -29,8 +28,8 @@ export class FallbackReferrers {
     this.#dependencies = dependencies;
   }
 
-  /** A manifest with this descriptor was pushed, and the upstream answered so. Throws when it cannot be listed. */
-  async note(
+  /** Lists a manifest that was pushed, unless the upstream's response says that it does. Throws when that fails. */
+  async add(
     repository: Repository,
     subject: Digest,
     descriptor: Record<string, unknown>,
@@ -47,8 +46,8 @@ export class FallbackReferrers {
     referrers.changed(repository, subject);
   }
 
-  /** A manifest that referred to the subject was deleted. */
-  async forget(repository: Repository, subject: Digest, digest: Digest): Promise<void> {
+  /** Removes a manifest that was deleted from the list. */
+  async remove(repository: Repository, subject: Digest, digest: Digest): Promise<void> {
     const { referrers, upstream } = this.#dependencies;
     const hasApi = (await upstream(repository).listReferrers(repository, subject)) !== undefined;
     if (!hasApi) {
@@ -74,7 +73,10 @@ export class FallbackReferrers {
         });
       const entries = current === undefined ? [] : indexEntries(current.bytes);
       if (entries === undefined) {
-        throw new RegistryError('UPSTREAM_INVALID', `${what}, where referrers are listed, is no image index`);
+        throw new RegistryError(
+          'UPSTREAM_INVALID',
+          `${what}, where referrers are listed, is not an image index`,
+        );
       }
       const changed = change(entries);
       if (changed.length === entries.length && current !== undefined) return;
@@ -89,7 +91,7 @@ export class FallbackReferrers {
       };
       const bytes = await put(changed).catch(async error => {
         if (!(error instanceof RegistryError) || error.code !== 'MANIFEST_BLOB_UNKNOWN') throw error;
-        // Some were deleted by other ways than through here, and the upstream takes no index that names them.
+        // Some were deleted by other tools, and the upstream takes no index that names them.
         return put(await this.#existing(repository, changed));
       });
       await manifests.store(repository, { digest: digestOf(bytes), mediaType: INDEX_TYPE, bytes }, [tag]);

@@ -1,6 +1,5 @@
-// Pushing a manifest: checked → accepted by the upstream → recorded with its tag → its subject noted. What was
-// pushed is a hit at once.
-
+// Pushes of manifests: checked → accepted by the upstream → recorded with the tag → listed among the referrers of its
+// subject. What was pushed is a hit at once.
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Log } from '../base/log.ts';
 import type { Content } from '../content/content.ts';
@@ -16,20 +15,20 @@ import type { TagLists } from '../pull/tag-lists.ts';
 import type { Tags } from '../pull/tags.ts';
 import { isUnavailable, type PushReceipt, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { FallbackReferrers } from './fallback-referrers.ts';
-import type { Uploads } from './upload.ts';
+import type { Mounts } from './mount.ts';
 
 export interface PushedManifest {
   readonly digest: Digest;
   readonly subject: Digest | undefined;
   readonly outcome: Outcome;
-  /** What whoever pushed it should know. */
+  /** What the client should be told. */
   readonly warning: string | undefined;
 }
 
 export interface ManifestPushDependencies {
   readonly content: Content;
   readonly metadata: Pick<Metadata, 'sync'>;
-  readonly uploads: Uploads;
+  readonly mounts: Mounts;
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
@@ -50,8 +49,8 @@ export class ManifestPushes {
   }
 
   /**
-   * Pushes the bytes under their reference, and under further tags. Throws MANIFEST_INVALID and DIGEST_INVALID for
-   * what is wrong with them, and what the upstream refuses them with.
+   * Pushes the bytes under their reference and under further tags. Throws MANIFEST_INVALID and DIGEST_INVALID for
+   * what is wrong with them, and the upstream's error.
    */
   async push(
     repository: Repository,
@@ -85,11 +84,11 @@ export class ManifestPushes {
         });
       }
     } finally {
-      // Even when not all of it went well, some of it may have.
+      // Also after an error: some of the tags may have been accepted.
       this.#dependencies.tagLists.changed(repository);
     }
     if (parts.subject !== undefined) {
-      await this.#dependencies.fallbackReferrers.note(
+      await this.#dependencies.fallbackReferrers.add(
         repository,
         parts.subject,
         descriptorOf(manifest, parts),
@@ -102,11 +101,11 @@ export class ManifestPushes {
 
   async #put(repository: Repository, manifest: Manifest): Promise<PushReceipt> {
     const { digest, bytes } = manifest;
-    const put = (reference: Reference) => this.#supplied(repository, reference, manifest);
+    const put = (reference: Reference) => this.#putRestoring(repository, reference, manifest);
     try {
       return await put({ digest });
     } catch (error) {
-      // Not every registry knows another algorithm than sha256, and the bytes are the same.
+      // Many registries know no algorithm but sha256, and the bytes are the same.
       const isUnknown =
         algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isUnavailable(error);
       if (!isUnknown) throw error;
@@ -116,41 +115,45 @@ export class ManifestPushes {
 
   async #putTag(repository: Repository, tag: string, manifest: Manifest): Promise<PushReceipt> {
     try {
-      return await this.#supplied(repository, { tag }, manifest);
+      return await this.#putRestoring(repository, { tag }, manifest);
     } catch (error) {
-      // It may have been accepted, and only the answer been lost.
+      // It may have been accepted, and only the response lost.
       if (isUnavailable(error)) this.#dependencies.tags.doubt(repository, tag);
       throw error;
     }
   }
 
-  /** Puts it; an upstream that has lost some of what it names, as when the package was deleted, gets that from here. */
-  async #supplied(repository: Repository, reference: Reference, manifest: Manifest): Promise<PushReceipt> {
+  /** Puts it. An upstream that lacks what it names, as after a package was deleted, gets that from here. */
+  async #putRestoring(
+    repository: Repository,
+    reference: Reference,
+    manifest: Manifest,
+  ): Promise<PushReceipt> {
     const writes = this.#dependencies.writes(repository);
     try {
       return await writes.putManifest(repository, reference, manifest);
     } catch (error) {
-      const isLacking = error instanceof RegistryError && error.code === 'MANIFEST_BLOB_UNKNOWN';
-      if (!isLacking || !(await this.#supply(repository, manifest))) throw error;
+      const isIncomplete = error instanceof RegistryError && error.code === 'MANIFEST_BLOB_UNKNOWN';
+      if (!isIncomplete || !(await this.#restore(repository, manifest))) throw error;
       return writes.putManifest(repository, reference, manifest);
     }
   }
 
-  /** Whether anything of what the manifest names could be sent. */
-  async #supply(repository: Repository, manifest: Manifest): Promise<boolean> {
-    const { uploads, manifests } = this.#dependencies;
+  /** Sends what the manifest names and the upstream lacks; whether anything was here to be sent. */
+  async #restore(repository: Repository, manifest: Manifest): Promise<boolean> {
+    const { mounts, manifests } = this.#dependencies;
     const named = readManifest(manifest.bytes, manifest.mediaType);
-    let isSupplied = false;
+    let isRestored = false;
     for (const digest of named.blobs) {
-      if (await uploads.restore(repository, digest)) isSupplied = true;
+      if (await mounts.restore(repository, digest)) isRestored = true;
     }
     for (const digest of named.manifests) {
       const child = await manifests.find(repository, digest);
       if (child === undefined) continue;
       await this.#put(repository, child);
-      isSupplied = true;
+      isRestored = true;
     }
-    return isSupplied;
+    return isRestored;
   }
 
   async #record(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<Outcome> {
@@ -164,13 +167,13 @@ export class ManifestPushes {
     }
     for (const tag of tags) {
       this.#dependencies.tags.arrived(repository, tag);
-      // A tag that cannot be recorded must not be served as it was before.
+      // A tag that could not be recorded must not be served with the old manifest.
       if (outcome === 'bypass') this.#dependencies.tags.doubt(repository, tag);
     }
     return outcome;
   }
 
-  /** GitHub connects a package to a repository by what the image itself says of its source. */
+  /** GitHub connects a package to a repository by the source that the image names. */
   async #warning(repository: Repository, parts: ManifestParts): Promise<string | undefined> {
     const { config, mediaType, annotations, artifactType, subject } = parts;
     const isIndex = mediaType.includes('index') || mediaType.includes('manifest.list');
@@ -186,15 +189,15 @@ export class ManifestPushes {
     return `GitHub will not connect this package to a repository: the image lacks ${how}, such as https://github.com/${repository.name}`;
   }
 
-  /** The labels of an image config; undefined when it is not here to be looked at. */
+  /** The labels of an image config; undefined if it cannot be read here. */
   async #labels(digest: Digest | undefined): Promise<Record<string, unknown> | undefined> {
     const source = digest && (await this.#dependencies.content.open(digest));
     if (source === undefined) return undefined;
     try {
       if (source.sizeBytes > CONFIG_LIMIT_BYTES) return undefined;
       const bytes = Buffer.alloc(source.sizeBytes);
-      await readFully(source, bytes);
-      const json = JSON.parse(bytes.toString('utf8')) as {
+      const count = await readFully(source, bytes);
+      const json = JSON.parse(bytes.toString('utf8', 0, count)) as {
         config?: { Labels?: Record<string, unknown> } | null;
       };
       return json.config?.Labels ?? {};

@@ -11,7 +11,7 @@ import { MemoryIngest } from './memory-ingest.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** What was stored before the room ran out, as far as it is read; `perRead` bytes at a time at most. */
+/** What was stored before space ran out, as far as it is read; `perRead` bytes at a time at most. */
 function storedOf(bytes: Buffer, perRead = 100_000) {
   const readers = { open: 0, opened: 0 };
   const stored: Pick<Ingest, 'writtenBytes' | 'reader'> = {
@@ -32,7 +32,7 @@ function storedOf(bytes: Buffer, perRead = 100_000) {
 }
 
 /** Reads on from `position` as far as is written, in pieces of `length`. */
-async function readOn(ingest: Ingest, position: number, length = 64 * KIB): Promise<Buffer> {
+async function readOn(ingest: MemoryIngest, position: number, length = 64 * KIB): Promise<Buffer> {
   const reader = ingest.reader();
   const pieces: Buffer[] = [];
   while (position < ingest.writtenBytes) {
@@ -46,7 +46,7 @@ async function readOn(ingest: Ingest, position: number, length = 64 * KIB): Prom
   return Buffer.concat(pieces);
 }
 
-/** Whether a promise of the writer's has come true by now. */
+/** Whether a promise of the writer's has resolved by now. */
 function watch(wait: Promise<void> | undefined) {
   const watched = { isOver: false };
   (wait ?? assert.fail('the writer is not asked to wait')).then(() => {
@@ -55,8 +55,8 @@ function watch(wait: Promise<void> | undefined) {
   return watched;
 }
 
-describe('an ingest that is passed through', () => {
-  test('gives its bytes in their order, whatever pieces they come and go in', async () => {
+describe('an ingest in memory', () => {
+  test('gives its bytes in order, whatever pieces they come and go in', async () => {
     const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }), { maxLength: 20 });
     await fc.assert(
       fc.asyncProperty(pieces, fc.integer({ min: 1, max: 150 }), fc.nat(3), async (chunks, length, every) => {
@@ -78,7 +78,7 @@ describe('an ingest that is passed through', () => {
     );
   });
 
-  test('tells of each write, when the bytes can be read', async () => {
+  test('notifies of each write, when the bytes can be read', async () => {
     const ingest = new MemoryIngest('sha256');
     for (const [text, total] of [
       ['one', 3],
@@ -120,7 +120,7 @@ describe('an ingest that is passed through', () => {
     await assertNot(5);
   });
 
-  test('lets the writer go on while little waits, and asks it to wait beyond', () => {
+  test('lets the writer go on while little waits, and asks it to wait when there is more', () => {
     const ingest = new MemoryIngest('sha256');
     for (let i = 0; i < 16; i++) assert.equal(ingest.write(Buffer.alloc(64 * KIB)), undefined);
     assert.ok(ingest.write(Buffer.alloc(1)) instanceof Promise);
@@ -161,7 +161,7 @@ describe('an ingest that is passed through', () => {
     assert.equal(writer.isOver, true);
   });
 
-  test('wakes the writer when it is aborted, and can then not be read', async () => {
+  test('wakes the writer when it is aborted, and cannot be read then', async () => {
     const ingest = new MemoryIngest('sha256');
     const writer = watch(ingest.write(Buffer.alloc(2 * MIB)));
     const reader = ingest.reader();
@@ -176,7 +176,7 @@ describe('an ingest that is passed through', () => {
   });
 
   for (const algorithm of ALGORITHMS) {
-    test(`is hashed on its way by ${algorithm}, read or not, and by that alone`, async () => {
+    test(`is hashed as it comes by ${algorithm}, read or not, and by that alone`, async () => {
       const bytes = bytesOf(randomContent(300_000, 'hashed'));
       const ingest = new MemoryIngest(algorithm);
       ingest.write(bytes.subarray(0, 100_000));
@@ -195,9 +195,9 @@ describe('an ingest that is passed through', () => {
   }
 });
 
-describe('an ingest that is passed through after a part was stored', () => {
+describe('an ingest in memory after a part was stored', () => {
   for (const algorithm of ALGORITHMS) {
-    test(`stands where that ends, and hashes both together by ${algorithm}`, async () => {
+    test(`continues where that ends, and hashes both together by ${algorithm}`, async () => {
       const bytes = bytesOf(randomContent(700_000, 'both'));
       const { stored, readers } = storedOf(bytes.subarray(0, 650_000));
       const ingest = await MemoryIngest.after(algorithm, stored);
@@ -209,7 +209,7 @@ describe('an ingest that is passed through after a part was stored', () => {
     });
   }
 
-  test('is read over the seam, in whatever pieces', async () => {
+  test('is read across the seam, in whatever pieces', async () => {
     const bytes = bytesOf(randomContent(5000, 'seam'));
     await fc.assert(
       fc.asyncProperty(
@@ -258,7 +258,7 @@ describe('an ingest that is passed through after a part was stored', () => {
     assert.equal(writer.isOver, true);
   });
 
-  test('begins with nothing when nothing was stored', async () => {
+  test('starts with nothing when nothing was stored', async () => {
     for (const stored of [undefined, storedOf(Buffer.alloc(0)).stored]) {
       const ingest = await MemoryIngest.after('sha256', stored);
       assert.equal(ingest.writtenBytes, 0);
@@ -275,5 +275,11 @@ describe('an ingest that is passed through after a part was stored', () => {
     stored.reader = () => ({ ...reader(), read: () => Promise.reject(failure) });
     await assert.rejects(MemoryIngest.after('sha256', stored), failure);
     assert.deepEqual(readers, { open: 0, opened: 1 });
+  });
+
+  test('fails when there is less than was recorded', async () => {
+    const { stored } = storedOf(Buffer.from('stored'));
+    Object.defineProperty(stored, 'writtenBytes', { value: 7 });
+    await assert.rejects(MemoryIngest.after('sha256', stored), /cannot be read back/);
   });
 });

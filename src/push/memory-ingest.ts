@@ -1,13 +1,12 @@
-// An ingest for content that cannot be stored: it is hashed, and kept in memory until its forward has read it.
-// It can be read forwards only, once, and never becomes content. What was stored before the room ran out is
-// read from where it is.
+// An ingest for content that cannot be stored: it is hashed, and kept in memory until its relay has read it. It can be
+// read forwards only, once, and never becomes content. What was stored before space ran out is read from where it is.
 import { Condition } from '../base/condition.ts';
 import { type Reader, StorageFailure } from '../content/content.ts';
 import type { Ingest } from '../content/ingest.ts';
 import { hashInto } from '../content/read.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
 
-/** How much may wait in memory before the writer has to. */
+/** How much may wait in memory before the writer has to wait. */
 const BUFFER_BYTES = 1024 * 1024;
 
 export class MemoryIngest implements Ingest {
@@ -16,11 +15,12 @@ export class MemoryIngest implements Ingest {
   readonly #hasher: DigestHasher;
   readonly #stored: Ingest | undefined;
   readonly #storedBytes: number;
-  /** What was not read yet, the first byte of it at #position. */
+  /** What was not read yet; the first byte of it is at #position. */
   readonly #chunks: Uint8Array[] = [];
   #position: number;
   #found: Digest | undefined;
-  #wakeWriter = () => {};
+  /** Notified when there is more space in memory. */
+  readonly #drained = new Condition();
 
   /** `hasher` has seen what is stored. */
   constructor(algorithm: Algorithm, hasher = new DigestHasher(algorithm), stored?: Ingest) {
@@ -31,7 +31,7 @@ export class MemoryIngest implements Ingest {
     this.#position = this.#storedBytes;
   }
 
-  /** One that goes on where `stored` ends, which must have nothing pending. */
+  /** One that continues where `stored` ends, which must have nothing pending. */
   static async after(algorithm: Algorithm, stored: Ingest | undefined): Promise<MemoryIngest> {
     const hasher = new DigestHasher(algorithm);
     if (stored !== undefined) {
@@ -51,7 +51,7 @@ export class MemoryIngest implements Ingest {
     this.#chunks.push(bytes);
     this.writtenBytes += bytes.byteLength;
     this.progress.notify();
-    return this.#isRoomy() ? undefined : new Promise(resolve => (this.#wakeWriter = resolve));
+    return this.#hasSpace() ? undefined : this.#drained.wait(() => this.#hasSpace());
   }
 
   async flush(): Promise<void> {}
@@ -60,7 +60,7 @@ export class MemoryIngest implements Ingest {
     this.#found ??= this.#hasher.digest();
     if (algorithm === undefined || algorithm === algorithmOf(this.#found)) return this.#found;
     throw new StorageFailure(
-      `there is no room to store it, and it was hashed by ${algorithmOf(this.#found)} on its way: begin the upload with digest-algorithm=${algorithm}`,
+      `there is no space to store it, and it was hashed by ${algorithmOf(this.#found)} as it came: begin the upload with digest-algorithm=${algorithm}`,
     );
   }
 
@@ -76,9 +76,11 @@ export class MemoryIngest implements Ingest {
     };
   }
 
+  /** Removes what waits to be read. Writers need not wait any more. */
   async abort(): Promise<void> {
     this.#chunks.length = 0;
-    this.#wakeWriter();
+    this.#position = this.writtenBytes;
+    this.#drained.notify();
   }
 
   #read(into: Uint8Array, position: number): number {
@@ -91,11 +93,11 @@ export class MemoryIngest implements Ingest {
     this.#position += count;
     if (count === chunk.byteLength) this.#chunks.shift();
     else this.#chunks[0] = chunk.subarray(count);
-    if (this.#isRoomy()) this.#wakeWriter();
+    this.#drained.notify();
     return count;
   }
 
-  #isRoomy(): boolean {
+  #hasSpace(): boolean {
     return this.writtenBytes - this.#position <= BUFFER_BYTES;
   }
 }

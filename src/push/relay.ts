@@ -1,10 +1,13 @@
-// A forward: content on its way from the uploads that bring it to the upstream, while it is still coming in.
-// It is to pushes what a flight is to pulls: whoever pushes the same content at the same time, it goes up once.
+// A relay: content on its way to the upstream, read from the ingest of an upload while that is still growing. What is
+// complete when the relay starts goes as one PUT, unless the upstream has it; the rest as one streamed PATCH, closed when
+// the last byte is here. When either breaks, it starts again from the first byte, which costs the client nothing.
 //
-// Uploads that begin with the same bytes are taken to be the same content, and are its suppliers: it reads on
-// from whichever of them has the next bytes, and is closed by the first that is complete. Should they turn out
-// to differ the upstream finds a wrong digest, and the one that is complete is sent once more, by itself.
-import type { Clock } from '../base/clock.ts';
+// It reads from one source at a time. Uploads that name the same digest may share a relay (relays.ts): it goes on with
+// another source when that has more bytes, or all of them. That the bytes before were the same is not taken on trust: if
+// they were not, the upstream computes another digest, and the complete source is sent as a whole.
+import { backoffMs } from '../base/backoff.ts';
+import type { Clock, Random } from '../base/clock.ts';
+import { Condition } from '../base/condition.ts';
 import type { Log } from '../base/log.ts';
 import type { Ingest } from '../content/ingest.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -12,41 +15,50 @@ import { type ErrorCode, RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
 
-/** An upload, as far as a forward is concerned. */
+/** Where the bytes come from. After `complete` was set the relay has to be told, by offer(). */
 export interface RelaySource {
-  readonly ingest: Pick<Ingest, 'writtenBytes' | 'reader'>;
-  /** Set when all bytes are here. */
+  readonly ingest: Pick<Ingest, 'writtenBytes' | 'progress' | 'reader'>;
+  /** The verified digest of all bytes, once they are all here. */
   readonly complete: Digest | undefined;
-  /** Its bytes can be read only once, so that it cannot be sent again. */
+  /** Its bytes can be read only once, so they cannot be sent again. */
   readonly isSingleUse: boolean;
 }
 
 export interface RelayDependencies {
   readonly clock: Clock;
+  readonly random: Random;
   readonly log: Log;
-  /** Ends all forwards: the server is leaving. */
+  /** Ends all relays: the server is shutting down. */
   readonly signal: AbortSignal;
   writes(repository: Repository): UpstreamWrites;
   /** Where the upstream takes the bytes of a new upload. */
   location(repository: Repository): Promise<URL>;
 }
 
-/** What a forward came to: what the upstream has accepted, or why it has not. */
-export type RelayResult = { readonly accepted: Digest } | { readonly failure: Error };
+export type RelayResult =
+  | { readonly accepted: Digest }
+  /** Its source left before the end. */
+  | { readonly abandoned: true }
+  /** `isFinal`: sending the same bytes again is not going to help now. */
+  | { readonly failure: Error; readonly isFinal: boolean };
 
 const ATTEMPTS = 4;
-const WHOLES = 2;
-const FIRST_PAUSE_MS = 200;
+/** Attempts to send a whole that fails for another reason than an upstream that is unavailable. */
+const WHOLE_ATTEMPTS = 2;
+const BACKOFF = { firstMs: 200 };
 /** A rate limit of up to this long is waited for. */
-const WAITED_FOR_MS = 5_000;
+const LONGEST_RATE_LIMIT_MS = 5_000;
 const READ_BYTES = 1024 * 1024;
-/** The next chunk is asked for when one of this size, above what a socket buffers, has left for good: its memory is free. */
+/**
+ * A chunk of this size or more, above what a socket buffers, has been sent for good when the next one is asked for: its
+ * memory is reused.
+ */
 const REUSED_BYTES = 128 * 1024;
-/** How far suppliers may be ahead of what is sent: it is what is left to send when the last byte has come. */
+/** How far a source may be ahead of what is sent: it is what is left to send after the client's last byte. */
 const LEAD_BYTES = 16 * 1024 * 1024;
 
-/** An upload that broke off, was lost or was mixed up: it can be done again from the beginning. */
-const AGAIN: ReadonlySet<ErrorCode> = new Set([
+/** The upload at the upstream broke, was lost, or got other bytes: worth another attempt from the first byte. */
+const BROKEN: ReadonlySet<ErrorCode> = new Set([
   'BLOB_UPLOAD_INVALID',
   'BLOB_UPLOAD_UNKNOWN',
   'DIGEST_INVALID',
@@ -55,251 +67,212 @@ const AGAIN: ReadonlySet<ErrorCode> = new Set([
 
 export class Relay {
   readonly repository: Repository;
+  /** Its source can be read only once: one attempt, and no one to share it with. */
+  readonly isSingleUse: boolean;
   /** Never rejects. */
-  readonly over: Promise<RelayResult>;
-  /** Whether all bytes were there when it was last tried, so that trying anew is nothing new. */
-  triedWhole = false;
+  readonly result: Promise<RelayResult>;
   readonly #dependencies: RelayDependencies;
-  readonly #suppliers = new Set<RelaySource>();
+  #source: RelaySource;
   readonly #abandoned = new AbortController();
   readonly #signal: AbortSignal;
   #sentBytes = 0;
+  /** Counts the readings of the source. Only the last one goes on: a request that is made again reads again. */
+  #readings = 0;
+  /** Whether all bytes were here when the last attempt started. */
+  #triedWhole = false;
   #isOver = false;
-  readonly #sleeping = new Set<() => void>();
-  readonly #waiting = new Set<() => void>();
+  /** Notified when more was sent, and at the end. */
+  readonly #sent = new Condition();
 
   /** Starts at once. */
-  constructor(dependencies: RelayDependencies, repository: Repository, supplier: RelaySource) {
+  constructor(dependencies: RelayDependencies, repository: Repository, source: RelaySource) {
     this.#dependencies = dependencies;
     this.repository = repository;
-    this.#suppliers.add(supplier);
+    this.isSingleUse = source.isSingleUse;
+    this.#source = source;
     this.#signal = AbortSignal.any([dependencies.signal, this.#abandoned.signal]);
-    this.#signal.addEventListener('abort', this.#onAbort);
-    this.over = this.#run().then(
-      accepted => this.#end({ accepted }),
-      failure => this.#end({ failure }),
-    );
+    this.result = this.#run()
+      .then(
+        (accepted): RelayResult => ({ accepted }),
+        (failure): RelayResult => this.#resultOf(failure),
+      )
+      .finally(() => {
+        this.#isOver = true;
+        this.#sent.notify();
+      });
   }
 
-  /** False when it is being given up, or is over. */
-  join(supplier: RelaySource): boolean {
-    if (this.#isOver || this.#signal.aborted) return false;
-    this.#suppliers.add(supplier);
-    this.moved();
-    return true;
+  /** False when it is over or being given up. */
+  get isOpen(): boolean {
+    return !this.#isOver && !this.#signal.aborted;
   }
 
-  /** Gives up when nobody is left. */
-  leave(supplier: RelaySource): void {
-    this.#suppliers.delete(supplier);
-    if (this.#suppliers.size === 0) this.#abandoned.abort(new Error('all who pushed it have left'));
-    this.moved();
+  /** How much of the content has been sent in the attempt under way. */
+  get sentBytes(): number {
+    return this.#sentBytes;
   }
 
-  /** A supplier has more bytes, or is complete. */
-  moved(): void {
-    wakeAll(this.#sleeping);
+  /** A source of the same content, or the relay's own, has more bytes or is complete: reads from the one that is ahead. */
+  offer(source: RelaySource): void {
+    const current = this.#source;
+    const isAhead = source.complete !== undefined || source.ingest.writtenBytes > current.ingest.writtenBytes;
+    if (current.complete === undefined && isAhead) this.#source = source;
+    current.ingest.progress.notify();
   }
 
-  /** Whether it has sent more than this supplier's whole, which is then something else. */
-  hasPassed({ ingest, complete }: RelaySource): boolean {
-    return complete !== undefined && this.#sentBytes > ingest.writtenBytes;
+  /** The source is given up; so is the relay, if it reads from that one. */
+  leave(source: RelaySource): void {
+    if (source === this.#source) this.#abandoned.abort(new Error('the upload that it read was given up'));
   }
 
-  /** Asks who has so many bytes to wait, while it is too far behind. */
+  /** For a writer with this many bytes: a promise when it is so far ahead that it has to wait. */
   keepUp(writtenBytes: number): Promise<void> | undefined {
-    if (this.#isOver || writtenBytes - this.#sentBytes <= LEAD_BYTES) return undefined;
-    return new Promise<void>(wake => this.#waiting.add(wake)).then(() => this.keepUp(writtenBytes));
+    return this.#isNear(writtenBytes) ? undefined : this.#sent.wait(() => this.#isNear(writtenBytes));
   }
 
   async #run(): Promise<Digest> {
-    const { clock, log } = this.#dependencies;
-    let wholes = 0;
+    const { clock, random, log } = this.#dependencies;
+    let wholeAttempts = 0;
     for (let attempt = 1; ; attempt++) {
-      const releasePlace = await this.#writes.acquireUpload(this.repository, this.#signal);
-      let pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1);
+      const release = await this.#writes.acquireUpload(this.repository, this.#signal);
+      let pauseMs = backoffMs(attempt, BACKOFF, random.fraction());
       try {
         return await this.#send();
       } catch (error) {
         this.#signal.throwIfAborted();
-        const isLasting = [...this.#suppliers].every(({ isSingleUse }) => !isSingleUse);
-        if (attempt === ATTEMPTS || !isLasting || !isPassing(error)) throw error;
-        // The digest of a whole is known to be right: what does not believe it once more never will.
-        if (this.triedWhole && ++wholes === WHOLES && !isUnavailable(error)) throw error;
+        if (attempt === ATTEMPTS || this.isSingleUse || !isWorthRetry(error)) throw error;
+        // The digest of a whole has been verified here: an upstream that rejects it twice always will.
+        const isRejectedWhole = this.#triedWhole && !isUnavailable(error);
+        if (isRejectedWhole && ++wholeAttempts === WHOLE_ATTEMPTS) throw error;
         pauseMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
         log.warn(
           { at: this.#sentBytes },
-          `a push to ${imageName(this.repository)} broke at byte ${this.#sentBytes} and is begun anew: ${reasonOf(error)}`,
+          `a push to ${imageName(this.repository)} broke at byte ${this.#sentBytes} and starts again: ${reasonOf(error)}`,
         );
       } finally {
-        releasePlace();
+        release();
       }
-      // An upstream that does not wait for bytes that take their time is asked again when there are some.
-      await this.#until(
-        () => this.#whole() !== undefined || this.#longest().ingest.writtenBytes > this.#sentBytes,
-      );
+      // An upstream that timed out while no bytes came is tried again when there are some.
+      await this.#more(this.#sentBytes);
       await clock.sleep(pauseMs, this.#signal);
     }
   }
 
-  /** What is complete goes up in one request unless it is there already, what is coming as one stream. */
+  /** One attempt. Resolves to the digest that the upstream has accepted. */
   async #send(): Promise<Digest> {
     this.#sentBytes = 0;
-    const whole = this.#whole();
-    this.triedWhole = whole !== undefined;
-    if (whole !== undefined && (await this.#writes.holdsBlob(this.repository, whole.digest)))
-      return whole.digest;
-    // What can be sent only once is sent with a grant that has just been taken.
-    const isSingleUse = [...this.#suppliers].some(supplier => supplier.isSingleUse);
+    const { repository, isSingleUse } = this;
+    const digest = this.#source.complete;
+    this.#triedWhole = digest !== undefined;
+    if (digest !== undefined && (await this.#writes.holdsBlob(repository, digest))) return digest;
+    // What can be sent only once goes to an upload that was opened just now, with a token that is known to work.
     const location = await (isSingleUse
-      ? this.#writes.startUpload(this.repository)
-      : this.#dependencies.location(this.repository));
-    const signal = this.#signal;
-    let stop = { stopped: false };
-    // A request that is made anew with another token asks for the bytes anew, too.
-    const bytes = (of: RelaySource | undefined) => () => {
-      stop.stopped = true;
-      stop = { stopped: false };
-      return this.#bytes(stop, of);
+      ? this.#writes.startUpload(repository)
+      : this.#dependencies.location(repository));
+    const bytes = () => {
+      const reading = ++this.#readings;
+      this.#source.ingest.progress.notify();
+      return this.#read(reading);
     };
+    const signal = this.#signal;
     try {
-      if (whole !== undefined) {
-        const { digest, supplier } = whole;
-        const sizeBytes = supplier.ingest.writtenBytes;
-        const content = { sizeBytes, bytes: bytes(supplier) };
-        await this.#writes.finishUpload(this.repository, location, digest, signal, content);
+      if (digest !== undefined) {
+        const sizeBytes = this.#source.ingest.writtenBytes;
+        await this.#writes.finishUpload(repository, location, digest, signal, { sizeBytes, bytes });
         return digest;
       }
-      const last = await this.#writes.streamUpload(
-        this.repository,
-        location,
-        bytes(undefined),
-        signal,
-        isSingleUse,
-      );
-      const closing = this.#whole(this.#sentBytes);
-      if (closing === undefined) {
+      const last = await this.#writes.streamUpload(repository, location, bytes, signal, isSingleUse);
+      const { complete, ingest } = this.#source;
+      if (complete === undefined || ingest.writtenBytes !== this.#sentBytes) {
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
       }
-      await this.#writes.finishUpload(this.repository, last, closing.digest, signal);
-      return closing.digest;
+      await this.#writes.finishUpload(repository, last, complete, signal);
+      return complete;
     } catch (error) {
-      void this.#writes.cancelUpload(this.repository, location);
+      void this.#writes.cancelUpload(repository, location);
       throw error;
     } finally {
-      stop.stopped = true;
-      this.moved();
+      // No reading goes on after the request that wanted it.
+      this.#readings++;
+      this.#source.ingest.progress.notify();
     }
   }
 
-  /** All bytes of one supplier, or of any until one of them is complete. */
-  async *#bytes(stop: { stopped: boolean }, only: RelaySource | undefined): AsyncGenerator<Uint8Array> {
+  /** The bytes from the first to the last, as they come. Ends early when another reading has begun. */
+  async *#read(reading: number): AsyncGenerator<Uint8Array> {
     let position = 0;
-    let supplier: RelaySource | undefined;
+    let source: RelaySource | undefined;
     let reader: ReturnType<Ingest['reader']> | undefined;
     let buffer: Buffer | undefined;
     try {
-      for (;;) {
-        wakeAll(this.#waiting);
-        if (only === undefined && this.#whole(position) !== undefined) return;
-        const next = only ?? this.#next(position);
-        const available = next.ingest.writtenBytes - position;
+      while (reading === this.#readings) {
+        this.#sent.notify();
+        const { complete, ingest } = this.#source;
+        const available = ingest.writtenBytes - position;
         if (available <= 0) {
-          if (next === only) return;
-          await this.#until(
-            () =>
-              stop.stopped ||
-              this.#whole(position) !== undefined ||
-              this.#next(position).ingest.writtenBytes > position,
-          );
-          if (stop.stopped) return;
+          if (complete !== undefined) return;
+          await this.#more(position);
           continue;
         }
-        if (next !== supplier) {
+        if (source !== this.#source || reader === undefined) {
           reader?.close();
-          supplier = next;
-          reader = next.ingest.reader();
+          source = this.#source;
+          reader = ingest.reader();
         }
         const wanted = Math.min(available, READ_BYTES);
-        if (wanted >= REUSED_BYTES) buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
-        const into = wanted < REUSED_BYTES ? Buffer.allocUnsafeSlow(wanted) : buffer?.subarray(0, wanted);
-        const count = (into && (await reader?.read(into, position))) ?? 0;
-        if (stop.stopped) return;
-        if (count === 0) throw new Error(`an upload ends at byte ${position}, where there was more`);
+        const isReused = wanted >= REUSED_BYTES;
+        if (isReused) buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
+        const into = isReused && buffer ? buffer.subarray(0, wanted) : Buffer.allocUnsafeSlow(wanted);
+        const count = await reader.read(into, position);
+        if (reading !== this.#readings) return;
+        if (count === 0)
+          throw new Error(`an upload ends at byte ${position}, before the end that was recorded`);
         position += count;
         this.#sentBytes = position;
-        const chunk = (into as Buffer).subarray(0, count);
-        // One that is small may still wait in the socket when the next is asked for.
-        yield wanted >= REUSED_BYTES && count < REUSED_BYTES ? Buffer.from(chunk) : chunk;
+        const chunk = into.subarray(0, count);
+        // A small one may still be in the socket's buffer when the next is asked for.
+        yield isReused && count < REUSED_BYTES ? Buffer.from(chunk) : chunk;
       }
     } finally {
       reader?.close();
     }
   }
 
-  /** A supplier that is complete, of this size if that is given. */
-  #whole(sizeBytes?: number): { digest: Digest; supplier: RelaySource } | undefined {
-    for (const supplier of this.#suppliers) {
-      const { complete: digest, ingest } = supplier;
-      if (digest !== undefined && (sizeBytes ?? ingest.writtenBytes) === ingest.writtenBytes)
-        return { digest, supplier };
-    }
-    return undefined;
+  /** Resolves when a reading at this position has something to do: bytes, the end, another source, or no more. */
+  async #more(position: number): Promise<void> {
+    const source = this.#source;
+    const readings = this.#readings;
+    const { ingest } = source;
+    const hasMore = () =>
+      ingest.writtenBytes > position ||
+      source.complete !== undefined ||
+      source !== this.#source ||
+      readings !== this.#readings;
+    await ingest.progress.wait(hasMore, this.#signal);
   }
 
-  /** Who is to be read from next: one that is complete and goes on from here, else the one with most. */
-  #next(position: number): RelaySource {
-    for (const supplier of this.#suppliers) {
-      if (supplier.complete !== undefined && supplier.ingest.writtenBytes > position) return supplier;
-    }
-    return this.#longest();
-  }
-
-  #longest(): RelaySource {
-    let longest: RelaySource | undefined;
-    for (const supplier of this.#suppliers) {
-      if (longest === undefined || supplier.ingest.writtenBytes > longest.ingest.writtenBytes)
-        longest = supplier;
-    }
-    if (longest === undefined) throw new Error('all who pushed it have left');
-    return longest;
+  #isNear(writtenBytes: number): boolean {
+    return this.#isOver || writtenBytes - this.#sentBytes <= LEAD_BYTES;
   }
 
   get #writes(): UpstreamWrites {
     return this.#dependencies.writes(this.repository);
   }
 
-  async #until(condition: () => boolean): Promise<void> {
-    while (!this.#signal.aborted && !condition()) {
-      await new Promise<void>(wake => this.#sleeping.add(wake));
-    }
-    this.#signal.throwIfAborted();
-  }
-
-  readonly #onAbort = () => this.moved();
-
-  #end(forwarded: RelayResult): RelayResult {
-    this.#isOver = true;
-    this.#signal.removeEventListener('abort', this.#onAbort);
-    wakeAll(this.#waiting);
-    return forwarded;
+  #resultOf(failure: Error): RelayResult {
+    if (this.#abandoned.signal.aborted) return { abandoned: true };
+    return { failure, isFinal: this.#triedWhole || this.isSingleUse || !isTransient(failure) };
   }
 }
 
-/** Whether it is only in the way for the moment. */
+/** Whether the upstream cannot take anything for the moment, whatever it is sent. */
 export function isTransient(error: unknown): boolean {
   return isUnavailable(error) || (error instanceof RegistryError && error.code === 'TOOMANYREQUESTS');
 }
 
-/** Whether it can be different the next time, and soon. */
-function isPassing(error: unknown): error is RegistryError {
+/** Whether another attempt may go better, and soon. */
+function isWorthRetry(error: unknown): error is RegistryError {
   if (!(error instanceof RegistryError)) return false;
-  if (error.code === 'TOOMANYREQUESTS') return (error.retryAfterMs ?? Infinity) <= WAITED_FOR_MS;
-  return AGAIN.has(error.code) || isUnavailable(error);
-}
-
-function wakeAll(sleeping: Set<() => void>): void {
-  const wakes = [...sleeping];
-  sleeping.clear();
-  for (const wake of wakes) wake();
+  if (error.code === 'TOOMANYREQUESTS') return (error.retryAfterMs ?? Infinity) <= LONGEST_RATE_LIMIT_MS;
+  return BROKEN.has(error.code) || isUnavailable(error);
 }

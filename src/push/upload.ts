@@ -1,267 +1,70 @@
-// Uploads: clients' push sessions. What a client sends goes into an ingest, and while it is coming a forward
-// takes it to the upstream. It is finished in straight order: digest checked → accepted by the upstream →
-// committed → linked. Nothing before that is visible, and nothing is acknowledged that the upstream has not.
+// An upload: one push session of a client. What the client sends goes into an ingest, and from there through a relay to
+// the upstream while more is coming. It is finished in this order: digest verified → accepted by the upstream →
+// committed → linked. Nothing is visible before that, and nothing is acknowledged that the upstream does not have.
 //
-// An upload outlives the process: its bytes are in a named ingest, its row in metadata. What outlives
-// nothing, and is not kept, is content for which there is no room: it passes through (passing.ts).
-import { randomUUID } from 'node:crypto';
+// Content that cannot be stored, for want of space or because the disk fails, passes through memory instead
+// (memory-ingest.ts): it reaches the upstream all the same, and is not kept here.
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import { SingleFlight } from '../base/single-flight.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
-import type { Ingest, Ingests } from '../content/ingest.ts';
-import type { LinkStore, Metadata, UploadRow, UploadStore } from '../metadata/metadata.ts';
+import type { Ingest } from '../content/ingest.ts';
+import type { LinkStore, Metadata, UploadRow } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Blobs } from '../pull/blobs.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { isUnavailable, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 import { MemoryIngest } from './memory-ingest.ts';
 import { isTransient, type RelaySource } from './relay.ts';
-import { RelayHandle, Relays } from './relays.ts';
+import { RelayHandle } from './relay-handle.ts';
+import type { Relays } from './relays.ts';
 
 export interface UploadDependencies {
   readonly content: Content;
-  readonly ingests: Ingests;
-  readonly metadata: LinkStore & UploadStore & Pick<Metadata, 'sync'>;
+  readonly metadata: LinkStore & Pick<Metadata, 'sync'>;
   readonly budget: Budget;
   readonly blobs: Blobs;
+  readonly relays: Relays;
   readonly clock: Clock;
   readonly log: Log;
-  readonly signal: AbortSignal;
-  upstream(repository: Repository): Upstream;
-  writes(repository: Repository): UpstreamWrites;
 }
 
-/** Takes the chunks of a body; a promise asks the sender to wait. */
+/** Takes the chunks of a body, with their memory; a promise asks the sender to wait. */
 export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
-/** Hands over a body; rejects when it breaks or is told to stop, or with what `take` failed with. */
-export type Feed = (take: OnChunk, stop: AbortSignal) => Promise<void>;
+/** Hands over a body; rejects when it breaks or `stop` is aborted, and with what `onChunk` failed with. */
+export type Feed = (onChunk: OnChunk, stop: AbortSignal) => Promise<void>;
 
-/** An upload that nobody has sent to for so long is given up. */
-const ABANDONED_MS = 3_600_000;
-const ABANDONED_BY_RESTART_MS = 24 * ABANDONED_MS;
-/** One that nobody has sent to for so long keeps no connection to the upstream. */
-const RESTING_MS = 60_000;
-const OPEN_LIMIT = 1_000;
-/** A mount that the upstream does not do is done from here up to this size. */
-const BROUGHT_BYTES = 256 * 1024 * 1024;
 /** Ten times what ghcr.io takes. */
 const SIZE_LIMIT_BYTES = 100 * 1024 ** 3;
-
-export class Uploads {
-  readonly #dependencies: UploadDependencies;
-  readonly #forwards: Relays;
-  readonly #open = new Map<string, Upload>();
-  /** Those of an earlier process that nobody has asked for yet. */
-  readonly #left: Map<string, UploadRow>;
-  readonly #openedAtMs: number;
-  #sweeping: Promise<void> | undefined;
-  readonly #resuming = new SingleFlight<Upload | undefined>();
-
-  private constructor(dependencies: UploadDependencies, left: readonly UploadRow[]) {
-    this.#dependencies = dependencies;
-    this.#forwards = new Relays(dependencies);
-    this.#left = new Map(left.map(row => [row.id, row]));
-    this.#openedAtMs = dependencies.clock.now();
-  }
-
-  /** Finds the uploads of an earlier process, and clears away what else it left. */
-  static async open(dependencies: UploadDependencies): Promise<Uploads> {
-    const { metadata, ingests, clock } = dependencies;
-    const left: UploadRow[] = [];
-    for (const row of await metadata.uploads()) {
-      if (clock.now() - row.startedAtMs < ABANDONED_BY_RESTART_MS) left.push(row);
-      else await metadata.removeUpload(row.id);
-    }
-    await ingests.keep(new Set(left.map(({ id }) => id)));
-    return new Uploads(dependencies, left);
-  }
-
-  /** Opens an upload, once the upstream has agreed to one. Throws what it refuses with, and TOOMANYREQUESTS. */
-  async start(repository: Repository, algorithm: Algorithm): Promise<Upload> {
-    await this.sweep();
-    if (this.#open.size >= OPEN_LIMIT) {
-      throw new RegistryError(
-        'TOOMANYREQUESTS',
-        `${OPEN_LIMIT} uploads are open, which is the most; try again`,
-        {
-          retryAfterMs: 60_000,
-        },
-      );
-    }
-    await this.#forwards.admit(repository);
-    const { ingests, metadata, clock } = this.#dependencies;
-    const row = { id: randomUUID(), repository, algorithm, startedAtMs: clock.now() };
-    let ingest: Ingest | undefined;
-    try {
-      await metadata.putUpload(row);
-      ingest = await ingests.begin(algorithm, row.id);
-    } catch (error) {
-      if (!(error instanceof StorageFailure)) throw error;
-      this.#warn(repository, error);
-    }
-    return this.#add(row, ingest);
-  }
-
-  /** The open upload of this id. Throws BLOB_UPLOAD_UNKNOWN. */
-  async find(repository: Repository, id: string): Promise<Upload> {
-    const upload = this.#open.get(id) ?? (await this.#resume(id));
-    const isOurs =
-      upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
-    if (upload === undefined || !isOurs || upload.isOver) {
-      throw new RegistryError(
-        'BLOB_UPLOAD_UNKNOWN',
-        `there is no such upload to ${imageName(repository)}: it was finished, cancelled or given up; begin another`,
-      );
-    }
-    return upload;
-  }
-
-  /**
-   * Has a blob of another repository of the same upstream, or of any if `from` is undefined, put into this one
-   * without the client sending it: by the upstream, or from here. False when that cannot be.
-   */
-  async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
-    const { content, metadata, blobs, log } = this.#dependencies;
-    const writes = this.#dependencies.writes(repository);
-    const source = from ?? (await metadata.findHolder(repository.upstream, digest));
-    if (source === undefined) return false;
-    const isHere = (await metadata.findBlob(source, digest)) !== undefined;
-    // Not taken at its word: a mount that cannot be pulled is no mount.
-    const isMounted =
-      (await writes.mountBlob(repository, digest, source).catch(notAway)) &&
-      (await writes.holdsBlob(repository, digest));
-    if (!isMounted && !(isHere && (await this.#bring(repository, digest)))) return false;
-    blobs.arrived(repository, digest);
-    const sizeBytes = await content.sizeOf(digest);
-    if (sizeBytes === undefined) return true;
-    await metadata.linkBlob([repository], { digest, sizeBytes }).catch(error => {
-      if (!(error instanceof StorageFailure)) throw error;
-      log.warn(
-        { digest },
-        `${imageName(repository, { digest })} was mounted and is not kept: ${error.message}`,
-      );
-    });
-    return true;
-  }
-
-  /** Sends a blob that is here, and the repository's, to an upstream that has lost it; false when that cannot be. */
-  async restore(repository: Repository, digest: Digest): Promise<boolean> {
-    const isHere = (await this.#dependencies.metadata.findBlob(repository, digest)) !== undefined;
-    return isHere && this.#bring(repository, digest);
-  }
-
-  /** Sends content that is here to the upstream; false when it would take too long for who waits for the answer. */
-  async #bring(repository: Repository, digest: Digest): Promise<boolean> {
-    const source = await this.#dependencies.content.open(digest);
-    if (source === undefined) return false;
-    try {
-      if (source.sizeBytes > BROUGHT_BYTES || !(await source.verify())) return false;
-      await this.#forwards.bring(repository, digest, source);
-      return true;
-    } catch (error) {
-      return notAway(error);
-    } finally {
-      source.close();
-    }
-  }
-
-  /** Gives up what was abandoned, and lets go of the upstream for what rests. To be called from time to time. */
-  sweep(): Promise<void> {
-    this.#sweeping ??= this.#sweep().finally(() => {
-      this.#sweeping = undefined;
-    });
-    return this.#sweeping;
-  }
-
-  async #sweep(): Promise<void> {
-    const now = this.#dependencies.clock.now();
-    if (now - this.#openedAtMs > ABANDONED_MS) {
-      for (const id of [...this.#left.keys()]) await this.#discard(id);
-    }
-    for (const upload of this.#open.values()) {
-      if (upload.isIdleSince(now - ABANDONED_MS)) await upload.cancel();
-      else if (upload.isIdleSince(now - RESTING_MS)) upload.rest();
-    }
-  }
-
-  /** Resolves when no upload is being finished. */
-  async settled(): Promise<void> {
-    await Promise.all([...this.#open.values()].map(upload => upload.finishing));
-  }
-
-  async #resume(id: string): Promise<Upload | undefined> {
-    const row = this.#left.get(id);
-    if (row === undefined) return undefined;
-    const { result } = this.#resuming.run(id, async () => {
-      const ingest = await this.#dependencies.ingests.resume(row.algorithm, id);
-      this.#left.delete(id);
-      if (ingest !== undefined) return this.#add(row, ingest);
-      await this.#dependencies.metadata.removeUpload(id);
-      return undefined;
-    });
-    return result;
-  }
-
-  /** Forgets an upload of an earlier process, unless it is being resumed just now. */
-  async #discard(id: string): Promise<void> {
-    const { ingests, metadata } = this.#dependencies;
-    await this.#resuming.run(id, async () => {
-      this.#left.delete(id);
-      await ingests.discard(id);
-      await metadata.removeUpload(id);
-      return undefined;
-    }).result;
-  }
-
-  #add(row: UploadRow, ingest: Ingest | undefined): Upload {
-    const onOver = () => {
-      this.#open.delete(row.id);
-      return this.#dependencies.metadata
-        .removeUpload(row.id)
-        .catch(error => this.#warn(row.repository, error));
-    };
-    const upload = new Upload(this.#dependencies, this.#forwards, row, ingest, onOver);
-    this.#open.set(row.id, upload);
-    return upload;
-  }
-
-  #warn(repository: Repository, error: Error): void {
-    this.#dependencies.log.warn(
-      {},
-      `an upload to ${imageName(repository)} would not outlive a restart: ${error.message}`,
-    );
-  }
-}
 
 export class Upload implements RelaySource {
   readonly id: string;
   readonly repository: Repository;
-  /** What it hashes to, when all of it is here. */
+  /** The verified digest, once all bytes are here. */
   complete: Digest | undefined;
   isOver = false;
-  /** Resolves when a finish that is under way has come to its end. */
+  /** Resolves when a finish that is under way has ended, either way. */
   finishing: Promise<unknown> = Promise.resolve();
   readonly #dependencies: UploadDependencies;
   readonly #algorithm: Algorithm;
-  readonly #forwarding: RelayHandle;
+  readonly #relay: RelayHandle;
   readonly #onOver: () => Promise<void>;
-  #stored: Ingest | undefined;
-  #passing: MemoryIngest | undefined;
+  readonly #stored: Ingest | undefined;
+  /** Where the bytes go that cannot be stored. */
+  #memory: MemoryIngest | undefined;
   #reservation: Reservation | undefined;
   #receivedBytes: number;
   #isBusy = false;
-  /** The work under way, and for as long as that is a client's body what stops it. */
+  /** The request under way, and what stops it while it is receiving a client's body. */
   #working: Promise<unknown> = Promise.resolve();
   #stop: AbortController | undefined;
+  /** On the monotonic clock. */
   #usedAtMs: number;
 
+  /** `ingest`: undefined when none can be had. `onOver` is called when it is finished or given up. */
   constructor(
     dependencies: UploadDependencies,
-    forwards: Relays,
     row: UploadRow,
     ingest: Ingest | undefined,
     onOver: () => Promise<void>,
@@ -271,15 +74,12 @@ export class Upload implements RelaySource {
     this.repository = row.repository;
     this.#algorithm = row.algorithm;
     this.#onOver = onOver;
-    this.#usedAtMs = dependencies.clock.now();
+    this.#usedAtMs = dependencies.clock.monotonic();
     this.#stored = ingest;
     this.#receivedBytes = ingest?.writtenBytes ?? 0;
-    if (ingest === undefined) this.#passing = new MemoryIngest(row.algorithm);
-    this.#forwarding = new RelayHandle(forwards, this, () => {
-      // Nobody reads what waits in memory any more.
-      void this.#passing?.abort();
-    });
-    void this.#listen();
+    if (ingest === undefined) this.#memory = new MemoryIngest(row.algorithm);
+    // What waits in memory is not going to be read any more.
+    this.#relay = new RelayHandle(dependencies.relays, this, () => void this.#memory?.abort());
   }
 
   /** How many bytes have come. */
@@ -288,34 +88,35 @@ export class Upload implements RelaySource {
   }
 
   get isSingleUse(): boolean {
-    return this.#passing !== undefined;
+    return this.#memory !== undefined;
   }
 
   get ingest(): Ingest {
-    return (this.#passing ?? this.#stored) as Ingest;
+    return (this.#memory ?? this.#stored) as Ingest;
   }
 
-  /** Says what it is going to be, before its bytes come. */
+  /** How long no client has sent anything; 0 while a request is under way. */
+  get idleMs(): number {
+    return this.#isBusy ? 0 : this.#dependencies.clock.monotonic() - this.#usedAtMs;
+  }
+
+  /** The client names the digest before it sends the bytes. */
   expect(digest: Digest): void {
-    this.#forwarding.expect(digest);
+    this.#relay.expect(digest);
   }
 
-  /** Lets go of the upstream until there is more to send. What passes through cannot. */
+  /** Releases the upstream until there is more to send. What passes through memory has to hold on to it. */
   rest(): void {
-    if (this.#passing === undefined) this.#forwarding.rest();
-  }
-
-  isIdleSince(ms: number): boolean {
-    return !this.#isBusy && this.#usedAtMs < ms;
+    if (!this.isSingleUse) this.#relay.rest();
   }
 
   /**
    * Takes more bytes, which begin at `start` if that is given. Resolves when they can be read back. Throws
-   * RANGE_INVALID when they do not go on where it stands, what the upstream has refused the upload with
-   * meanwhile, and what the feed failed with; what came before that counts.
+   * RANGE_INVALID when that is not where the upload stands, the upstream's error if it does not take the upload, and
+   * what the feed failed with; what came before that counts.
    */
   async append(start: number | undefined, feed: Feed): Promise<void> {
-    await this.#alone(async () => {
+    await this.#exclusively(async () => {
       if (this.complete !== undefined)
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'the upload is complete');
       if (start !== undefined && start !== this.#receivedBytes) {
@@ -327,13 +128,13 @@ export class Upload implements RelaySource {
       this.#stop = new AbortController();
       const { signal } = this.#stop;
       try {
-        await this.#prepare();
+        await this.#reserve();
         await feed(chunk => this.#take(chunk), signal);
         await this.ingest.flush();
       } catch (error) {
-        // A client that leaves may come back; what we, the disk or the upstream refused is over.
         await this.ingest.flush().catch(() => {});
-        if (error instanceof RegistryError) await this.#drop();
+        // A client that disconnected may come back. What failed here, on the disk or upstream is over.
+        if (error instanceof RegistryError) await this.#giveUp();
         throw error;
       } finally {
         this.#stop = undefined;
@@ -343,18 +144,20 @@ export class Upload implements RelaySource {
   }
 
   /**
-   * Digest checked → accepted by the upstream → committed → linked. Throws DIGEST_INVALID when it is not what
-   * came, and what the upstream refuses it with; unless that may pass the upload is then gone.
+   * Digest verified → accepted by the upstream → committed → linked. Throws DIGEST_INVALID when the bytes hash to
+   * another digest, and the upstream's error. Then the upload is gone, unless the error is transient: it can be
+   * finished again later.
    */
   async finish(digest: Digest): Promise<Outcome> {
-    const finishing = this.#alone(async () => {
+    const finishing = this.#exclusively(async () => {
       let outcome: Outcome;
       try {
-        this.complete = await this.#check(digest);
-        outcome = await this.#forwarding.finish(digest);
+        await this.#verify(digest);
+        this.complete = digest;
+        outcome = await this.#relay.finish(digest);
       } catch (error) {
-        // What is only in the way for the moment leaves the client the choice to close it once more.
-        if (error instanceof RegistryError && (!isTransient(error) || this.isSingleUse)) await this.#drop();
+        const isLasting = !isTransient(error) || this.isSingleUse;
+        if (error instanceof RegistryError && isLasting) await this.#giveUp();
         throw error;
       }
       this.#dependencies.blobs.arrived(this.repository, digest);
@@ -367,28 +170,28 @@ export class Upload implements RelaySource {
     return finishing;
   }
 
-  /** Forgets it. */
+  /** Gives it up, with all that came. */
   async cancel(): Promise<void> {
-    await this.#alone(() => this.#drop());
+    await this.#exclusively(() => this.#giveUp());
   }
 
-  async #check(digest: Digest): Promise<Digest> {
+  async #verify(digest: Digest): Promise<void> {
     const found = await this.ingest.finish(algorithmOf(digest));
-    if (found === digest) return digest;
+    if (found === digest) return;
     throw new RegistryError(
       'DIGEST_INVALID',
       `${this.#receivedBytes} bytes came, and they hash to ${found}, not to ${digest}`,
     );
   }
 
-  /** Commit → link → settle. False when it cannot be kept: the upstream has it, and that is what counts. */
+  /** Commit → link → settle. False when it cannot be kept, which is no failure: the upstream has it. */
   async #keep(digest: Digest): Promise<boolean> {
     const { content, metadata, log } = this.#dependencies;
     const sizeBytes = this.#receivedBytes;
-    const what = imageName(this.repository, { digest });
     try {
-      if (this.#passing !== undefined) throw new StorageFailure('there was no room for it');
-      const isNew = await content.publish(this.ingest, digest);
+      if (this.#stored === undefined || this.isSingleUse)
+        throw new StorageFailure('there was no space for it');
+      const isNew = await content.publish(this.#stored, digest);
       const settle = () => this.#reservation?.settle(isNew ? sizeBytes : 0);
       await metadata.linkBlob([this.repository], { digest, sizeBytes }).finally(settle);
       await metadata.sync();
@@ -396,83 +199,71 @@ export class Upload implements RelaySource {
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
       this.#reservation?.release();
-      if (this.#passing !== undefined) await this.#stored?.abort();
-      log.warn({ digest }, `${what} was pushed and is not kept: ${error.message}`);
+      if (this.isSingleUse) await this.#stored?.abort();
+      const what = imageName(this.repository, { digest });
+      log.warn({ digest }, `${what} was pushed but is not kept: ${error.message}`);
       return false;
     }
   }
 
-  /** Room for what comes, or the decision to let it pass through. */
-  async #prepare(): Promise<void> {
+  /** Reserves space for what comes, or decides to pass it through. */
+  async #reserve(): Promise<void> {
     if (this.#reservation !== undefined) return;
-    if (this.isSingleUse) return this.#forwarding.alone();
-    const stored = this.#stored as Ingest;
+    if (this.#stored === undefined || this.isSingleUse) return this.#relay.isolate();
+    const stored = this.#stored;
     try {
       this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
       await this.#reservation.take(this.#receivedBytes);
     } catch (error) {
-      await this.#pass(error);
+      await this.#passThrough(error);
     }
   }
 
   #take(chunk: Buffer): Promise<void> | undefined {
-    this.#forwarding.assertWanted();
+    this.#relay.assertWanted();
     this.#receivedBytes += chunk.length;
     if (this.#receivedBytes > SIZE_LIMIT_BYTES) {
-      throw new RegistryError('TOO_LARGE', `a blob of more than ${SIZE_LIMIT_BYTES} bytes is not taken`);
+      throw new RegistryError('TOO_LARGE', `blobs of more than ${SIZE_LIMIT_BYTES} bytes are not taken`);
     }
-    const room = this.#passing === undefined ? this.#reservation?.take(chunk.length) : undefined;
-    if (room !== undefined) {
-      return room.catch(error => this.#pass(error)).then(() => this.#write(chunk));
-    }
-    return this.#write(chunk);
+    const reserved = this.isSingleUse ? undefined : this.#reservation?.take(chunk.length);
+    if (reserved === undefined) return this.#write(chunk);
+    return reserved.catch(error => this.#passThrough(error)).then(() => this.#write(chunk));
   }
 
   #write(chunk: Buffer): Promise<void> | undefined {
     const written = this.ingest.write(chunk);
-    const sent = this.#passing === undefined ? this.#forwarding.keepUp(this.#receivedBytes) : undefined;
+    const sent = this.isSingleUse ? undefined : this.#relay.keepUp(this.#receivedBytes);
     if (written === undefined || sent === undefined) return written ?? sent;
     return Promise.all([written, sent]).then(() => {});
   }
 
-  /** From here on it passes through memory to the upstream, since it cannot be stored. */
-  async #pass(error: unknown): Promise<void> {
+  /** From here on it goes through memory to the upstream, since it cannot be stored. */
+  async #passThrough(error: unknown): Promise<void> {
     if (!(error instanceof StorageFailure)) throw error;
     this.#dependencies.log.warn(
       { at: this.ingest.writtenBytes },
       `an upload to ${imageName(this.repository)} is passed through without being kept: ${error.message}`,
     );
     await this.#stored?.flush();
-    this.#passing = await MemoryIngest.after(this.#algorithm, this.#stored);
-    this.#forwarding.alone();
-    void this.#listen();
+    this.#memory = await MemoryIngest.after(this.#algorithm, this.#stored);
+    this.#relay.isolate();
   }
 
-  /** Tells the relay of each progress of the ingest, for as long as it is the one that is written to. */
-  async #listen(): Promise<void> {
-    const { ingest } = this;
-    let toldBytes = ingest.writtenBytes;
-    while (ingest === this.ingest && !this.isOver) {
-      await ingest.progress.wait(() => ingest.writtenBytes > toldBytes);
-      toldBytes = ingest.writtenBytes;
-      this.#forwarding.moved();
-    }
-  }
-
-  async #drop(): Promise<void> {
+  async #giveUp(): Promise<void> {
     this.isOver = true;
-    this.#forwarding.leave();
+    this.#relay.rest();
     this.#reservation?.release();
-    await this.#passing?.abort();
+    await this.#memory?.abort();
     await this.#stored?.abort();
     await this.#onOver();
   }
 
   /**
-   * Requests for one upload are done one at a time. A client that is still sending has lost its connection when
-   * it comes back by another, though that one may not look dead yet; who comes while it is finished is wrong.
+   * One request for the upload at a time. They are not queued: a client that sends by a second connection has lost the
+   * first one, even if that does not look dead yet, so that one is stopped; and while an upload is being finished any
+   * other request is a mistake of the client's.
    */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
+  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#stop !== undefined) {
       this.#stop.abort();
       await this.#working;
@@ -487,12 +278,7 @@ export class Upload implements RelaySource {
       return await working;
     } finally {
       this.#isBusy = false;
-      this.#usedAtMs = this.#dependencies.clock.now();
+      this.#usedAtMs = this.#dependencies.clock.monotonic();
     }
   }
-}
-
-function notAway(error: unknown): false {
-  if (isUnavailable(error)) throw error;
-  return false;
 }

@@ -1,7 +1,8 @@
-// A client that pushes, step by step or as real clients do, and what its tests look at: a stand-in whose user may
-// write everything, bodies that wait in the middle, and what the stand-in and the disk of the cache hold.
+// A client that pushes, step by step or as real clients do, and what its tests look at: a fake ghcr.io whose user may
+// write everything, bodies that wait in the middle, and what the fake and the disk of the cache hold.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { ALGORITHMS, digestOf } from '../../src/oci/digest.ts';
@@ -9,13 +10,21 @@ import { MANIFEST_TYPES } from '../../src/oci/manifest.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from './cache.ts';
 import { TestClock } from './clock.ts';
 import { type Asking, ask, errorOf, type Got } from './ghcr/ask.ts';
-import { type Ghcr, type GhcrOptions, startGhcr, type User } from './ghcr/ghcr.ts';
-import { bytesOf, type Content, type Image, type Index, type Manifest } from './images.ts';
+import { type Ghcr, type GhcrOptions, type Switches, startGhcr, type User } from './ghcr/ghcr.ts';
+import {
+  bytesOf,
+  type Content,
+  type Image,
+  type Index,
+  type Manifest,
+  makeImage,
+  randomContent,
+} from './images.ts';
 
 export const NAME = 'owner/app';
 export const MIB = 1024 * 1024;
 export const SECRET = 'ghp_0123456789pushSECRET';
-/** The credential of the config, and who that is at the stand-in. */
+/** The credential of the config, and its user at the fake ghcr.io. */
 export const CI = { name: 'ci', owner: '*', username: 'octocat', token: SECRET };
 export const WRITER: User = {
   username: CI.username,
@@ -24,11 +33,24 @@ export const WRITER: User = {
   packages: ['*'],
 };
 
+/** For tests in which one thing waits for another: what would wait forever fails. */
+export const LIMIT = { timeout: 20_000 };
+/** Nothing times out while a test holds it up. */
+export const PATIENT = { connectMs: 2_000, headersMs: 15_000, stallMs: 15_000, uploadMs: 15_000 };
+export const HASTY = { connectMs: 2_000, headersMs: 400, stallMs: 400, uploadMs: 400 };
+export const NO_SPACE = { cache: { maxSize: '1KiB', minFree: '0' } };
+export const ALL_DIGESTS: Partial<Switches> = { digests: ['sha256', 'sha512'] };
+/** What an error says that the upstream denied for want of rights. */
+export const RIGHTS = /Credential "ci" was denied.*write:packages/;
+
+export const OCI = 'application/vnd.oci.image.manifest.v1+json';
+export const INDEX = 'application/vnd.oci.image.index.v1+json';
+
 export interface PushOptions extends Omit<TestCacheOptions, 'ghcr'> {
-  readonly stand?: GhcrOptions;
-  /** Default: one who may write everything. */
+  readonly fake?: GhcrOptions;
+  /** Default: a user with the right to write everything. */
   readonly user?: User;
-  /** Further upstreams that are the stand-in too, under names of their own; they have no package interface. */
+  /** Further upstreams that are the fake too, under names of their own; they have no package interface. */
   readonly otherNames?: readonly string[];
 }
 
@@ -38,14 +60,14 @@ export interface Pushing {
   readonly clock: TestClock;
   /** Pushes to `owner/app`. */
   readonly client: PushClient;
-  /** Another cache on the same stand-in, configured as the first, on a data directory of its own or the one given. */
+  /** Another cache on the same fake, configured as the first, on a data directory of its own or the one given. */
   startCache(data?: string): Promise<TestCache>;
 }
 
-/** A stand-in, a cache in front of it that has a credential for all of it, and a client. They share one clock. */
+/** A fake ghcr.io, a cache in front of it that has a credential for all of it, and a client. They share one clock. */
 export async function startPushing(t: TestContext, options: PushOptions = {}): Promise<Pushing> {
   const clock = options.clock ?? new TestClock();
-  const ghcr = await startGhcr({ now: clock.now, ...options.stand });
+  const ghcr = await startGhcr({ now: clock.now, ...options.fake });
   t.after(() => ghcr.close());
   ghcr.addUser(options.user ?? WRITER);
   const other = { url: ghcr.url, credentials: [CI] };
@@ -68,6 +90,46 @@ export async function startPushing(t: TestContext, options: PushOptions = {}): P
 
 /** So many bytes of a blob are enough for it to be sent before all are there. */
 export const AHEAD_BYTES = MIB + 1000;
+
+export const image = makeImage({ layers: [1000] });
+/** Goes up in one PUT when it is complete. */
+export const small = randomContent(10_000, 'small');
+/** Goes up while it comes. */
+export const large = randomContent(AHEAD_BYTES + 200_000, 'large');
+
+/** With all blobs of `image` pushed already. */
+export async function startWithParts(t: TestContext, options: PushOptions = {}): Promise<Pushing> {
+  const both = await startPushing(t, options);
+  await both.client.parts(image);
+  both.ghcr.resetCounters();
+  return both;
+}
+
+/** A manifest of these bytes, under its digest. */
+export function manifestOf(json: object | string, mediaType: Manifest['mediaType'] = OCI): Manifest {
+  const bytes = Buffer.from(typeof json === 'string' ? json : JSON.stringify(json));
+  return { bytes, digest: digestOf(bytes), mediaType };
+}
+
+/** A data directory that several caches may use, one after another. */
+export function dataDirectory(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-push-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, 'data');
+}
+
+/** Waits for what nothing notifies of. */
+export async function eventually(condition: () => unknown): Promise<void> {
+  for (const startedMs = performance.now(); !(await condition()); ) {
+    assert(performance.now() - startedMs < 10_000, `in vain: ${condition}`);
+    await new Promise(resolve => setImmediate(resolve));
+  }
+}
+
+/** How many clients have disconnected, as far as the cache has noticed. */
+export function disconnectsOf(cache: TestCache): number {
+  return cache.log().match(/client (left|disconnected)/g)?.length ?? 0;
+}
 
 /** A body: its bytes, at once or as they come. */
 export type Body = NonNullable<Asking['body']>;
@@ -108,7 +170,7 @@ export class PushClient {
     return this.ask('POST', `blobs/uploads/${search && '?'}${search}`, body === undefined ? {} : { body });
   }
 
-  /** Begins an upload; where it goes on. */
+  /** Opens an upload; resolves to its address. */
   async open(query: Record<string, string> = {}): Promise<string> {
     const got = await this.start(query);
     assert.equal(got.status, 202, sentenceOf(got));
@@ -122,7 +184,7 @@ export class PushClient {
     return this.ask('PATCH', location, { body, headers });
   }
 
-  /** PUT: the end of an upload, with its last bytes if there are some left. */
+  /** PUT: the end of an upload, with its last bytes if there are any. */
   finish(location: string, digest: string, body?: Body, headers: Record<string, string> = {}): Promise<Got> {
     const url = new URL(this.#url(location));
     url.searchParams.set('digest', digest);
@@ -157,7 +219,7 @@ export class PushClient {
 
   /**
    * A blob that is on its way to the upstream, in a PATCH, while its last bytes are still to come: those wait until
-   * the stand-in has seen it. The first answer that is no success, or the last one.
+   * the fake has seen it. Resolves to the first response that is no success, or else to the last one.
    */
   async streamAhead(ghcr: Ghcr, blob: Content): Promise<Got> {
     const onItsWay = { endpoint: 'upload', method: 'PATCH', repository: this.name } as const;
@@ -219,26 +281,31 @@ export function locationOf({ headers }: Got): string {
   return headers.location ?? assert.fail('no Location');
 }
 
+/** The id in the address of an upload. */
+export function idOf(location: string): string {
+  return location.split('/').at(-1) ?? '';
+}
+
 export function assertCreated(got: Got): void {
   assert.equal(got.status, 201, sentenceOf(got));
 }
 
-/** The answer is this OCI error, and its sentence says all of these; also what is missing here fails. */
-export function assertRefused(got: Got, status: number, code: string, ...says: RegExp[]): void {
+/** The response is this OCI error, and its message matches all of these. */
+export function assertError(got: Got, status: number, code: string, ...says: RegExp[]): void {
   assert.equal(got.status, status, sentenceOf(got));
   const error = errorOf(got);
   assert.equal(error.code, code, error.message);
   for (const each of says) assert.match(error.message, each);
 }
 
-/** What an answer says, for the message of a failed assertion. */
+/** What a response says, for the message of a failed assertion. */
 export function sentenceOf(got: Got): string {
   return `${got.status ?? got.code} ${got.body.subarray(0, 500)}`;
 }
 
 /**
- * The bytes in pieces of `pieceBytes`, with a wait before each of these places: a function is called, and what it
- * gives waited for. One that throws hangs up.
+ * The bytes in pieces of `pieceBytes`. At each of these places a function is called, and what it gives waited for; one
+ * that throws hangs up.
  */
 export async function* inPieces(
   bytes: Uint8Array,
@@ -257,12 +324,12 @@ export async function* inPieces(
   }
 }
 
-/** What hangs up in the middle of a body. */
+/** Hangs up in the middle of a body. */
 export function hangUp(): never {
   throw new Error('the client hangs up');
 }
 
-/** The blob at the stand-in, or undefined. */
+/** The blob at the fake, or undefined. */
 export function upstreamBlob(ghcr: Ghcr, { digest }: Content, name = NAME): Buffer | undefined {
   const blob = packageOf(ghcr, name)?.blobs.get(digest);
   return blob && bytesOf(blob);
@@ -276,15 +343,15 @@ export function packageOf(ghcr: Ghcr, name = NAME) {
   return ghcr.packages().find(each => each.name === name);
 }
 
-/** Names of files under a folder of the data directory. */
-export function filesIn(cache: TestCache, folder: string): string[] {
-  return readdirSync(join(cache.data, folder)).sort();
+/** The names of the files in a subdirectory of the data directory. */
+export function filesIn(cache: TestCache, directory: string): string[] {
+  return readdirSync(join(cache.data, directory)).sort();
 }
 
-/** Every digest whose content is on disk, each of which is checked; nothing may be on its way in. */
+/** The digests of all content on disk, which is checked. No ingest may be left, once its client is known to be gone. */
 export async function contentOnDisk(cache: TestCache): Promise<string[]> {
   await cache.settled();
-  assert.deepEqual(filesIn(cache, 'ingest'), []);
+  await eventually(() => filesIn(cache, 'ingest').length === 0);
   return ALGORITHMS.flatMap(algorithm =>
     filesIn(cache, `content/blobs/${algorithm}`).map(hex => {
       const bytes = readFileSync(join(cache.data, 'content/blobs', algorithm, hex));
@@ -294,7 +361,7 @@ export async function contentOnDisk(cache: TestCache): Promise<string[]> {
   );
 }
 
-/** The stand-in holds the blob, the cache serves it from disk, and no content is asked of the stand-in for that. */
+/** The fake holds the blob, the cache serves it from disk, and asks the fake for no content to do so. */
 export async function assertPushed(
   { ghcr, cache }: Pick<Pushing, 'ghcr' | 'cache'>,
   blob: Content,
@@ -309,14 +376,14 @@ export async function assertPushed(
   assert.equal(contentAsked(ghcr), before);
 }
 
-/** How many questions for blobs and manifests the stand-in has had. */
+/** How many requests for blobs and manifests the fake has had. */
 export function contentAsked({ requests }: Ghcr): number {
   const isContent = /^(blob|blobhost|manifest)$/;
   return requests.filter(({ endpoint, method }) => isContent.test(endpoint) && /GET|HEAD/.test(method))
     .length;
 }
 
-/** Neither the stand-in nor the cache has anything of it. */
+/** Neither the fake nor the cache has anything of it. */
 export async function assertNowhere(
   { ghcr, cache }: Pick<Pushing, 'ghcr' | 'cache'>,
   { digest }: Content,

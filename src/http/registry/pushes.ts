@@ -6,7 +6,9 @@ import { parseChunkRange } from '../../oci/range.ts';
 import { isTag, type Reference, type Repository } from '../../oci/reference.ts';
 import type { Deletes } from '../../push/delete.ts';
 import type { ManifestPushes } from '../../push/manifest.ts';
-import type { Upload, Uploads } from '../../push/upload.ts';
+import type { Mounts } from '../../push/mount.ts';
+import type { Upload } from '../../push/upload.ts';
+import type { Uploads } from '../../push/uploads.ts';
 import { receive, receiveAll } from '../body/receive.ts';
 import { type Headers, send } from '../body/send.ts';
 import type { Exchange } from './exchange.ts';
@@ -16,6 +18,7 @@ export interface Pushes {
   /** Set by the configuration: nothing is pushed or deleted through this cache. */
   readonly pushesOff: boolean;
   readonly uploads: Uploads;
+  readonly mounts: Mounts;
   readonly manifestPushes: ManifestPushes;
   readonly deletes: Deletes;
   readonly upstreams: Upstreams;
@@ -39,7 +42,7 @@ export async function beginUpload(
     const source =
       from === null ? undefined : repositoryNamed(from, exchange.parsed?.namespace, pushes.upstreams);
     const isNear = source === undefined || source.upstream === repository.upstream;
-    if (isNear && (await pushes.uploads.mount(repository, digest, source))) {
+    if (isNear && (await pushes.mounts.mount(repository, digest, source))) {
       return sendCreated(exchange, 'blobs', digest);
     }
   }

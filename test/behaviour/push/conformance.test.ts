@@ -1,5 +1,5 @@
-// What the distribution spec asks of a registry, asked of the cache in front of upstreams of several kinds, in
-// whole lives: pushed, listed, read, deleted, pushed again. Whatever an upstream of its kind lacks, the cache has.
+// What the distribution spec wants of a registry, tested on the cache in front of upstreams of several kinds, through the
+// whole life of images: pushed, listed, read, deleted, pushed again. What the upstream lacks, the cache makes up for.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { type Algorithm, digestOf } from '../../../src/oci/digest.ts';
@@ -29,7 +29,7 @@ import {
 
 interface Kind {
   readonly switches: Partial<Switches>;
-  /** By which blobs may be named there. */
+  /** Of the digests of blobs. */
   readonly algorithms: readonly Algorithm[];
   readonly deletesBlobs: boolean;
 }
@@ -63,11 +63,11 @@ const KINDS: Record<string, Kind> = {
 };
 
 const INDEX = 'application/vnd.oci.image.index.v1+json';
-/** The codes of the spec, and those that other registries use beside them. */
+/** The codes of the spec, and those that other registries use besides. */
 const CODES =
   /^(BLOB_UNKNOWN|BLOB_UPLOAD_INVALID|BLOB_UPLOAD_UNKNOWN|DIGEST_INVALID|MANIFEST_BLOB_UNKNOWN|MANIFEST_INVALID|MANIFEST_UNKNOWN|NAME_INVALID|NAME_UNKNOWN|SIZE_INVALID|UNAUTHORIZED|DENIED|UNSUPPORTED|TOOMANYREQUESTS|RANGE_INVALID)$/;
 
-/** The status is one of these; where it is an error the body says so as the spec wants it. */
+/** The status is one of these; an error has a body as in the spec. */
 function assertStatus(got: Got, ...statuses: number[]): void {
   assert(statuses.includes(got.status ?? 0), sentenceOf(got));
   if ((got.status ?? 0) < 400 || got.body.length === 0) return;
@@ -77,7 +77,7 @@ function assertStatus(got: Got, ...statuses: number[]): void {
   assert.equal(typeof errors[0].message, 'string');
 }
 
-/** HEAD and GET agree, and give exactly this under exactly this name. */
+/** HEAD and GET agree on exactly these bytes under exactly this digest. */
 async function assertServed(client: PushClient, path: string, digest: string, bytes: Buffer, type?: string) {
   const [head, got] = [await client.head(path), await client.get(path, { 'accept-encoding': 'gzip' })];
   for (const each of [head, got]) {
@@ -96,7 +96,7 @@ async function assertGone(client: PushClient, path: string): Promise<void> {
   assertStatus(await client.get(path), 404);
 }
 
-/** A manifest as its pushers do who do not know its length. */
+/** As clients push a manifest whose length they do not know. */
 function pushManifest(
   client: PushClient,
   { bytes, mediaType, digest }: Manifest,
@@ -107,7 +107,7 @@ function pushManifest(
 }
 
 for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KINDS)) {
-  const start = (t: TestContext): Promise<Pushing> => startPushing(t, { stand: { switches } });
+  const start = (t: TestContext): Promise<Pushing> => startPushing(t, { fake: { switches } });
 
   describe(`in front of ${name}`, () => {
     test('a repository that does not exist yet', async t => {
@@ -147,7 +147,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('blobs under a digest that is not theirs', async t => {
+    test('blobs with a wrong digest', async t => {
       const { client } = await start(t);
       for (const algorithm of algorithms) {
         const blob = randomContent(3000, 'sent', algorithm);
@@ -165,13 +165,13 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('chunks that come in the wrong order', async t => {
+    test('chunks in the wrong order', async t => {
       const { client } = await start(t);
       const blob = randomContent(2500, 'in order');
       const cuts = [0, 900, 1800, 2500] as const;
       let location = await client.open();
       for (const [i, first] of cuts.slice(0, 3).entries()) {
-        // One of the others in its place, as a PATCH and as the end.
+        // Another one in its place, as a PATCH and as the end.
         const wrong = cuts[i === 2 ? 0 : i + 1] ?? 0;
         const bytes = bytesOf(blob, wrong, wrong + 700);
         const range = { 'content-range': `${wrong}-${wrong + 699}` };
@@ -191,12 +191,12 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       await assertServed(client, `blobs/${blob.digest}`, blob.digest, bytesOf(blob));
     });
 
-    test('the address of an upload is good for all of it, and for asking where it stands', async t => {
+    test('the address of an upload stays valid, and reports the offset', async t => {
       const { client } = await start(t);
       const blob = randomContent(70, 'retried');
       const first = await client.open();
       const second = locationOf(await client.patch(first, bytesOf(blob, 0, 25), 0));
-      // A client that has lost the answer says it all again.
+      // A client that has lost the response repeats the request.
       assertStatus(await client.patch(first, bytesOf(blob, 0, 25), 0), 416);
       const status = await client.get(first);
       assert.deepEqual([status.status, status.headers.range], [204, '0-24']);
@@ -205,7 +205,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       assertCreated(await client.finish(second, blob.digest));
     });
 
-    test('an upload that is given up', async t => {
+    test('an upload that is cancelled', async t => {
       const { client } = await start(t);
       const location = await client.open();
       await client.patch(location, 'some bytes');
@@ -214,7 +214,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       assertStatus(await client.cancel(location), 404);
     });
 
-    test('mounts, from where it is said and from wherever', async t => {
+    test('mounts, from a named repository and from any', async t => {
       const { cache, client } = await start(t);
       const other = new PushClient(cache.url, 'owner/other');
       for (const algorithm of algorithms) {
@@ -261,7 +261,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('whole lives of images and indexes: pushed, listed, read, deleted, and all of it once more', async t => {
+    test('images and indexes: pushed, listed, read, deleted, and all of it again', async t => {
       const { client } = await start(t);
       for (const round of ['first', 'second']) {
         const plain = makeImage({ layers: [contentOf('{}'), 100], seed: round });
@@ -322,7 +322,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
           await assertGone(client, `manifests/${tag}`);
           left = left.filter(each => each !== tag);
           assert.deepEqual(await client.tags(), left);
-          // Where a tag takes its manifest along.
+          // Where a tag is deleted with its manifest.
           assertStatus(await client.delete(`manifests/${manifest.digest}`), 202, 404);
           await assertGone(client, `manifests/${manifest.digest}`);
         }
@@ -334,7 +334,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('names that are none', async t => {
+    test('malformed names', async t => {
       const { client } = await start(t);
       const image = makeImage({ layers: [10] });
       await client.image(image, 'v1');
@@ -349,13 +349,13 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
         assertStatus(await pushManifest(client, image.manifest, digest), 400);
         assertStatus(await client.get(`blobs/${digest}`), 400, 404);
       }
-      // The bytes of another: with blanks at the end.
+      // Other bytes: with blanks at the end.
       const padded = { ...image.manifest, bytes: Buffer.from(`${image.manifest.bytes}  `) };
       assertStatus(await pushManifest(client, padded), 400);
       await assertServed(client, 'manifests/v1', image.manifest.digest, image.manifest.bytes);
     });
 
-    test('a type that only Content-Type names', async t => {
+    test('a type that is in Content-Type only', async t => {
       const { client } = await start(t);
       const image = makeImage({ layers: [10] });
       await client.parts(image);
@@ -366,7 +366,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       await assertServed(client, 'manifests/untyped', manifest.digest, bytes, mediaType);
     });
 
-    test('manifests by sha512, and tags that are named along with a digest', async t => {
+    test('manifests by sha512, and tags next to a digest', async t => {
       const { client } = await start(t);
       const images = ['a', 'b'].map(seed => makeImage({ layers: [10], seed }));
       const index = makeIndex(images);
@@ -386,7 +386,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('images that are sha512 all through, by their digests', async t => {
+    test('images with sha512 throughout, by their digests', async t => {
       if (!algorithms.includes('sha512')) return;
       const { client } = await start(t);
       const image = makeImage({ layers: [0, 1000], algorithm: 'sha512' });
@@ -404,7 +404,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       }
     });
 
-    test('lists of tags, in the order of their bytes and in pages', async t => {
+    test('lists of tags, in byte order and in pages', async t => {
       const { client } = await start(t);
       const image = makeImage({ layers: [10] });
       const names = ['zeta', 'Beta', 'alpha', '_x', '10', '9', 'alpha.1', 'alpha-1'];
@@ -484,7 +484,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
   });
 }
 
-/** In chunks with Content-Range, each at the address that the answer before gave; none at all when it is empty. */
+/** In chunks with Content-Range, each to the address in the response before; none if the blob is empty. */
 async function inChunks(client: PushClient, blob: Content, sizeBytes: number): Promise<Got> {
   let location = await client.open();
   for (let first = 0; first < blob.sizeBytes; first += sizeBytes) {
@@ -497,7 +497,7 @@ async function inChunks(client: PushClient, blob: Content, sizeBytes: number): P
   return client.finish(location, blob.digest, undefined, headers);
 }
 
-/** The manifest of an image with fields beside its own. */
+/** The manifest of an image with additional fields. */
 function oddManifest(image: Image, fields: object): Manifest {
   const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(image.manifest.bytes.toString()), ...fields }));
   return { bytes, digest: digestOf(bytes), mediaType: image.manifest.mediaType };

@@ -1,0 +1,93 @@
+// Blobs that get into a repository of the upstream without a client sending them: mounted from another repository by the
+// upstream, or else sent from here, and those that the upstream has lost.
+import type { Log } from '../base/log.ts';
+import { type Content, StorageFailure } from '../content/content.ts';
+import type { Metadata } from '../metadata/metadata.ts';
+import type { Digest } from '../oci/digest.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import type { Blobs } from '../pull/blobs.ts';
+import { isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Relays } from './relays.ts';
+
+export interface MountDependencies {
+  readonly content: Content;
+  readonly metadata: Metadata;
+  readonly blobs: Blobs;
+  readonly relays: Relays;
+  readonly log: Log;
+  writes(repository: Repository): UpstreamWrites;
+}
+
+/** What is larger takes too long to send for a client that waits for the response. */
+const SENT_LIMIT_BYTES = 256 * 1024 * 1024;
+
+export class Mounts {
+  readonly #dependencies: MountDependencies;
+
+  constructor(dependencies: MountDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /**
+   * Puts a blob of the repository `from`, or of any of the same upstream if that is undefined, into this one (OCI
+   * distribution spec, "Mounting a blob from another repository"). False when the client has to send it. Throws
+   * when the upstream is unavailable.
+   */
+  async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
+    const { metadata, blobs } = this.#dependencies;
+    const source = from ?? (await metadata.findHolder(repository.upstream, digest));
+    if (source === undefined) return false;
+    const isHere = (await metadata.findBlob(source, digest)) !== undefined;
+    const isMounted = await this.#mountUpstream(repository, digest, source);
+    if (!isMounted && !(isHere && (await this.#send(repository, digest)))) return false;
+    blobs.arrived(repository, digest);
+    await this.#link(repository, digest);
+    return true;
+  }
+
+  /** Sends a blob of the repository that is here to an upstream that has lost it; false when that cannot be done. */
+  async restore(repository: Repository, digest: Digest): Promise<boolean> {
+    const isHere = (await this.#dependencies.metadata.findBlob(repository, digest)) !== undefined;
+    return isHere && this.#send(repository, digest);
+  }
+
+  async #mountUpstream(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
+    const writes = this.#dependencies.writes(repository);
+    const isClaimed = await writes.mountBlob(repository, digest, from).catch(falseUnlessUnavailable);
+    // Not taken at its word: a mounted blob that cannot be pulled is none.
+    return isClaimed && writes.holdsBlob(repository, digest);
+  }
+
+  async #send(repository: Repository, digest: Digest): Promise<boolean> {
+    const { content, relays } = this.#dependencies;
+    const source = await content.open(digest);
+    if (source === undefined) return false;
+    try {
+      if (source.sizeBytes > SENT_LIMIT_BYTES || !(await source.verify())) return false;
+      await relays.sendStored(repository, digest, source);
+      return true;
+    } catch (error) {
+      return falseUnlessUnavailable(error);
+    } finally {
+      source.close();
+    }
+  }
+
+  async #link(repository: Repository, digest: Digest): Promise<void> {
+    const { content, metadata, log } = this.#dependencies;
+    const sizeBytes = await content.sizeOf(digest);
+    if (sizeBytes === undefined) return;
+    try {
+      await metadata.linkBlob([repository], { digest, sizeBytes });
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+      const what = imageName(repository, { digest });
+      log.warn({ digest }, `${what} was mounted but is not kept: ${error.message}`);
+    }
+  }
+}
+
+function falseUnlessUnavailable(error: unknown): false {
+  if (isUnavailable(error)) throw error;
+  return false;
+}

@@ -3,8 +3,7 @@ import type { Config } from '../config/load.ts';
 import { pumpBuffers } from '../http/body/pump.ts';
 import { loadSendfile } from '../http/body/sendfile.ts';
 import { zerocopy } from '../http/body/zerocopy.ts';
-import { createApp } from '../http/registry/routes.ts';
-import { type RunningServer, startServer } from '../http/server.ts';
+import { createApp, type RunningServer, startServer } from '../http/server.ts';
 import { openCore } from './core.ts';
 import type { Environment } from './environment.ts';
 
@@ -15,9 +14,9 @@ export interface CacheEnvironment extends Environment {
 
 export interface RunningCache {
   readonly server: RunningServer;
-  /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
+  /** Resolves when nothing is being stored any more. A client has its response a moment before that. */
   settled(): Promise<void>;
-  /** Lets requests in flight finish within `graceMs`, then closes everything. */
+  /** Lets responses in progress finish within `graceMs`, then closes everything. */
   stop(graceMs: number): Promise<void>;
 }
 
@@ -25,7 +24,7 @@ export interface RunningCache {
 export async function startCache(config: Config, environment: CacheEnvironment): Promise<RunningCache> {
   await using stack = new AsyncDisposableStack();
   const core = stack.use(await openCore(config, environment));
-  const { clock, log } = environment;
+  const { clock, log, random } = environment;
   const sendfile =
     environment.sendfile === false
       ? undefined
@@ -34,9 +33,9 @@ export async function startCache(config: Config, environment: CacheEnvironment):
     ...core,
     pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
     pushesOff: config.push === 'off',
-    ...{ clock, log },
+    ...{ clock, log, random },
   });
-  const server = await startServer(app, config.listen);
+  const server = await startServer(app, config.listen, clock);
   const owned = stack.move();
   return {
     server,

@@ -1,44 +1,54 @@
-// The HTTP server around the app: limits against hostile clients, and an orderly end.
+// The HTTP server: one Hono app of which the distribution API and the admin endpoints are parts, limits against hostile
+// clients, and an orderly shutdown.
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
-import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import type { Bindings, createApp } from './registry/routes.ts';
+import { Hono } from 'hono';
+import type { Clock } from '../base/clock.ts';
+import { createHealth, type HealthServices } from './admin/health.ts';
+import { createRegistry, type Services } from './registry/routes.ts';
 
-/** A connection on which nothing moves for so long is dropped. */
+/** A connection on which nothing moves for so long is closed. */
 const IDLE_MS = 120_000;
-/** Time for a request's head to come in. */
+/** How long the head of a request may take to arrive. */
 const HEAD_MS = 20_000;
 const HEAD_LIMIT_BYTES = 16 * 1024;
+const SWEEP_MS = 50;
 
 export interface RunningServer {
   readonly address: AddressInfo;
-  /** Accepts nothing more; resolves when the last answer is out, or after `graceMs`, cutting what is left. */
+  /** Accepts nothing more; resolves when the last response is out, or after `graceMs`, cutting the rest. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** Listens. Rejects with a sentence that names the address when it cannot. */
+type App = Hono<{ Bindings: HttpBindings }>;
+
+export function createApp(services: Services & HealthServices): App {
+  return new Hono<{ Bindings: HttpBindings }>()
+    .route('/v2', createRegistry(services))
+    .route('/', createHealth(services))
+    .notFound(c => c.text('not found; the registry is under /v2/\n', 404));
+}
+
+/** Listens. Rejects with a message that names the address when it cannot. */
 export function startServer(
-  app: ReturnType<typeof createApp>,
+  app: App,
   listen: { host: string; port: number },
+  clock: Clock,
 ): Promise<RunningServer> {
   const server = createAdaptorServer({
-    fetch: (request, bindings) => {
-      const env: Bindings = bindings as HttpBindings;
-      const response = app.fetch(request, env);
-      // For HEAD Hono makes a response of its own out of the word that there will be one.
-      return env.isTaken ? RESPONSE_ALREADY_SENT : response;
-    },
+    fetch: (request, bindings) =>
+      app.fetch(request.method === 'HEAD' ? asGet(request) : request, bindings as HttpBindings),
     serverOptions: {
       maxHeaderSize: HEAD_LIMIT_BYTES,
       headersTimeout: HEAD_MS,
       keepAliveTimeout: IDLE_MS,
-      // A large layer over a slow line takes its time; that it moves at all is watched below.
+      // A large layer over a slow line takes its time; that it moves at all is checked below.
       requestTimeout: 0,
       noDelay: true,
     },
   }) as Server;
-  // Measured between two movements of bytes: a long answer may take its time, a stuck one may not.
+  // Measured from one movement of bytes to the next: a long response may take its time, a stuck one may not.
   server.timeout = IDLE_MS;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -49,20 +59,28 @@ export function startServer(
       reject(new Error(`cannot listen on ${listen.host}:${listen.port}: ${why}`, { cause: error }));
     });
     server.listen(listen.port, listen.host, () => {
-      resolve({ address: server.address() as AddressInfo, stop: graceMs => stop(server, graceMs) });
+      resolve({ address: server.address() as AddressInfo, stop: graceMs => stop(server, graceMs, clock) });
     });
   });
 }
 
-function stop(server: Server, graceMs: number): Promise<void> {
-  return new Promise(resolve => {
-    server.close(() => {
-      clearInterval(sweep);
-      clearTimeout(cut);
-      resolve();
-    });
-    // A kept-alive connection becomes idle only when its last answer is out.
-    const sweep = setInterval(() => server.closeIdleConnections(), 50);
-    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-  });
+/**
+ * A HEAD request as the GET that it is handled as; Node leaves out the body. For HEAD, Hono wraps each response in
+ * another one, of which the adapter no longer knows that it was sent already.
+ */
+function asGet(request: Request): Request {
+  return Object.defineProperty(request, 'method', { value: 'GET' });
+}
+
+async function stop(server: Server, graceMs: number, clock: Clock): Promise<void> {
+  const closed = new AbortController();
+  // A kept-alive connection becomes idle only when its last response is out.
+  const endSweep = clock.every(SWEEP_MS, () => server.closeIdleConnections());
+  clock.sleep(graceMs, closed.signal).then(
+    () => server.closeAllConnections(),
+    () => {},
+  );
+  await new Promise<void>(resolve => server.close(() => resolve()));
+  endSweep();
+  closed.abort();
 }

@@ -29,7 +29,7 @@ describe('parseDigest', () => {
     );
   });
 
-  test('refuses every neighbour of a digest: one character replaced by one that is no hex, put in, or left out', () => {
+  test('rejects every neighbour of a digest: one character replaced by one that is no hex, put in, or left out', () => {
     const strangers = fc.string({ unit: 'binary', minLength: 1, maxLength: 2 }).filter(c => !HEX.includes(c));
     fc.assert(
       fc.property(digests, fc.nat(), strangers, fc.constantFrom(...HEX), (text, n, stranger, hex) => {
@@ -55,7 +55,7 @@ describe('parseDigest', () => {
   });
 
   const hex = 'a'.repeat(64);
-  const refused: Record<string, string> = {
+  const rejected: Record<string, string> = {
     nothing: '',
     'an algorithm alone': 'sha256',
     'no hex': 'sha256:',
@@ -72,10 +72,10 @@ describe('parseDigest', () => {
     'a line end behind it': `sha256:${hex}\n`,
     'a NUL in it': `sha256:${'a'.repeat(63)}\0`,
     'digits of another script': `sha256:${'٣'.repeat(64)}`,
-    'a way out of the folder': `sha256:${'../'.repeat(21)}a`,
+    'a way out of the directory': `sha256:${'../'.repeat(21)}a`,
   };
-  for (const [what, text] of Object.entries(refused)) {
-    test(`refuses ${what}`, () => assert.equal(parseDigest(text), undefined));
+  for (const [what, text] of Object.entries(rejected)) {
+    test(`rejects ${what}`, () => assert.equal(parseDigest(text), undefined));
   }
 });
 

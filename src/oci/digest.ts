@@ -1,5 +1,5 @@
-// Digests: the identity of all content. A Digest can only come from parseDigest or a hash computed here,
-// so whatever carries the type is known to be well formed and safe as part of a file name.
+// Digests: the identity of all content. A Digest only ever comes from parseDigest or from a hash computed here, so
+// any value of the type is well formed and safe in file names and URLs.
 import { createHash, type Hash } from 'node:crypto';
 
 /** `<algorithm>:<lower-case hex>`, of a registered algorithm (OCI image spec, descriptor.md#digests). */
@@ -10,7 +10,7 @@ const HEX_LENGTH: Record<Algorithm, number> = { sha256: 64, sha512: 128 };
 
 export const ALGORITHMS = Object.keys(HEX_LENGTH) as readonly Algorithm[];
 
-/** The digest that `text` spells, or undefined when it is not one of a registered algorithm. */
+/** Parses a digest; undefined when it is malformed or its algorithm is not registered. */
 export function parseDigest(text: string): Digest | undefined {
   const algorithm = text.slice(0, 6) as Algorithm;
   const length = HEX_LENGTH[algorithm];
@@ -30,12 +30,12 @@ export function hexOf(digest: Digest): string {
   return digest.slice(7);
 }
 
-/** The digest of bytes that are at hand as a whole. */
+/** The digest of a whole buffer. */
 export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Digest {
   return new DigestHasher(algorithm).update(bytes).digest();
 }
 
-/** Hashes content as it passes; `digest()` ends it and may be called once. */
+/** Hashes a stream of bytes. `digest()` ends it and may be called once. */
 export class DigestHasher {
   readonly #algorithm: Algorithm;
   readonly #hash: Hash;

@@ -2,17 +2,18 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { RegistryError, reasonOf } from './errors.ts';
 
-test('a RegistryError is an Error that carries its code, detail, cause and wait', () => {
+test('a RegistryError is an Error that carries its code, detail, cause, wait and headers', () => {
   const cause = new Error('inner');
-  const error = new RegistryError('DENIED', 'no', { detail: { a: 1 }, cause, retryAfterMs: 5 });
+  const headers = { allow: 'GET' };
+  const error = new RegistryError('DENIED', 'no', { detail: { a: 1 }, cause, retryAfterMs: 5, headers });
   assert.ok(error instanceof Error);
   assert.equal(error.name, 'RegistryError');
   assert.deepEqual(
-    [error.code, error.message, error.detail, error.cause, error.retryAfterMs],
-    ['DENIED', 'no', { a: 1 }, cause, 5],
+    [error.code, error.message, error.detail, error.cause, error.retryAfterMs, error.headers],
+    ['DENIED', 'no', { a: 1 }, cause, 5, headers],
   );
   const bare = new RegistryError('DENIED', 'no');
-  assert.deepEqual([bare.detail, bare.cause, bare.retryAfterMs], [undefined, undefined, undefined]);
+  assert.deepEqual([bare.detail, bare.cause, bare.retryAfterMs, bare.headers], Array(4).fill(undefined));
 });
 
 describe('reasonOf', () => {

@@ -1,7 +1,6 @@
-// The one error class of the project. A room that cannot do what was asked throws a RegistryError with
-// the OCI code that fits and a sentence for the person who reads it: what happened, to which image, and
-// what to do. http/errors.ts turns codes into statuses; anything else that is thrown is a bug and is
-// answered as a bare 500.
+// The one error class of the project. A module that cannot do what it was asked to throws a RegistryError with the
+// OCI code that fits and a sentence for the person who reads it: what happened, to which image, and what to do.
+// The HTTP layer maps codes to statuses in one table. Any other error is a bug, answered as a bare 500.
 
 /** Codes of the OCI distribution spec 1.1, and below them those that only a proxy needs. */
 export type ErrorCode =
@@ -29,19 +28,27 @@ export type ErrorCode =
   | 'UPSTREAM_INVALID'
   | 'UNAVAILABLE';
 
+/** Members that are undefined are left out. There are no nulls: clients print those to people. */
+export interface ErrorDetail {
+  readonly [member: string]: string | number | boolean | readonly string[] | undefined;
+}
+
 export interface ErrorOptions {
-  /** Machine-readable particulars, put into the answer's `detail`. Never a credential. */
-  detail?: unknown;
+  /** Machine-readable particulars, sent as the `detail` of the error body. Never a credential. */
+  detail?: ErrorDetail;
   /** What led to it: logged, never sent. */
   cause?: unknown;
-  /** How long the asker should wait before trying again; sent as `Retry-After`. */
+  /** How long the client should wait before it tries again; sent as `Retry-After`. */
   retryAfterMs?: number;
+  /** Further headers of the response, by lower-case name: a challenge, `allow`, `content-range`. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 export class RegistryError extends Error {
   readonly code: ErrorCode;
-  readonly detail: unknown;
+  readonly detail: ErrorDetail | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly headers: Readonly<Record<string, string>> | undefined;
 
   constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
     super(message, { cause: options.cause });
@@ -49,11 +56,12 @@ export class RegistryError extends Error {
     this.code = code;
     this.detail = options.detail;
     this.retryAfterMs = options.retryAfterMs;
+    this.headers = options.headers;
   }
 }
 
 /**
- * Something cannot be stored, or read from where it was: no room, no working disk, no database. A pull goes
+ * Something cannot be stored, or read from where it was stored: no space, no working disk, no database. A pull goes
  * on without storing as far as it can.
  */
 export class StorageFailure extends RegistryError {
@@ -63,7 +71,7 @@ export class StorageFailure extends RegistryError {
   }
 }
 
-/** The sentence of anything thrown: causes are followed, since undici and Node put the reason there. */
+/** The message of anything that was thrown, with those of its causes: undici and Node put the reason there. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);

@@ -34,14 +34,14 @@ describe('manifestType', () => {
     ['knows nothing of schema 1', '{"schemaVersion":1,"fsLayers":[],"layers":[]}', undefined, undefined],
     ['knows nothing of an object without a sign', '{"schemaVersion":2}', 'application/json', undefined],
     ['minds fields of the wrong kind', '{"schemaVersion":2,"mediaType":7,"layers":{}}', undefined, undefined],
-    ['refuses a page under the type of a manifest', '<html>', MANIFEST, undefined],
-    ['refuses a list', '[]', MANIFEST, undefined],
-    ['refuses null', 'null', MANIFEST, undefined],
-    ['refuses a text', '"manifest"', MANIFEST, undefined],
-    ['refuses nothing', '', MANIFEST, undefined],
-    ['refuses JSON that breaks off', `{"mediaType":"${MANIFEST}"`, MANIFEST, undefined],
+    ['rejects a page under the type of a manifest', '<html>', MANIFEST, undefined],
+    ['rejects a list', '[]', MANIFEST, undefined],
+    ['rejects null', 'null', MANIFEST, undefined],
+    ['rejects a text', '"manifest"', MANIFEST, undefined],
+    ['rejects nothing', '', MANIFEST, undefined],
+    ['rejects JSON that breaks off', `{"mediaType":"${MANIFEST}"`, MANIFEST, undefined],
     [
-      'refuses bytes that are no UTF-8',
+      'rejects bytes that are not UTF-8',
       Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]),
       MANIFEST,
       undefined,
@@ -171,11 +171,11 @@ describe('readManifest', () => {
     });
   }
 
-  test('refuses a Content-Type that is not what the manifest is', () => {
+  test('rejects a Content-Type that is not what the manifest is', () => {
     for (const type of ['application/json', DOCKER_MANIFEST, INDEX, 'text/plain', `x${MANIFEST}`]) {
       assert.throws(
         () => parts(image, type),
-        isInvalid(/it says that it is of type .*, and the Content-Type/),
+        isInvalid(/the manifest is of type .*, but was sent with Content-Type/),
       );
     }
     const { mediaType: _, ...silent } = image;
@@ -183,45 +183,41 @@ describe('readManifest', () => {
     assert.throws(() => parts(silent, 'application/json'), isInvalid(/Content-Type application\/json/));
   });
 
-  const refused: [what: string, json: unknown, said: RegExp][] = [
-    ['no JSON', '<html>', /no manifest of a known type/],
-    ['nothing', '', /no manifest of a known type/],
-    ['JSON that breaks off', '{"schemaVersion":2,"layers":[', /no manifest of a known type/],
-    ['JSON with something behind it', `${JSON.stringify(image)}x`, /no manifest of a known type/],
-    ['a list', [image], /no manifest of a known type/],
-    ['null', null, /no manifest of a known type/],
+  const rejected: [what: string, json: unknown, said: RegExp][] = [
+    ['no JSON', '<html>', /not a manifest of a known type/],
+    ['nothing', '', /not a manifest of a known type/],
+    ['JSON that breaks off', '{"schemaVersion":2,"layers":[', /not a manifest of a known type/],
+    ['JSON with something behind it', `${JSON.stringify(image)}x`, /not a manifest of a known type/],
+    ['a list', [image], /not a manifest of a known type/],
+    ['null', null, /not a manifest of a known type/],
     ['a type of no registry', { ...image, mediaType: 'application/zip', layers: undefined }, /known type/],
     ['a type that is a name of Object.prototype', { mediaType: '__proto__', schemaVersion: 2 }, /known type/],
     ['schema 1', { ...image, schemaVersion: 1 }, /schemaVersion is not 2/],
     ['no schema', { ...image, schemaVersion: undefined }, /schemaVersion is not 2/],
     ['a schema that is a text', { ...image, schemaVersion: '2' }, /schemaVersion is not 2/],
     ['a schema beyond all numbers', JSON.stringify(image).replace('2', '2e999'), /schemaVersion is not 2/],
-    ['layers that are no list', { ...image, layers: {} }, /its layers is not a list/],
+    ['layers that are no list', { ...image, layers: {} }, /layers is not a list/],
     ['layers that only look like a list', { ...image, layers: { length: 1, 0: image.layers[0] } }, /layers/],
-    ['layers that are a text', { ...image, layers: layer }, /its layers is not a list/],
-    ['manifests that are a number', { ...image, manifests: 7 }, /its manifests is not a list/],
-    ['manifests that are false', { ...image, manifests: false }, /its manifests is not a list/],
-    ['a layer that is a text', { ...image, layers: [layer] }, /its layers has a descriptor without a/],
-    ['a layer that is null', { ...image, layers: [null] }, /its layers has a descriptor without a/],
-    ['a layer without a digest', { ...image, layers: [{}] }, /its layers has a descriptor without a/],
+    ['layers that are a text', { ...image, layers: layer }, /layers is not a list/],
+    ['manifests that are a number', { ...image, manifests: 7 }, /manifests is not a list/],
+    ['manifests that are false', { ...image, manifests: false }, /manifests is not a list/],
+    ['a layer that is a text', { ...image, layers: [layer] }, /layers has a descriptor without a/],
+    ['a layer that is null', { ...image, layers: [null] }, /layers has a descriptor without a/],
+    ['a layer without a digest', { ...image, layers: [{}] }, /layers has a descriptor without a/],
     ['a bad layer behind good ones', { ...image, layers: [...image.layers, { digest: 'md5:0' }] }, /layers/],
-    ['a bad entry of an index', { ...image, manifests: [{ digest: layer }, { digest: 7 }] }, /its manifests/],
-    ['a digest in capitals', { ...image, layers: [{ digest: layer?.toUpperCase() }] }, /its layers/],
-    ['a digest that is a list of one', { ...image, layers: [{ digest: [layer] }] }, /its layers/],
-    [
-      'a digest that says it is a text',
-      { ...image, layers: [{ digest: { toString: layer } }] },
-      /its layers/,
-    ],
-    ['a config that is a text', { ...image, config }, /its config has a descriptor without a/],
-    ['a config without a digest', { ...image, config: { mediaType: 'a/b' } }, /its config/],
-    ['a config that is a list', { ...image, config: [] }, /its config/],
-    ['a config of 0', { ...image, config: 0 }, /its config/],
-    ['a config of no text', { ...image, config: '' }, /its config/],
-    ['a config that is false', { ...image, config: false }, /its config/],
-    ['a subject that is a digest', { ...image, subject }, /its subject has a descriptor without a/],
-    ['a subject of another algorithm', { ...image, subject: { digest: 'md5:00' } }, /its subject/],
-    ['a subject that is false', { ...image, subject: false }, /its subject/],
+    ['a bad entry of an index', { ...image, manifests: [{ digest: layer }, { digest: 7 }] }, /manifests/],
+    ['a digest in capitals', { ...image, layers: [{ digest: layer?.toUpperCase() }] }, /layers/],
+    ['a digest that is a list of one', { ...image, layers: [{ digest: [layer] }] }, /layers/],
+    ['a digest that says it is a text', { ...image, layers: [{ digest: { toString: layer } }] }, /layers/],
+    ['a config that is a text', { ...image, config }, /config has a descriptor without a/],
+    ['a config without a digest', { ...image, config: { mediaType: 'a/b' } }, /config/],
+    ['a config that is a list', { ...image, config: [] }, /config/],
+    ['a config of 0', { ...image, config: 0 }, /config/],
+    ['a config of no text', { ...image, config: '' }, /config/],
+    ['a config that is false', { ...image, config: false }, /config/],
+    ['a subject that is a digest', { ...image, subject }, /subject has a descriptor without a/],
+    ['a subject of another algorithm', { ...image, subject: { digest: 'md5:00' } }, /subject/],
+    ['a subject that is false', { ...image, subject: false }, /subject/],
     ['annotations that are a text', { ...image, annotations: 'a' }, /annotations/],
     ['annotations that are a number', { ...image, annotations: 7 }, /annotations/],
     ['annotations that are a list', { ...image, annotations: ['a'] }, /annotations/],
@@ -233,14 +229,14 @@ describe('readManifest', () => {
       /annotations/,
     ],
   ];
-  for (const [what, json, said] of refused) {
-    test(`refuses ${what}`, () => assert.throws(() => parts(json), isInvalid(said)));
+  for (const [what, json, said] of rejected) {
+    test(`rejects ${what}`, () => assert.throws(() => parts(json), isInvalid(said)));
   }
 
-  test('refuses bytes that are no UTF-8, wherever they are', () => {
+  test('rejects bytes that are not UTF-8, wherever they are', () => {
     const bytes = Buffer.from(JSON.stringify({ ...image, annotations: { title: 'x' } }));
     bytes[bytes.lastIndexOf('x')] = 0xff;
-    assert.throws(() => readManifest(bytes, MANIFEST), isInvalid(/no manifest of a known type/));
+    assert.throws(() => readManifest(bytes, MANIFEST), isInvalid(/not a manifest of a known type/));
   });
 
   test('minds texts alone as types: what is none is not there', () => {
@@ -284,10 +280,10 @@ describe('readManifest', () => {
       const deep = `${open.repeat(100_000)}0${close.repeat(100_000)}`;
       const start = `{"schemaVersion":2,"mediaType":"${MANIFEST}"`;
       for (const field of ['annotations', 'config', 'subject', 'layers', 'manifests']) {
-        assert.throws(() => parts(`${start},"${field}":${deep}}`), isInvalid(new RegExp(`its ${field}`)));
+        assert.throws(() => parts(`${start},"${field}":${deep}}`), isInvalid(new RegExp(field)));
         const isList = field === 'layers' || field === 'manifests';
         if (isList)
-          assert.throws(() => parts(`${start},"${field}":[${deep}]}`), isInvalid(new RegExp(`its ${field}`)));
+          assert.throws(() => parts(`${start},"${field}":[${deep}]}`), isInvalid(new RegExp(field)));
       }
       for (const field of ['artifactType', 'other']) {
         assert.deepEqual(parts(`${start},"${field}":${deep}}`), { mediaType: MANIFEST, ...nothing });

@@ -1,10 +1,9 @@
-// Manifests and indexes: media types, the little of their contents that a cache reads, and whether a
-// client's Accept header takes them.
-
+// Manifests and image indexes: their media types, the few fields that a cache reads, and whether a client's Accept
+// header allows them.
 import { type Digest, parseDigest } from './digest.ts';
 import { RegistryError } from './errors.ts';
 
-/** What we ask upstreams for. ghcr.io answers 404 for a type that is not named, so all four always go. */
+/** Sent as Accept to upstreams. ghcr.io answers 404 for a type that is not listed, so all four always are. */
 export const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -12,12 +11,12 @@ export const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ] as const;
 
-/** The largest manifest taken, in bytes: what the distribution spec says every registry should accept. */
+/** The largest manifest accepted: as much as the distribution spec says every registry should accept. */
 export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
 
 /**
- * The media type of a manifest: what its `mediaType` field says, else what its upstream called it, else
- * what its fields show. Undefined when the bytes are not a manifest of a type we know.
+ * The media type of a manifest: its `mediaType` field, else the Content-Type that it came with, else what its fields
+ * imply. Undefined when the bytes are not a manifest of a known type.
  */
 export function manifestType(bytes: Uint8Array, contentType: string | undefined): string | undefined {
   let json: unknown;
@@ -58,22 +57,22 @@ export function partsOf(bytes: Uint8Array): Digest[] {
   return [...new Set(digests.filter(digest => digest !== undefined))];
 }
 
-/** The type of a Content-Type header without its parameters, in lower case. */
+/** The media type in a Content-Type header: without parameters, in lower case. */
 export function mediaTypeOf(contentType: string | undefined): string | undefined {
   return contentType?.split(';', 1)[0]?.trim().toLowerCase();
 }
 
 /**
- * Whether a client that sent this Accept header takes `type`. A client that sent none takes all. Weights
- * other than `q=0` do not matter, since there is only one representation to offer.
+ * Whether an Accept header allows `type`. A missing header allows everything. Weights other than `q=0` do not matter,
+ * since there is only one representation to offer.
  */
 export function accepts(accept: string | undefined, type: string): boolean {
   if (accept === undefined || accept.trim() === '') return true;
-  let ranges = readAccepts.get(accept);
+  let ranges = parsedAccepts.get(accept);
   if (ranges === undefined) {
     ranges = acceptedRanges(accept);
-    if (readAccepts.size >= READ_ACCEPTS_LIMIT) readAccepts.clear();
-    readAccepts.set(accept, ranges);
+    if (parsedAccepts.size >= PARSED_ACCEPTS_LIMIT) parsedAccepts.clear();
+    parsedAccepts.set(accept, ranges);
   }
   return ranges.some(
     range =>
@@ -81,9 +80,9 @@ export function accepts(accept: string | undefined, type: string): boolean {
   );
 }
 
-/** Clients send the same few headers over and over. Each is of 16 KiB at most. */
-const readAccepts = new Map<string, readonly string[]>();
-const READ_ACCEPTS_LIMIT = 100;
+/** Clients send the same few headers over and over. The server limits each to 16 KiB. */
+const parsedAccepts = new Map<string, readonly string[]>();
+const PARSED_ACCEPTS_LIMIT = 100;
 
 function acceptedRanges(accept: string): string[] {
   return accept.split(',').flatMap(item => {
@@ -92,47 +91,48 @@ function acceptedRanges(accept: string): string[] {
   });
 }
 
-/** What a registry reads of a manifest that is pushed to it. */
+/** What a registry reads from a manifest that is pushed to it. */
 export interface ManifestParts {
   readonly mediaType: string;
   readonly subject: Digest | undefined;
   readonly artifactType: string | undefined;
   readonly annotations: Readonly<Record<string, string>> | undefined;
-  /** What it is made of: config and layers, or manifests. */
+  /** What an image consists of: its config and layers. */
   readonly blobs: readonly Digest[];
+  /** What an image index lists. */
   readonly manifests: readonly Digest[];
-  /** The config of an image, whose labels may say where it comes from. */
+  /** The config of an image, whose labels may name its source. */
   readonly config:
     | { readonly mediaType: string | undefined; readonly digest: Digest | undefined }
     | undefined;
 }
 
 /**
- * Reads a manifest that a client has pushed under this Content-Type. Throws MANIFEST_INVALID, saying what is
- * wrong with it. That all that it names is there is for the upstream to tell.
+ * Reads a manifest that a client pushed with this Content-Type. Throws MANIFEST_INVALID, saying what is wrong with it.
+ * Whether everything that it references exists is for the upstream to decide.
  */
 export function readManifest(bytes: Uint8Array, contentType: string | undefined): ManifestParts {
   const mediaType = manifestType(bytes, contentType);
   if (mediaType === undefined) {
     throw new RegistryError(
       'MANIFEST_INVALID',
-      `this is no manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`,
+      `this is not a manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`,
     );
   }
-  const named = mediaTypeOf(contentType);
-  if (named !== undefined && named !== mediaType) {
+  const sentAs = mediaTypeOf(contentType);
+  if (sentAs !== undefined && sentAs !== mediaType) {
     throw new RegistryError(
       'MANIFEST_INVALID',
-      `it says that it is of type ${mediaType}, and the Content-Type ${named}`,
+      `the manifest is of type ${mediaType}, but was sent with Content-Type ${sentAs}`,
     );
   }
   const json = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
-  if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'its schemaVersion is not 2');
+  if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'schemaVersion is not 2');
   const digestOf = (field: string) =>
     json[field] === undefined || json[field] === null ? undefined : descriptorDigest(json[field], field);
   const digestsOf = (field: string) => {
     const entries = json[field] ?? [];
-    if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `its ${field} is not a list`);
+    if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `${field} is not a list`);
     return entries.map(entry => descriptorDigest(entry, field));
   };
   const config = digestOf('config');
@@ -152,21 +152,18 @@ export function readManifest(bytes: Uint8Array, contentType: string | undefined)
 
 function annotationsOf(value: unknown): Record<string, string> | undefined {
   if (value === undefined || value === null) return undefined;
-  const isRight =
+  const isValid =
     typeof value === 'object' &&
     !Array.isArray(value) &&
     Object.values(value).every(text => typeof text === 'string');
-  if (isRight) return value as Record<string, string>;
-  throw new RegistryError('MANIFEST_INVALID', 'its annotations are not texts by name');
+  if (isValid) return value as Record<string, string>;
+  throw new RegistryError('MANIFEST_INVALID', 'annotations is not a map of strings');
 }
 
 function descriptorDigest(descriptor: unknown, field: string): Digest {
   const digest = parseDigest(textOf((descriptor as { digest?: unknown } | null)?.digest) ?? '');
   if (digest !== undefined) return digest;
-  throw new RegistryError(
-    'MANIFEST_INVALID',
-    `its ${field} has a descriptor without a sha256 or sha512 digest`,
-  );
+  throw new RegistryError('MANIFEST_INVALID', `${field} has a descriptor without a sha256 or sha512 digest`);
 }
 
 function textOf(value: unknown): string | undefined {

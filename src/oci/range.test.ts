@@ -162,7 +162,7 @@ describe('parseContentRange', () => {
     );
   });
 
-  const refused = [
+  const rejected = [
     undefined,
     '',
     'bytes */10',
@@ -179,13 +179,13 @@ describe('parseContentRange', () => {
     'bytes 0-1/1e3',
     'bytes 0-9999999999999999/10',
   ];
-  for (const header of refused) {
-    test(`refuses ${JSON.stringify(header)}`, () => assert.equal(parseContentRange(header), undefined));
+  for (const header of rejected) {
+    test(`rejects ${JSON.stringify(header)}`, () => assert.equal(parseContentRange(header), undefined));
   }
 
   // RFC 9110, section 14.4: such a value is invalid, and must not be used to recombine anything.
   for (const header of ['bytes 5-4/10', 'bytes 0-10/10', 'bytes 20-30/10']) {
-    test(`refuses the impossible ${header}`, () => assert.equal(parseContentRange(header), undefined));
+    test(`rejects the impossible ${header}`, () => assert.equal(parseContentRange(header), undefined));
   }
 });
 
@@ -217,7 +217,7 @@ describe('parseChunkRange', () => {
     assert.deepEqual(parseChunkRange('000-009'), { start: 0, end: 10 });
   });
 
-  const refused = [
+  const rejected = [
     '',
     ' ',
     '-',
@@ -261,9 +261,9 @@ describe('parseChunkRange', () => {
     `0-${'9'.repeat(1000)}`,
     `0-9/${'9'.repeat(16)}`,
   ];
-  for (const header of refused) {
+  for (const header of rejected) {
     const shown = JSON.stringify(header.length > 40 ? `${header.slice(0, 40)}…` : header);
-    test(`refuses ${shown}`, () => assert.equal(parseChunkRange(header), undefined));
+    test(`rejects ${shown}`, () => assert.equal(parseChunkRange(header), undefined));
   }
 
   test('gives a span that is not empty and can be reckoned with, or none, whatever the header', () => {

@@ -1,20 +1,20 @@
-// Range requests (RFC 9110, section 14), for a representation whose size is known.
+// Range requests (RFC 9110, section 14) for a representation of known size, and the ranges of upload chunks.
 
-/** Bytes from `start` up to, and not with, `end`. */
+/** The bytes from `start` up to, but not including, `end`. */
 export interface Span {
   readonly start: number;
   readonly end: number;
 }
 
-/** More ranges than this in one request cost more than they can be worth, and are a known attack. */
+/** More ranges in one request cost more than they can save, and are a known attack. */
 const SPANS_LIMIT = 64;
 
 /**
- * The spans that a `Range` header asks of `size` bytes, in the order asked for; ones that cannot be
- * satisfied are left out as the RFC says.
- * - `undefined`: no header, or one that must be ignored (another unit, not a range, too many ranges, or
- *   ranges that together ask for more than the whole): answer 200 with everything.
- * - an empty list: nothing can be satisfied: answer 416.
+ * The spans that a `Range` header requests of `size` bytes, in its order. Spans that cannot be satisfied are left out,
+ * as the RFC says.
+ * - `undefined`: no header, or one to be ignored (another unit, malformed, too many ranges, or ranges that together
+ *   are longer than the whole): respond 200 with everything.
+ * - an empty list: nothing can be satisfied: respond 416.
  */
 export function parseRange(header: string | undefined, size: number): Span[] | undefined {
   if (header === undefined) return undefined;
@@ -37,7 +37,7 @@ export function parseRange(header: string | undefined, size: number): Span[] | u
       if (last === undefined) return undefined;
       span = { start: Math.max(0, size - last), end: size };
     } else {
-      // The RFC allows both to ignore this and to refuse it; the conformance suite of the spec wants the latter.
+      // The RFC allows ignoring this as well as a 416; the conformance suite of the spec wants the latter.
       if (last !== undefined && last < first) continue;
       span = { start: first, end: last === undefined ? size : Math.min(last + 1, size) };
     }
@@ -48,7 +48,7 @@ export function parseRange(header: string | undefined, size: number): Span[] | u
   return total > size ? undefined : spans;
 }
 
-/** A position, undefined when left out, NaN when it is no number. Sizes beyond 2^53 are clipped, harmlessly. */
+/** A position; undefined when it is left out, NaN when it is not a number. Beyond 2^53 it is clipped, harmlessly. */
 function parsePosition(text: string): number | undefined {
   if (text === '') return undefined;
   for (let i = 0; i < text.length; i++) {
@@ -58,7 +58,7 @@ function parsePosition(text: string): number | undefined {
   return Math.min(Number(text), Number.MAX_SAFE_INTEGER - 1);
 }
 
-/** What a `Content-Range: bytes first-last/size` answer header says; undefined when malformed or impossible. */
+/** Parses the `Content-Range: bytes first-last/size` of a response; undefined when malformed or impossible. */
 export function parseContentRange(
   header: string | undefined,
 ): { start: number; end: number; size: number | undefined } | undefined {
@@ -71,8 +71,8 @@ export function parseContentRange(
 }
 
 /**
- * The positions of a chunk of an upload, `<first>-<last>` without a unit (distribution spec 1.1, "Pushing a blob in
- * chunks"); `bytes first-last/size`, which some clients send, is taken too. Undefined when it is neither.
+ * Parses the `Content-Range` of an upload chunk: `<first>-<last>` without a unit (distribution spec 1.1, "Pushing a
+ * blob in chunks"), or `bytes first-last/size`, which some clients send. Undefined when it is neither.
  */
 export function parseChunkRange(header: string): Span | undefined {
   const match = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\d{1,15}|\*))?$/.exec(header.trim());

@@ -53,7 +53,7 @@ describe('isName', () => {
     );
   });
 
-  test('refuses every name with a character in it that no name may have', () => {
+  test('rejects every name with a character in it that no name may have', () => {
     const strangers = fc
       .string({ unit: 'binary', minLength: 1, maxLength: 1 })
       .filter(c => !/[a-z0-9._/-]/.test(c));
@@ -65,14 +65,14 @@ describe('isName', () => {
     );
   });
 
-  const refused = {
+  const rejected = {
     nothing: '',
     'a slash alone': '/',
     'a slash first': '/a',
     'a slash last': 'a/',
     'two slashes': 'a//b',
-    'a folder up': 'a/../b',
-    'this folder': 'a/./b',
+    'a directory up': 'a/../b',
+    'this directory': 'a/./b',
     'three underscores': 'a___b',
     'two dots': 'a..b',
     'a mixed separator': 'a.-b',
@@ -85,8 +85,8 @@ describe('isName', () => {
     'an encoded slash': 'a%2fb',
     'a letter that looks like one': 'оwner/image',
   };
-  for (const [what, name] of Object.entries(refused)) {
-    test(`refuses ${what}`, () => assert.equal(isName(name), false));
+  for (const [what, name] of Object.entries(rejected)) {
+    test(`rejects ${what}`, () => assert.equal(isName(name), false));
   }
 
   test('takes 255 characters and no more', () => {
@@ -108,7 +108,7 @@ describe('isTag', () => {
   });
 
   for (const text of ['', '.a', '-a', 'a/b', 'a:b', 'a b', 'a\n', '\na', 'a%', 'ä', 'a@b', '../../x']) {
-    test(`refuses ${JSON.stringify(text)}`, () => assert.equal(isTag(text), false));
+    test(`rejects ${JSON.stringify(text)}`, () => assert.equal(isTag(text), false));
   }
 });
 
@@ -131,7 +131,7 @@ describe('parseReference', () => {
     `md5:${'0'.repeat(32)}`,
     'a b',
   ]) {
-    test(`refuses ${JSON.stringify(text)}`, () => assert.equal(parseReference(text), undefined));
+    test(`rejects ${JSON.stringify(text)}`, () => assert.equal(parseReference(text), undefined));
   }
 });
 
@@ -168,7 +168,7 @@ test('long and nasty texts are judged in time that grows no faster than they do'
       assert.equal(isName(text) || isTag(text) || parseReference(text) !== undefined, false);
     }
   }
-  // Quadratic time would be minutes, exponential time for ever.
+  // Quadratic time would be minutes, exponential time forever.
   assert.ok(performance.now() - started < 10_000);
 });
 

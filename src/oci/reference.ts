@@ -7,17 +7,17 @@ export interface Repository {
   readonly name: string;
 }
 
-/** What a manifest is asked for by: a tag, which may move, or a digest, which cannot. */
+/** What a manifest is requested by: a tag, which may move, or a digest, which cannot. */
 export type Reference =
   | { readonly tag: string; readonly digest?: undefined }
   | { readonly digest: Digest; readonly tag?: undefined };
 
-// Anchored, linear, and only reached by input whose length is bounded.
+// Anchored and linear, and only applied to input of bounded length.
 const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const NAME_LIMIT = 255;
 
-/** Whether `name` follows the `<name>` grammar, at 255 characters at most as other registries hold it. */
+/** Whether `name` follows the `<name>` grammar of the spec, with at most 255 characters, as in other registries. */
 export function isName(name: string): boolean {
   return name.length <= NAME_LIMIT && NAME.test(name);
 }
@@ -26,7 +26,7 @@ export function isTag(tag: string): boolean {
   return TAG.test(tag);
 }
 
-/** A digest if there is a colon in it (no tag may have one), else a tag; undefined when it is neither. */
+/** A digest if the text has a colon (which no tag may have), else a tag; undefined when it is neither. */
 export function parseReference(text: string): Reference | undefined {
   if (text.includes(':')) {
     const digest = parseDigest(text);
@@ -35,7 +35,7 @@ export function parseReference(text: string): Reference | undefined {
   return isTag(text) ? { tag: text } : undefined;
 }
 
-/** How a person writes it: `ghcr.io/owner/image:tag` or `ghcr.io/owner/image@sha256:…`. */
+/** As people write it: `ghcr.io/owner/image:tag` or `ghcr.io/owner/image@sha256:…`. */
 export function imageName(repository: Repository, reference?: Reference): string {
   const name = `${repository.upstream}/${repository.name}`;
   if (reference === undefined) return name;
@@ -43,8 +43,9 @@ export function imageName(repository: Repository, reference?: Reference): string
 }
 
 /**
- * An image as a person writes it: `[host/]name[:tag][@digest]`, of the default upstream where the first component is no
- * upstream. Without a reference it is `latest`; a digest counts more than a tag. Undefined when it is no such thing.
+ * Parses an image as people write it: `[host/]name[:tag][@digest]`. The default upstream applies when the first
+ * component is not a configured one, and `latest` when there is no reference; a digest takes precedence over a tag.
+ * Undefined when it is malformed.
  */
 export function parseImage(
   text: string,
@@ -53,15 +54,14 @@ export function parseImage(
   const [, whole = '', tag = 'latest', digest] =
     /^([^:@]*(?::\d+\/[^:@]*)?)(?::([^:@/]+))?(?:@(.+))?$/.exec(text) ?? [];
   const host = whole.slice(0, Math.max(0, whole.indexOf('/')));
-  const isNamed = upstreams.has(host);
-  const repository = isNamed
+  const repository = upstreams.has(host)
     ? { upstream: host, name: whole.slice(host.length + 1) }
     : { upstream: upstreams.default, name: whole };
   const reference = parseReference(digest ?? tag);
   return isName(repository.name) && reference !== undefined ? { repository, reference } : undefined;
 }
 
-/** The first component of the name, which credentials are matched by. */
+/** The first component of the name: what credentials are matched by. */
 export function ownerOf(repository: Repository): string {
   const slash = repository.name.indexOf('/');
   return slash < 0 ? repository.name : repository.name.slice(0, slash);

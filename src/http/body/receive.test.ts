@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
-import { turns } from '../../../test/support/async.ts';
+import { turns, until } from '../../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../../test/support/images.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ClientDisconnected, receive, receiveAll } from './receive.ts';
@@ -26,15 +26,11 @@ async function requestOf(t: TestContext, head: string, body: Uint8Array | string
   const [incoming] = (await once(server, 'request')) as [IncomingMessage];
   // Not events.once(), which would listen to errors too, as the server does not.
   const closed = new Promise<void>(resolve => incoming.once('close', resolve));
-  const leave = async () => {
+  const disconnect = async () => {
     client.destroy();
     await closed;
   };
-  return { incoming, client, leave };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turns();
+  return { incoming, client, disconnect };
 }
 
 /** What became of a promise so far. */
@@ -59,7 +55,7 @@ const LAST_CHUNK = '0\r\n\r\n';
 
 describe('receive', () => {
   for (const [how, head, wrap] of [
-    ['of a length that was told', `content-length: ${3 * MIB}`, (bytes: Buffer) => [bytes]],
+    ['of a declared length', `content-length: ${3 * MIB}`, (bytes: Buffer) => [bytes]],
     [
       'in chunks',
       'transfer-encoding: chunked',
@@ -151,9 +147,9 @@ describe('receive', () => {
         throw mine;
       },
     ],
-    ['gives a promise that rejects', () => Promise.reject(mine)],
+    ['returns a promise that rejects', () => Promise.reject(mine)],
   ] as const) {
-    test(`rejects with what take fails with when it ${how}, and takes and reads nothing more`, async t => {
+    test(`rejects with what the consumer fails with when it ${how}, and reads nothing more`, async t => {
       const bytes = bytesOf(randomContent(16 * MIB, 'fails'));
       const { incoming, client } = await requestOf(t, `content-length: ${bytes.length}`);
       client.write(bytes);
@@ -169,16 +165,16 @@ describe('receive', () => {
       assert.ok(incoming.socket.bytesRead < 4 * MIB, `${incoming.socket.bytesRead} bytes were read`);
     });
 
-    test(`rejects with what take fails with when it ${how} for the last chunk`, async t => {
+    test(`rejects with what the consumer fails with when it ${how} for the last chunk`, async t => {
       const { incoming } = await requestOf(t, 'content-length: 5', 'bytes');
       await assert.rejects(receive(incoming, fail), mine);
     });
   }
 });
 
-describe('a client that leaves', () => {
+describe('a client that disconnects', () => {
   test('in the middle of its body is a ClientDisconnected, after what came was handed over', async t => {
-    const { incoming, leave } = await requestOf(t, 'content-length: 10', 'bytes');
+    const { incoming, disconnect } = await requestOf(t, 'content-length: 10', 'bytes');
     let text = '';
     const receiving = watch(
       receive(incoming, chunk => {
@@ -189,7 +185,7 @@ describe('a client that leaves', () => {
     await until(() => text !== '');
     await turns(50);
     assert.equal(receiving.outcome, 'pending');
-    await leave();
+    await disconnect();
     await until(() => receiving.outcome === 'rejected');
     assert.ok(receiving.error instanceof ClientDisconnected);
     assert.equal(text, 'bytes');
@@ -197,7 +193,7 @@ describe('a client that leaves', () => {
 
   test('in the middle of a chunk of the chunked coding, or between two, is one too', async t => {
     for (const body of ['a\r\nbytes', '5\r\nbytes\r\n']) {
-      const { incoming, leave } = await requestOf(t, 'transfer-encoding: chunked', body);
+      const { incoming, disconnect } = await requestOf(t, 'transfer-encoding: chunked', body);
       let text = '';
       const receiving = receive(incoming, chunk => {
         text += chunk;
@@ -205,7 +201,7 @@ describe('a client that leaves', () => {
       });
       receiving.catch(() => {});
       await until(() => text !== '');
-      await leave();
+      await disconnect();
       await assert.rejects(receiving, ClientDisconnected);
     }
   });
@@ -214,9 +210,9 @@ describe('a client that leaves', () => {
     ['not all', 'bytes'],
     ['all', 'bytes and more'],
   ] as const) {
-    test(`before anybody receives is one, when ${what} of its body has come`, async t => {
-      const { incoming, leave } = await requestOf(t, 'content-length: 14', body);
-      await leave();
+    test(`before the body is received is one, when ${what} of its body has come`, async t => {
+      const { incoming, disconnect } = await requestOf(t, 'content-length: 14', body);
+      await disconnect();
       await assert.rejects(
         receive(incoming, () => assert.fail()),
         ClientDisconnected,
@@ -225,7 +221,7 @@ describe('a client that leaves', () => {
 
     for (const end of ['resolved', 'rejected'] as const) {
       test(`while a chunk is waited for, when ${what} has come, is told when that is ${end}, and nothing comes after it`, async t => {
-        const { incoming, client, leave } = await requestOf(t, 'content-length: 14', body.slice(0, 3));
+        const { incoming, client, disconnect } = await requestOf(t, 'content-length: 14', body.slice(0, 3));
         const gate = Promise.withResolvers<void>();
         let taken = '';
         const receiving = watch(
@@ -237,9 +233,9 @@ describe('a client that leaves', () => {
         await until(() => taken !== '');
         client.write(body.slice(3));
         if (what === 'all') await until(() => incoming.complete);
-        await leave();
+        await disconnect();
         await turns(50);
-        // Who takes the chunk may be in the middle of it.
+        // The consumer may still use the chunk.
         assert.equal(receiving.outcome, 'pending');
         const mine = new Error('mine');
         if (end === 'resolved') gate.resolve();
@@ -254,7 +250,7 @@ describe('a client that leaves', () => {
   }
 
   for (const isWaitedFor of [false, true]) {
-    test(`may be said to have left, ${isWaitedFor ? 'while a chunk is waited for' : 'in the middle of its body'}`, async t => {
+    test(`can be cut off, ${isWaitedFor ? 'while a chunk is waited for' : 'in the middle of its body'}`, async t => {
       const { incoming, client } = await requestOf(t, 'content-length: 14', 'bytes');
       const stop = new AbortController();
       const gate = Promise.withResolvers<void>();
@@ -280,32 +276,32 @@ describe('a client that leaves', () => {
       }
       await until(() => receiving.outcome !== 'pending');
       assert.ok(receiving.error instanceof ClientDisconnected);
-      // It has no use for an answer any more.
+      // It is not waiting for a response any more.
       await closed;
       assert.equal(taken, 'bytes');
     });
   }
 
-  test('is not said to have left when its body has come', async t => {
+  test('is not one when its body has arrived', async t => {
     const { incoming } = await requestOf(t, 'content-length: 5', 'bytes');
     const stop = new AbortController();
     await receive(incoming, () => undefined, stop.signal);
   });
 
-  test('after its whole body was handed over is none', async t => {
-    const { incoming, leave } = await requestOf(t, 'content-length: 5', 'bytes');
+  test('after its whole body was handed over is not one', async t => {
+    const { incoming, disconnect } = await requestOf(t, 'content-length: 5', 'bytes');
     await receive(incoming, () => undefined);
-    await leave();
+    await disconnect();
   });
 
-  test('after take has failed changes nothing', async t => {
-    const { incoming, leave } = await requestOf(t, 'content-length: 10', 'bytes');
+  test('after the consumer has failed changes nothing', async t => {
+    const { incoming, disconnect } = await requestOf(t, 'content-length: 10', 'bytes');
     const mine = new Error('mine');
     await assert.rejects(
       receive(incoming, () => Promise.reject(mine)),
       mine,
     );
-    await leave();
+    await disconnect();
   });
 });
 
@@ -328,7 +324,7 @@ describe('receiveAll', () => {
     });
   }
 
-  test('refuses a length that is told and too large before it reads anything', async t => {
+  test('rejects a declared length that is too large before it reads anything', async t => {
     for (const length of [2 * MIB + 1, 2 ** 50, '9'.repeat(18)]) {
       const { incoming } = await requestOf(t, `content-length: ${length}`, 'bytes');
       await assert.rejects(receiveAll(incoming, 2 * MIB), isTooLarge);
@@ -338,7 +334,7 @@ describe('receiveAll', () => {
     }
   });
 
-  test('refuses what is too large without saying so as soon as it is, and reads no more of it', async t => {
+  test('rejects an undeclared length as soon as it is too large, and reads no more', async t => {
     const { incoming, client } = await requestOf(t, 'transfer-encoding: chunked');
     client.write(chunked(Buffer.alloc(2 * MIB)));
     await until(() => incoming.socket.bytesRead >= 2 * MIB || incoming.readableLength > 0);
@@ -357,12 +353,12 @@ describe('receiveAll', () => {
   });
 
   test('rejects with ClientDisconnected when the body breaks off', async t => {
-    const { incoming, leave } = await requestOf(t, 'content-length: 10', 'bytes');
+    const { incoming, disconnect } = await requestOf(t, 'content-length: 10', 'bytes');
     const receiving = receiveAll(incoming, 100);
     receiving.catch(() => {});
     await until(() => incoming.socket.bytesRead > 0);
     await turns(50);
-    await leave();
+    await disconnect();
     await assert.rejects(receiving, ClientDisconnected);
   });
 });

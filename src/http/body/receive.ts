@@ -1,22 +1,22 @@
-// Bodies of requests on their way in: handed over chunk by chunk as they come, with no promise for a chunk
-// that nobody has to be waited for with.
+// Request bodies, handed over chunk by chunk as they arrive. No promise is made for a chunk unless its consumer wants
+// to be waited for, and nothing more is read from the client until then.
 import type { IncomingMessage } from 'node:http';
 import { RegistryError } from '../../oci/errors.ts';
 
-/** The client broke its request off. */
+/** The client disconnected in the middle of its request. */
 export class ClientDisconnected extends Error {}
 
 /**
- * Hands over the body. While a chunk's promise is pending nothing more is read. Rejects with ClientDisconnected when
- * the body breaks off or the signal says that it has, and with what `take` failed with.
+ * Hands over the body. While the promise of a chunk is pending nothing more is read. Rejects with ClientDisconnected
+ * when the body breaks off, or is cut because `stop` is aborted, and with what `onChunk` failed with.
  */
 export function receive(
   incoming: IncomingMessage,
-  take: (chunk: Buffer) => Promise<void> | undefined,
+  onChunk: (chunk: Buffer) => Promise<void> | undefined,
   stop?: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    let waits: Promise<void> | undefined;
+    let pending: Promise<void> | undefined;
     const fail = (error: unknown) => {
       incoming.off('data', onData);
       incoming.pause();
@@ -24,39 +24,42 @@ export function receive(
     };
     const onData = (chunk: Buffer) => {
       try {
-        waits = take(chunk);
+        pending = onChunk(chunk);
       } catch (error) {
         return fail(error);
       }
-      if (waits === undefined) return;
+      if (pending === undefined) return;
       incoming.pause();
-      waits.then(() => incoming.resume(), fail);
+      pending.then(() => incoming.resume(), fail);
     };
     incoming.on('data', onData);
     incoming.once('end', () => {
-      if (waits === undefined) resolve();
-      else waits.then(resolve, fail);
+      if (pending === undefined) resolve();
+      else pending.then(resolve, fail);
     });
-    // What came before it left is still being taken.
-    const leave = () => {
+    const breakOff = () => {
       incoming.off('data', onData);
-      const left = () => reject(new ClientDisconnected('the client broke its request off'));
-      if (waits === undefined) left();
-      else waits.then(left, left);
+      const disconnected = () => reject(new ClientDisconnected('the client disconnected during its request'));
+      // The chunk before may still be in use.
+      if (pending === undefined) disconnected();
+      else pending.then(disconnected, disconnected);
     };
     stop?.addEventListener('abort', () => incoming.destroy(), { once: true });
     if (stop?.aborted) incoming.destroy();
     incoming.once('close', () => {
-      if (!incoming.readableEnded) leave();
+      if (!incoming.readableEnded) breakOff();
     });
-    if (incoming.destroyed && !incoming.readableEnded) leave();
+    if (incoming.destroyed && !incoming.readableEnded) breakOff();
   });
 }
 
-/** The body as a whole. Throws TOO_LARGE beyond `limitBytes`. */
+/** The whole body. Throws TOO_LARGE beyond `limitBytes`. */
 export async function receiveAll(incoming: IncomingMessage, limitBytes: number): Promise<Buffer> {
   const tooLarge = () =>
-    new RegistryError('TOO_LARGE', `a body of more than ${limitBytes / 1024 / 1024} MiB is not taken here`);
+    new RegistryError(
+      'TOO_LARGE',
+      `a body of more than ${limitBytes / 1024 / 1024} MiB is not accepted here`,
+    );
   if (Number(incoming.headers['content-length'] ?? 0) > limitBytes) throw tooLarge();
   const chunks: Buffer[] = [];
   let length = 0;

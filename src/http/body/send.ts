@@ -1,15 +1,23 @@
-// The one place that writes answers of the distribution API: straight to Node's response, because a web
-// stream in between halves the throughput of blobs.
+// The one place that writes responses of the distribution API: directly to Node's response, because a web stream in
+// between halves the throughput of blobs.
 //
 // A body that cannot be completed is cut: the socket is destroyed, so no client takes what it got for the whole.
 import type { ServerResponse } from 'node:http';
+import type { Random } from '../../base/clock.ts';
 import type { Source } from '../../content/content.ts';
 import type { Span } from '../../oci/range.ts';
-import { type Pump, ResponseWriter } from './pump.ts';
+import type { Pump } from './pump.ts';
+import { ResponseWriter } from './response-writer.ts';
 
 export type Headers = Record<string, string | number>;
 
-/** An answer whose body, if any, is at hand. To HEAD, the headers speak of the body that is left out. */
+/** How bodies of blobs are sent. */
+export interface BodySending {
+  readonly pump: Pump;
+  readonly random: Random;
+}
+
+/** Sends a response whose body, if any, is in memory. For HEAD, the headers describe the body that is left out. */
 export function send(
   outgoing: ServerResponse,
   status: number,
@@ -18,66 +26,66 @@ export function send(
 ): void {
   if (body !== undefined) headers['content-length'] = Buffer.byteLength(body);
   outgoing.writeHead(status, headers);
-  if (leaving.push({ outgoing, body: outgoing.req.method === 'HEAD' ? undefined : body }) === 1) {
-    setImmediate(leave);
+  if (ready.push({ outgoing, body: outgoing.req.method === 'HEAD' ? undefined : body }) === 1) {
+    setImmediate(sendReady);
   }
 }
 
 /**
- * Answers that are ready. They leave together when all requests that had come are read: a client that is written to
- * wakes up, which costs the more the more often it has to, and between two requests it falls asleep again.
+ * Responses that are sent together, once all requests that have arrived are read. A client that is written to wakes up,
+ * which costs more the more often it happens, and between two requests it falls asleep again.
  */
-let leaving: { outgoing: ServerResponse; body: string | Buffer | undefined }[] = [];
+let ready: { outgoing: ServerResponse; body: string | Buffer | undefined }[] = [];
 
-function leave(): void {
-  const all = leaving;
-  leaving = [];
+function sendReady(): void {
+  const all = ready;
+  ready = [];
   for (const { outgoing, body } of all) outgoing.end(body);
 }
 
 /**
- * Writes the head, then the spans of the source: all of it, one range, or several as multipart/byteranges
- * (RFC 9110, section 14.6). Resolves when the client has it all or has left; rejects, with the connection cut,
- * when the source failed. Closes the source.
+ * Sends the head, then the spans of the source: all of it, one range, or several as multipart/byteranges (RFC 9110,
+ * section 14.6). Resolves when the client has everything or has disconnected; rejects, with the connection cut, when
+ * the source fails. Closes the source.
  */
 export async function sendSource(
   outgoing: ServerResponse,
   headers: Headers,
   source: Source,
   spans: readonly Span[] | undefined,
-  pump: Pump,
+  { pump, random }: BodySending,
 ): Promise<void> {
   if (spans === undefined && source.bytes !== undefined) {
     source.close();
     send(outgoing, 200, headers, source.bytes);
     return;
   }
-  const outlet = new ResponseWriter(outgoing, source);
+  const writer = new ResponseWriter(outgoing, source);
   try {
     if (spans === undefined) {
       outgoing.writeHead(200, { ...headers, 'content-length': source.sizeBytes });
-      await pump(outlet, { start: 0, end: source.sizeBytes });
+      await pump(writer, { start: 0, end: source.sizeBytes });
     } else {
-      const parts = partsOf(spans, source.sizeBytes, headers);
+      const parts = partsOf(spans, source.sizeBytes, headers, random);
       outgoing.writeHead(206, parts.headers);
-      // The bytes of a range may be far from here yet; that it is accepted can be said at once.
+      // The bytes of the range may still be far away; that it is satisfiable can be said now.
       outgoing.flushHeaders();
       for (const { before, span } of parts.parts) {
         if (before !== '') outgoing.write(before);
-        await pump(outlet, span);
+        await pump(writer, span);
       }
       if (parts.after !== '') outgoing.write(parts.after);
     }
-    if (!outlet.gone) outgoing.end();
+    if (!writer.ended) outgoing.end();
   } catch (error) {
     outgoing.destroy();
-    if (!outlet.gone) throw error;
+    if (!writer.ended) throw error;
   } finally {
-    outlet.close();
+    writer.close();
   }
 }
 
-function partsOf(spans: readonly Span[], sizeBytes: number, headers: Headers) {
+function partsOf(spans: readonly Span[], sizeBytes: number, headers: Headers, random: Random) {
   const contentRange = ({ start, end }: Span) => `bytes ${start}-${end - 1}/${sizeBytes}`;
   const [span] = spans;
   if (spans.length === 1 && span !== undefined) {
@@ -87,7 +95,7 @@ function partsOf(spans: readonly Span[], sizeBytes: number, headers: Headers) {
       after: '',
     };
   }
-  const boundary = `ghcr-cache-${Math.random().toString(36).slice(2)}`;
+  const boundary = `ghcr-cache-${random.uuid()}`;
   const parts = spans.map(span => ({
     before: `\r\n--${boundary}\r\nContent-Type: ${headers['content-type']}\r\nContent-Range: ${contentRange(span)}\r\n\r\n`,
     span,

@@ -24,14 +24,14 @@ const BYTES = Buffer.from('0123456789'.repeat(100));
 
 const load = async () => (await loadSendfile(why => assert.fail(why))) ?? assert.fail();
 
-function folderOf(t: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ghcr-cache-sendfile-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  return folder;
+function directoryOf(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-sendfile-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
 }
 
 function fileOf(t: TestContext): number {
-  const path = join(folderOf(t), 'file');
+  const path = join(directoryOf(t), 'file');
   writeFileSync(path, BYTES);
   const fd = openSync(path, 'r');
   t.after(() => closeSync(fd));
@@ -67,12 +67,12 @@ async function received(peer: Socket): Promise<string> {
 
 /** Keeps every thread of libuv's pool busy until it is called. */
 function blockPool(t: TestContext): () => Promise<void> {
-  const folder = folderOf(t);
+  const directory = directoryOf(t);
   const fifos = Array.from({ length: Number(process.env.UV_THREADPOOL_SIZE ?? 4) }, (_, i) =>
-    join(folder, `fifo-${i}`),
+    join(directory, `fifo-${i}`),
   );
   execFileSync('mkfifo', fifos);
-  // To open one for reading waits for who opens it for writing.
+  // Opening one for reading waits until it is opened for writing.
   const opening = fifos.map(fifo => promisify(open)(fifo, 'r'));
   let released: Promise<void> | undefined;
   const release = async () => {
@@ -108,16 +108,16 @@ for (const [way, of, when] of WAYS) {
     assert.equal(await received(peer), '345670123456789');
   });
 
-  test(`${way} a full socket takes what it can, and then nothing`, when, async t => {
+  test(`${way} a full socket accepts what it can, and then nothing`, when, async t => {
     const send = of(await load());
     const { ours } = await (await connections(t))();
-    const path = join(folderOf(t), 'large');
+    const path = join(directoryOf(t), 'large');
     writeFileSync(path, Buffer.alloc(64 * 1024 * 1024));
     const fd = openSync(path, 'r');
     t.after(() => closeSync(fd));
     const count = 64 * 1024 * 1024;
     const taken = (await send(ours, fd, 0, count)) ?? 0;
-    assert(taken > 0 && taken < count, `${taken} bytes were taken`);
+    assert(taken > 0 && taken < count, `${taken} bytes were accepted`);
     while (((await send(ours, fd, 0, count)) ?? 0) > 0);
   });
 
@@ -132,7 +132,7 @@ for (const [way, of, when] of WAYS) {
   });
 }
 
-test('in a thread no more is sent than there is, and what the system refuses is nothing', LINUX, async t => {
+test('in a thread no more is sent than there is, and a failed call sends nothing', LINUX, async t => {
   const { inThread } = await load();
   const { ours } = await (await connections(t))();
   const fd = fileOf(t);
@@ -144,7 +144,7 @@ test('in a thread no more is sent than there is, and what the system refuses is 
 test('at once what is not all in memory is not sent', AT_ONCE, async t => {
   const { atOnce } = await load();
   const { ours, peer } = await (await connections(t))();
-  const path = join(folderOf(t), 'with a hole');
+  const path = join(directoryOf(t), 'with a hole');
   const page = 64 * 1024;
   writeFileSync(path, Buffer.alloc(page, 'a'));
   // Nobody has read these, so that no memory holds them.

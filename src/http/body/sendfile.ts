@@ -1,25 +1,26 @@
-// sendfile(2), which Node has no function for, called through koffi.
+// sendfile(2), which Node has no function for, called through koffi. A call in a thread has its own descriptor of the
+// socket, so that Node can close its own, and the system give its number to another connection, at any time.
 import type { Socket } from 'node:net';
 
 /**
- * Sends up to `count` bytes of the file from `position` on, past whatever Node has still to write. Says how many the
- * socket has taken: fewer when it is full or the file ends, 0 also when the system refused. Undefined, and nothing is
- * sent, when this is no plain socket or not open. The file must stay open until then; the socket need not.
+ * Sends up to `count` bytes of a file from `position` on, ahead of anything that Node has yet to write. Returns how many
+ * the socket accepted: fewer when it is full or the file ends, 0 also when the system call fails. Undefined, with
+ * nothing sent, when the socket is closed or not a plain one. The file must stay open until then; the socket need not.
  */
 export interface Sendfile {
-  /** In a thread of libuv's pool: a disk that is slow keeps that waiting, and not the event loop. */
+  /** In a thread of libuv's pool, where a slow disk does not block the event loop. */
   inThread(socket: Socket, fd: number, position: number, count: number): Promise<number | undefined>;
   /**
-   * Here and now, which spares the way to a thread and back. Undefined, and nothing is sent, also when not all of the
-   * bytes are in memory, or when that cannot be told.
+   * On the event loop, which saves the way to a thread and back. Undefined, with nothing sent, also when not all of the
+   * bytes are known to be in memory.
    */
   atOnce(socket: Socket, fd: number, position: number, count: number): number | undefined;
 }
 
-/** cachestat(2), of Linux 6.5: a number for nearly all architectures, and no function in the C libraries yet. */
+/** cachestat(2), since Linux 6.5: the same number on nearly all architectures; the C libraries have no function yet. */
 const CACHESTAT = 451;
 
-/** Undefined, and `onMissing` told why, where there is no such call or koffi does not load. */
+/** Undefined, after `onMissing` was told why, where there is no such call or koffi does not load. */
 export async function loadSendfile(onMissing: (why: string) => void): Promise<Sendfile | undefined> {
   if (process.platform !== 'linux') {
     onMissing(`${process.platform} has another sendfile than Linux`);
@@ -27,7 +28,7 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
   }
   try {
     const { default: koffi } = await import('koffi');
-    // The C library that this process has, whichever it is.
+    // Whichever C library this process is linked with.
     const libc = koffi.load(null);
     const dup = libc.func('int dup(int fd)');
     const close = libc.func('int close(int fd)');
@@ -40,7 +41,7 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
     function isInMemory(fd: number, position: number, count: number): boolean {
       range[0] = BigInt(position);
       range[1] = BigInt(count);
-      // A kernel that does not know it, or a sandbox that forbids it, says -1.
+      // -1 from a kernel that does not have it, or a sandbox that forbids it.
       if (syscall(CACHESTAT, fd, range, stat, 0) !== 0) return false;
       const pages = Math.ceil((position + count) / pageBytes) - Math.floor(position / pageBytes);
       return Number(stat[0]) === pages;
@@ -50,8 +51,6 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
       inThread: async (socket, fd, position, count) => {
         const open = descriptorOf(socket);
         if (open === undefined) return undefined;
-        // Node closes its own when the client leaves, and the next connection gets that number, while the call may
-        // still be under way. This one stays what it is until it is closed.
         const own = dup(open) as number;
         if (own < 0) return undefined;
         const offset = outside(1);
@@ -60,7 +59,7 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
           sendfile.async(own, fd, offset, count, (error: Error | null) => {
             close(own);
             if (error) reject(error);
-            // The call moves it by what it sent.
+            // The call advances it by what it sent.
             else resolve(Number(offset[0]) - position);
           });
         });
@@ -79,12 +78,12 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
   }
 }
 
-/** Memory for a call: a buffer that is given stays outside of the heap, where the collector could move it meanwhile. */
+/** Memory for a call, outside of V8's heap, where the collector could move it during the call. */
 function outside(numbers: number): BigInt64Array {
   return new BigInt64Array(new ArrayBuffer(numbers * BigInt64Array.BYTES_PER_ELEMENT));
 }
 
-/** Node tells it nobody officially, but has had it at this place for as long as there have been handles. */
+/** Not a public API, but it has been in this place for as long as Node has had handles. */
 function descriptorOf(socket: Socket): number | undefined {
   const fd = (socket as { _handle?: { fd?: unknown } | null })._handle?.fd;
   const isPlain = !socket.destroyed && !('encrypted' in socket);

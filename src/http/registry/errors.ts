@@ -1,6 +1,7 @@
-// From errors to answers: one table of statuses, the OCI error body, and for whatever is no RegistryError a
-// bare 500 whose particulars are in the log alone.
-import { type ErrorCode, RegistryError } from '../../oci/errors.ts';
+// From errors to responses: one table of statuses, the OCI error body, and a bare 500 for anything that is not a
+// RegistryError; the log alone has its particulars. No 401 leaves without a challenge: a client would take it for its
+// own missing login, and docker would ask for a password that helps nothing.
+import { type ErrorCode, type ErrorDetail, RegistryError } from '../../oci/errors.ts';
 
 const STATUS: Record<ErrorCode, number> = {
   BLOB_UNKNOWN: 404,
@@ -27,38 +28,40 @@ const STATUS: Record<ErrorCode, number> = {
   UNAVAILABLE: 503,
 };
 
-export interface ErrorAnswer {
+export interface ErrorResponse {
   readonly status: number;
   readonly headers: Record<string, string>;
   readonly body: string;
-  /** The sentence as a reason phrase: docker shows nothing else of an answer of 5xx. */
+  /** The message as a reason phrase: of a 5xx, docker shows nothing else. */
   readonly phrase: string | undefined;
 }
 
-export function errorAnswer(error: unknown): ErrorAnswer {
+export function errorResponse(error: unknown): ErrorResponse {
   if (!(error instanceof RegistryError)) {
-    const body = bodyOf('UNKNOWN', 'internal error: see the log of ghcr-cache', null);
+    const body = bodyOf('UNKNOWN', 'internal error: see the log of ghcr-cache');
     return { status: 500, headers: {}, body, phrase: undefined };
   }
-  const headers: Record<string, string> = {};
+  const headers = { ...error.headers };
   if (error.retryAfterMs !== undefined) {
     headers['retry-after'] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)));
   }
-  const status = STATUS[error.code];
+  const isBare = error.code === 'UNAUTHORIZED' && headers['www-authenticate'] === undefined;
+  const code = isBare ? 'DENIED' : error.code;
+  const status = STATUS[code];
   return {
     status,
     headers,
-    body: bodyOf(error.code, error.message, error.detail ?? null),
+    body: bodyOf(code, error.message, error.detail),
     phrase: status >= 500 ? printable(error.message) : undefined,
   };
 }
 
-/** Text that may stand in a header line. */
+/** Text that may be part of a header line. */
 export function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, 500);
 }
 
-/** The error body of the distribution spec 1.1, "Error codes". */
-function bodyOf(code: string, message: string, detail: unknown): string {
+/** The error body of the distribution spec 1.1, "Error codes"; without a `detail` when that is undefined. */
+function bodyOf(code: string, message: string, detail?: ErrorDetail): string {
   return `${JSON.stringify({ errors: [{ code, message, detail }] })}\n`;
 }

@@ -1,21 +1,22 @@
-// One request under /v2/ on its way to its answer: what was asked, what came of it, and the headers and the
-// log line that say so.
+// One request under /v2/ and its response: what was requested, how it was served, and the headers and the log line
+// that say so. Every response of the distribution API leaves through send(), fail() or sendSource().
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Log } from '../../base/log.ts';
+import type { Digest } from '../../oci/digest.ts';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
 import { imageName } from '../../oci/reference.ts';
 import type { Outcome, Staleness } from '../../pull/outcome.ts';
 import { ClientDisconnected } from '../body/receive.ts';
 import { type Headers, send } from '../body/send.ts';
-import { errorAnswer, printable } from './errors.ts';
+import { errorResponse, printable } from './errors.ts';
 import type { ParsedRequest } from './request.ts';
 
 export class Exchange {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  /** Undefined until the request line has been understood. */
+  /** Undefined until the request target has been parsed. */
   parsed: ParsedRequest | undefined;
-  /** `bypass` as long as the cache has not been asked: what is refused at the door is neither hit nor miss. */
+  /** `bypass` until the cache is involved: a request that is rejected before is neither a hit nor a miss. */
   outcome: Outcome = 'bypass';
   #error: unknown;
 
@@ -32,7 +33,7 @@ export class Exchange {
     return this.incoming.headers[name]?.toString();
   }
 
-  /** The headers that each answer carries, after the outcome is known. */
+  /** The headers of every response, once the outcome is known. */
   headers(stale?: Staleness): Headers {
     const headers: Headers = { 'docker-distribution-api-version': 'registry/2.0', 'x-cache': this.outcome };
     if (this.parsed?.namespace !== undefined) headers['oci-namespace'] = this.parsed.namespace;
@@ -43,18 +44,42 @@ export class Exchange {
     return headers;
   }
 
-  /** Answers with the error, if it is not too late for that. */
+  /** Responds with `further` beside the headers of every response. */
+  send(status: number, further?: Headers, body?: string | Buffer, stale?: Staleness): void {
+    send(this.outgoing, status, Object.assign(this.headers(stale), further), body);
+  }
+
+  /** Responds that content is now in the repository, 201, and where. */
+  sendCreated(kind: 'blobs' | 'manifests', digest: Digest, further?: Headers): void {
+    this.send(201, {
+      location: this.location(`${kind}/${digest}`),
+      'docker-content-digest': digest,
+      ...further,
+      'content-length': 0,
+    });
+  }
+
+  /** A path in the request's repository, written and routed as in the request. Relative: proxies may be in front. */
+  location(rest: string): string {
+    const path = (this.incoming.url ?? '').split('?', 1)[0] ?? '';
+    const repository = path.replace(/\/(?:blobs\/uploads(?:\/[^/]*)?|manifests\/[^/]*)$/, '');
+    const namespace = this.parsed?.namespace;
+    return `${repository}/${rest}${namespace === undefined ? '' : `?${new URLSearchParams({ ns: namespace })}`}`;
+  }
+
+  /** Responds with the error, unless the response has begun or the client has disconnected. */
   fail(error: unknown): void {
     this.#error = error;
     if (this.outgoing.headersSent || error instanceof ClientDisconnected) return;
-    const { status, headers, body, phrase } = errorAnswer(error);
+    const { status, headers, body, phrase } = errorResponse(error);
     if (phrase !== undefined) this.outgoing.statusMessage = phrase;
-    // What is still to come of the request is of no use to anybody.
-    if (!this.incoming.complete) this.outgoing.setHeader('connection', 'close');
-    send(this.outgoing, status, { ...this.headers(), ...headers, 'content-type': 'application/json' }, body);
+    headers['content-type'] = 'application/json';
+    // The rest of the request is of no use any more.
+    if (!this.incoming.complete) headers.connection = 'close';
+    this.send(status, headers, body);
   }
 
-  /** One line, when the answer is out or the client has left. */
+  /** Logs one line, once the response is out or the client has disconnected. */
   log(log: Log, ms: number): void {
     const { incoming, outgoing } = this;
     const error = this.#error;
@@ -65,31 +90,22 @@ export class Exchange {
       ...(image === undefined ? { path: incoming.url?.slice(0, 200) } : { image }),
       status: outgoing.statusCode,
       outcome: this.outcome,
-      ms,
+      ms: Math.round(ms),
       client: incoming.socket.remoteAddress,
       ...(error === undefined ? {} : { reason: reasonOf(error) }),
     };
-    if (error instanceof ClientDisconnected) log.info(fields, 'client left');
+    if (error instanceof ClientDisconnected) log.info(fields, 'client disconnected');
     else if (error !== undefined && !(error instanceof RegistryError)) {
-      log.error({ ...fields, err: error }, 'request failed by an unexpected error');
-    } else if (error !== undefined && outgoing.statusCode < 400) log.warn(fields, 'answer cut short');
-    else if (!outgoing.writableFinished) log.info(fields, 'client left');
+      log.error({ ...fields, err: error }, 'request failed with an unexpected error');
+    } else if (error !== undefined && outgoing.statusCode < 400) log.warn(fields, 'response cut short');
+    else if (!outgoing.writableFinished) log.info(fields, 'client disconnected');
     else log.info(fields, 'request');
   }
 
   #image(): string | undefined {
-    const asked = this.parsed?.asked;
-    switch (asked?.kind) {
-      case 'manifest':
-        return imageName(asked.repository, asked.reference);
-      case 'blob':
-      case 'referrers':
-        return imageName(asked.repository, { digest: asked.digest });
-      case 'tags':
-      case 'upload':
-        return imageName(asked.repository);
-      default:
-        return undefined;
-    }
+    const resource = this.parsed?.resource;
+    if (resource === undefined || !('repository' in resource)) return undefined;
+    if (resource.kind === 'manifest') return imageName(resource.repository, resource.reference);
+    return imageName(resource.repository, 'digest' in resource ? { digest: resource.digest } : undefined);
   }
 }

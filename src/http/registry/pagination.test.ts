@@ -30,9 +30,9 @@ describe('a page of tags', () => {
   ];
   for (const [query, found, next] of table) {
     test(`of ?${query} has ${found.length} of 7${next === undefined ? ', and is the last' : ''}`, () => {
-      const answer = page(query);
-      assert.deepEqual(answer.found, found);
-      assert.equal(answer.next?.toString(), next);
+      const fetched = page(query);
+      assert.deepEqual(fetched.found, found);
+      assert.equal(fetched.next?.toString(), next);
     });
   }
 
@@ -43,7 +43,7 @@ describe('a page of tags', () => {
   });
 
   for (const n of ['', 'x', '-1', '1.5', '1e3', '0x1', ' 1', '1 ', '９', '1234567890', '1,2']) {
-    test(`is refused for n=${JSON.stringify(n)}, before there is a list`, () => {
+    test(`is rejected for n=${JSON.stringify(n)}, before there is a list`, () => {
       assert.throws(() => pageOf(new URLSearchParams({ n })), { code: 'PAGINATION_NUMBER_INVALID' });
     });
   }
@@ -56,10 +56,10 @@ describe('a page of tags', () => {
         let pages = 0;
         while (query !== undefined) {
           // As it goes through a Link header.
-          const answer: Page = page(query.toString(), tags);
-          assert.ok(answer.found.length <= n);
-          walked.push(...answer.found);
-          query = answer.next;
+          const fetched: Page = page(query.toString(), tags);
+          assert.ok(fetched.found.length <= n);
+          walked.push(...fetched.found);
+          query = fetched.next;
           pages++;
         }
         assert.deepEqual(walked, tags);

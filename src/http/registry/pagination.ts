@@ -1,13 +1,16 @@
-// Pages of a list in lexical order (distribution spec 1.1, "Listing tags").
+// Pages of a sorted list, and the link to the next one (distribution spec 1.1, "Listing tags").
 import { RegistryError } from '../../oci/errors.ts';
+import type { Staleness } from '../../pull/outcome.ts';
+import type { Headers } from '../body/send.ts';
+import type { Exchange } from './exchange.ts';
 
 export interface Page {
   readonly found: readonly string[];
-  /** The query of the next page, when there is one. */
+  /** The query of the next page, if there is one. */
   readonly next: URLSearchParams | undefined;
 }
 
-/** What `n` and `last` of the query select. Throws PAGINATION_NUMBER_INVALID when `n` is no number. */
+/** Selects by `n` and `last` of the query. Throws PAGINATION_NUMBER_INVALID when `n` is not a number. */
 export function pageOf(query: URLSearchParams): (sorted: readonly string[]) => Page {
   const n = query.get('n');
   if (n !== null && !/^\d{1,9}$/.test(n)) {
@@ -28,7 +31,24 @@ export function pageOf(query: URLSearchParams): (sorted: readonly string[]) => P
   };
 }
 
-/** The place of the first entry behind `last`, which itself need not be there. */
+/** Responds with a page as `body` renders it, and a Link to the next one. */
+export function sendPage(
+  exchange: Exchange,
+  { found, next }: Page,
+  body: (found: readonly string[]) => object,
+  stale?: Staleness,
+): void {
+  const headers: Headers = { 'content-type': 'application/json' };
+  if (next !== undefined) {
+    const path = exchange.incoming.url?.split('?', 1)[0];
+    const namespace = exchange.parsed?.namespace;
+    if (namespace !== undefined) next.set('ns', namespace);
+    headers.link = `<${path}?${next}>; rel="next"`;
+  }
+  exchange.send(200, headers, `${JSON.stringify(body(found))}\n`, stale);
+}
+
+/** The index of the first entry after `last`, which itself need not be in the list. */
 function firstAfter(sorted: readonly string[], last: string): number {
   let low = 0;
   let high = sorted.length;

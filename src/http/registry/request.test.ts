@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { isName } from '../../oci/reference.ts';
-import { type Asked, parseRequest } from './request.ts';
+import { parseRequest, type Resource } from './request.ts';
 
 const UPSTREAMS = {
   has: (host: string) => ['ghcr.io', 'quay.io', 'localhost:5001'].includes(host),
@@ -28,7 +28,7 @@ describe('parseRequest', () => {
   const repository = { upstream: 'ghcr.io', name: 'owner/app' };
   const quay = { upstream: 'quay.io', name: 'owner/app' };
   const named = (name: string) => ({ upstream: 'ghcr.io', name });
-  const found: [target: string, asked: Asked][] = [
+  const found: [target: string, resource: Resource][] = [
     ['/v2', { kind: 'base' }],
     ['/v2/', { kind: 'base' }],
     ['/v2/?ns=quay.io', { kind: 'base' }],
@@ -44,11 +44,11 @@ describe('parseRequest', () => {
     ['/v2/owner/app/tags/list', { kind: 'tags', repository }],
     ['/v2/owner/app/tags/list?n=1&last=v1', { kind: 'tags', repository }],
     [`/v2/owner/app/referrers/${DIGEST}`, { kind: 'referrers', repository, digest: DIGEST }],
-    ['/v2/owner/app/blobs/uploads', { kind: 'upload', repository, id: undefined }],
-    ['/v2/owner/app/blobs/uploads/', { kind: 'upload', repository, id: undefined }],
-    [`/v2/owner/app/blobs/uploads/?mount=${DIGEST}&from=a/b`, { kind: 'upload', repository, id: undefined }],
+    ['/v2/owner/app/blobs/uploads', { kind: 'uploads', repository }],
+    ['/v2/owner/app/blobs/uploads/', { kind: 'uploads', repository }],
+    [`/v2/owner/app/blobs/uploads/?mount=${DIGEST}&from=a/b`, { kind: 'uploads', repository }],
     ['/v2/owner/app/blobs/uploads/some-id', { kind: 'upload', repository, id: 'some-id' }],
-    // A colon may come encoded, as may anything else.
+    // A colon may be encoded, as anything may.
     [`/v2/owner/app/blobs/${encodeURIComponent(DIGEST)}`, { kind: 'blob', repository, digest: DIGEST }],
     [
       `/v2/owner/app/manifests/${DIGEST.replace(':', '%3a')}`,
@@ -90,11 +90,12 @@ describe('parseRequest', () => {
     ['/v2/quay.io/tags/list', { kind: 'tags', repository: named('quay.io') }],
     ['/v2/ghcr.io/quay.io/app/tags/list', { kind: 'tags', repository: named('quay.io/app') }],
   ];
-  for (const [target, asked] of found) {
-    test(`finds ${asked.kind} in ${target.slice(0, 70)}`, () => assert.deepEqual(parse(target).asked, asked));
+  for (const [target, resource] of found) {
+    test(`finds ${resource.kind} in ${target.slice(0, 70)}`, () =>
+      assert.deepEqual(parse(target).resource, resource));
   }
 
-  const refused: [target: string, code: string][] = [
+  const rejected: [target: string, code: string][] = [
     ['/v2/owner/app', 'NAME_UNKNOWN'],
     ['/v2/owner', 'NAME_UNKNOWN'],
     ['/v2//', 'NAME_UNKNOWN'],
@@ -142,19 +143,21 @@ describe('parseRequest', () => {
     [`/v2/${'a/'.repeat(2000)}tags/list?${'x'.repeat(200)}`, 'NAME_INVALID'],
     [`/v2/owner/app/tags/list?last=${'x'.repeat(5000)}`, 'NAME_INVALID'],
   ];
-  for (const [target, code] of refused) {
+  for (const [target, code] of rejected) {
     test(`answers ${code} to ${target.slice(0, 60)}`, () => assert.equal(codeOf(target), code));
   }
 
-  test('takes the longest name and tag that there are', () => {
+  test('accepts the longest name and tag', () => {
     const name = `quay.io/${'a'.repeat(255)}`;
-    const { asked } = parse(`/v2/${name}/manifests/${'t'.repeat(128)}?ns=ghcr.io`.replace('?ns=ghcr.io', ''));
-    assert.ok(asked.kind === 'manifest');
-    assert.deepEqual(asked.repository, { upstream: 'quay.io', name: 'a'.repeat(255) });
-    assert.equal(asked.reference.tag?.length, 128);
+    const { resource } = parse(
+      `/v2/${name}/manifests/${'t'.repeat(128)}?ns=ghcr.io`.replace('?ns=ghcr.io', ''),
+    );
+    assert.ok(resource.kind === 'manifest');
+    assert.deepEqual(resource.repository, { upstream: 'quay.io', name: 'a'.repeat(255) });
+    assert.equal(resource.reference.tag?.length, 128);
   });
 
-  test('tells the namespace to be named in the answer, and the query', () => {
+  test('returns the query, and the namespace that the response has to name', () => {
     const { namespace, query } = parse('/v2/owner/app/tags/list?n=2&ns=quay.io&last=a%2Bb');
     assert.equal(namespace, 'quay.io');
     assert.equal(query.get('n'), '2');
@@ -162,7 +165,7 @@ describe('parseRequest', () => {
     assert.equal(parse('/v2/quay.io/owner/app/tags/list').namespace, undefined);
   });
 
-  test('shows what it refuses, shortened and printable', () => {
+  test('shows what it rejects, shortened and printable', () => {
     for (const target of [
       `/v2/A${'b'.repeat(3000)}/tags/list`,
       `/v2/a/manifests/${'-'.repeat(3000)}`,
@@ -178,7 +181,7 @@ describe('parseRequest', () => {
     }
   });
 
-  test('gives a valid name of a known upstream, or a RegistryError, whatever the target', () => {
+  test('returns a valid name of a known upstream, or throws a RegistryError, for any target', () => {
     const pieces = fc.constantFrom(
       ...[
         '/',
@@ -200,15 +203,15 @@ describe('parseRequest', () => {
       fc.property(
         fc.array(pieces, { maxLength: 14 }).map(parts => `/v2/${parts.join('')}`),
         target => {
-          let asked: Asked;
+          let resource: Resource;
           try {
-            ({ asked } = parse(target));
+            ({ resource } = parse(target));
           } catch (error) {
             return assert.ok(error instanceof RegistryError);
           }
-          if (!('repository' in asked)) return;
-          assert.ok(isName(asked.repository.name));
-          assert.ok(UPSTREAMS.has(asked.repository.upstream));
+          if (!('repository' in resource)) return;
+          assert.ok(isName(resource.repository.name));
+          assert.ok(UPSTREAMS.has(resource.repository.upstream));
         },
       ),
       { numRuns: 3000 },

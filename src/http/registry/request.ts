@@ -1,24 +1,30 @@
-// From a request line to what is asked for. The raw path is read from its end, since repository names have
-// slashes in them; nothing is looked up in a list of patterns.
+// From a request target to the resource that it names. The path is read from its end, since repository names contain
+// slashes; there is no list of patterns to match.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { isName, parseReference, type Reference, type Repository } from '../../oci/reference.ts';
 
-export type Asked =
-  | { readonly kind: 'base' }
-  | { readonly kind: 'catalog' }
-  | { readonly kind: 'manifest'; readonly repository: Repository; readonly reference: Reference }
-  | { readonly kind: 'blob'; readonly repository: Repository; readonly digest: Digest }
-  | { readonly kind: 'tags'; readonly repository: Repository }
-  | { readonly kind: 'referrers'; readonly repository: Repository; readonly digest: Digest }
-  /** Without an id: where uploads are begun. */
-  | { readonly kind: 'upload'; readonly repository: Repository; readonly id: string | undefined };
+/** What a request target names, by kind. */
+interface Names {
+  readonly base: unknown;
+  readonly catalog: unknown;
+  readonly manifest: { readonly repository: Repository; readonly reference: Reference };
+  readonly blob: { readonly repository: Repository; readonly digest: Digest };
+  readonly tags: { readonly repository: Repository };
+  readonly referrers: { readonly repository: Repository; readonly digest: Digest };
+  /** Where uploads are started. */
+  readonly uploads: { readonly repository: Repository };
+  readonly upload: { readonly repository: Repository; readonly id: string };
+}
 
-export interface ParsedRequest {
-  readonly asked: Asked;
-  /** To be read alone: that of requests without any is the same for all. */
+export type Kind = keyof Names;
+export type Resource<K extends Kind = Kind> = { [P in K]: { readonly kind: P } & Names[P] }[K];
+
+export interface ParsedRequest<K extends Kind = Kind> {
+  readonly resource: Resource<K>;
+  /** Read-only: requests without a query share one. */
   readonly query: URLSearchParams;
-  /** The `ns` of the query, when there was one: it is to be named in the answer. */
+  /** The `ns` of the query, if any; the response has to name it. */
   readonly namespace: string | undefined;
 }
 
@@ -32,8 +38,8 @@ const NO_QUERY = new URLSearchParams();
 const TARGET_LIMIT = 4096;
 
 /**
- * Parses a request target under `/v2`. Throws NAME_INVALID, DIGEST_INVALID or TAG_INVALID for what is
- * malformed, and NAME_UNKNOWN for what is no endpoint or names an upstream that is not configured.
+ * Parses a request target under `/v2`. Throws NAME_INVALID, DIGEST_INVALID or TAG_INVALID when it is malformed, and
+ * NAME_UNKNOWN when it is not an endpoint or names an upstream that is not configured.
  */
 export function parseRequest(target: string, upstreams: Upstreams): ParsedRequest {
   if (target.length > TARGET_LIMIT) throw new RegistryError('NAME_INVALID', 'the request path is too long');
@@ -49,10 +55,10 @@ export function parseRequest(target: string, upstreams: Upstreams): ParsedReques
   }
   const path = decode(question < 0 ? target : target.slice(0, question));
   const parts = path.split('/').slice(2);
-  return { asked: parseParts(parts, namespace, upstreams), query, namespace };
+  return { resource: parseParts(parts, namespace, upstreams), query, namespace };
 }
 
-function parseParts(parts: string[], namespace: string | undefined, upstreams: Upstreams): Asked {
+function parseParts(parts: string[], namespace: string | undefined, upstreams: Upstreams): Resource {
   if (parts.length === 0 || (parts.length === 1 && parts[0] === '')) return { kind: 'base' };
   if (parts.length === 1 && parts[0] === '_catalog') return { kind: 'catalog' };
   const repository = (names: string[]) => parseRepository(names, namespace, upstreams);
@@ -76,13 +82,16 @@ function parseParts(parts: string[], namespace: string | undefined, upstreams: U
     return { kind: 'referrers', repository: repository(names), digest: digestIn(last) };
   const uploads = parts.lastIndexOf('uploads');
   if (uploads > 0 && parts[uploads - 1] === 'blobs' && uploads >= parts.length - 2) {
-    const id = uploads === parts.length - 1 || last === '' ? undefined : last;
-    return { kind: 'upload', repository: repository(parts.slice(0, uploads - 1)), id };
+    const owner = repository(parts.slice(0, uploads - 1));
+    const isCollection = uploads === parts.length - 1 || last === '';
+    return isCollection
+      ? { kind: 'uploads', repository: owner }
+      : { kind: 'upload', repository: owner, id: last };
   }
-  throw new RegistryError('NAME_UNKNOWN', 'this is no endpoint of the OCI distribution API');
+  throw new RegistryError('NAME_UNKNOWN', 'this is not an endpoint of the OCI distribution API');
 }
 
-/** A repository that is named in a query, as its name would be in a path. */
+/** The repository that a query names, written as in a path. */
 export function repositoryNamed(
   name: string,
   namespace: string | undefined,
@@ -91,7 +100,7 @@ export function repositoryNamed(
   return parseRepository(name.split('/'), namespace, upstreams);
 }
 
-/** The repository of the names, of the upstream that `ns`, else the first name, else the default says. */
+/** The upstream is that of `ns`, else the first name if it is a configured host, else the default. */
 function parseRepository(names: string[], namespace: string | undefined, upstreams: Upstreams): Repository {
   const [first = ''] = names;
   const prefixed = namespace === undefined && names.length > 1 && upstreams.has(first);
@@ -107,13 +116,12 @@ function parseRepository(names: string[], namespace: string | undefined, upstrea
   return { upstream, name };
 }
 
-function digestIn(text: string): Digest {
+/** A digest in the path, or in a parameter of the query. Throws DIGEST_INVALID. */
+export function digestIn(text: string, parameter?: string): Digest {
   const digest = parseDigest(text);
   if (digest !== undefined) return digest;
-  throw new RegistryError(
-    'DIGEST_INVALID',
-    `${JSON.stringify(text.slice(0, 200))} is not a sha256 or sha512 digest`,
-  );
+  const shown = `${parameter === undefined ? '' : `${parameter}=`}${JSON.stringify(text.slice(0, 200))}`;
+  throw new RegistryError('DIGEST_INVALID', `${shown} is not a sha256 or sha512 digest`);
 }
 
 function decode(path: string): string {

@@ -45,12 +45,12 @@ test('bad names, tags, digests and paths', async t => {
     assert.match(reply, new RegExp(`^HTTP/1\\.1 ${status} `), path.slice(0, 100));
     assert.match(reply, new RegExp(`"code":"${code}"`), path.slice(0, 100));
     assert.match(reply, /x-cache: /i);
-    assert(reply.length < 2000, 'what was asked is not echoed at length');
+    assert(reply.length < 2000, 'the request is not echoed at length');
   }
   assert.equal(ghcr.requests.length, 0);
 });
 
-test('bad ranges are ignored or answered 416, and never read too much', async t => {
+test('bad ranges are ignored or get a 416, and never read too much', async t => {
   const { ghcr, cache } = await startBoth(t);
   const image = makeImage({ layers: [1000] });
   ghcr.push('owner/app', image, 'v1');
@@ -65,7 +65,7 @@ test('bad ranges are ignored or answered 416, and never read too much', async t 
   assert.equal((await get('bytes=\u00e9-5')).status, 200);
 });
 
-test('heads that are too large, malformed or slow are refused by the server itself', async t => {
+test('heads that are too large, malformed or slow are rejected by the server itself', async t => {
   const { ghcr, cache } = await startBoth(t);
   const send = (text: string) => raw(cache, text);
   assert.match(
@@ -86,7 +86,7 @@ test('heads that are too large, malformed or slow are refused by the server itse
   assert.equal((await cache.get('/v2/')).status, 200);
 });
 
-test('a body that is not taken is not waited for', async t => {
+test('a body that is not accepted is not waited for', async t => {
   const { cache } = await startBoth(t);
   const reply = await raw(
     cache,
@@ -95,7 +95,7 @@ test('a body that is not taken is not waited for', async t => {
   assert.match(reply, /^HTTP\/1\.1 413 /);
 });
 
-test('a client cannot make error messages carry line breaks or quotes into headers', async t => {
+test('a client cannot get line breaks or quotes into headers through error messages', async t => {
   const { cache, ghcr } = await startBoth(t);
   await ghcr.stop();
   const reply = await rawGet(cache, '/v2/owner/app/manifests/a');

@@ -422,7 +422,7 @@ test('Accept: all types are asked for upstream, and a client gets none that it d
   assert.equal(asked?.headers.accept?.split(',').length, 4);
 });
 
-test('what is in no endpoint of the distribution API is answered UNSUPPORTED', async t => {
+test('a method that the distribution API does not define is UNSUPPORTED, and Allow names those that it does', async t => {
   const cache = await startTestCache();
   t.after(() => cache.stop());
   const digest = digestOf(Buffer.from('x'));
@@ -431,7 +431,8 @@ test('what is in no endpoint of the distribution API is answered UNSUPPORTED', a
     ['PUT', `/v2/owner/app/blobs/${digest}`, 'GET, HEAD, DELETE'],
     ['DELETE', '/v2/owner/app/tags/list', 'GET, HEAD'],
     ['POST', '/v2/', 'GET, HEAD'],
-    ['PATCH', '/v2/owner/app/blobs/uploads/', 'GET, POST, PATCH, PUT, DELETE'],
+    ['PATCH', '/v2/owner/app/blobs/uploads/', 'POST'],
+    ['POST', '/v2/owner/app/blobs/uploads/some-id', 'GET, HEAD, PATCH, PUT, DELETE'],
   ] as const) {
     const reply = await cache.get(path, { method });
     assert.equal(reply.status, 405, `${method} ${path}`);

@@ -125,13 +125,13 @@ describe('manifests', () => {
   test('that are malformed are rejected, without a request to the upstream', async t => {
     const { ghcr, client } = await startWithParts(t);
     const rows: [string, string | object, string | undefined, RegExp][] = [
-      ['nothing', '', OCI, /no manifest/],
-      ['no JSON', '{', OCI, /no manifest/],
-      ['no UTF-8', Buffer.from([0x22, 0xff, 0x22]), OCI, /no manifest/],
-      ['a list', '[]', OCI, /no manifest/],
-      ['null', 'null', OCI, /no manifest/],
-      ['a number', '5', OCI, /no manifest/],
-      ['no type at all', '{}', undefined, /no manifest/],
+      ['nothing', '', OCI, /not a manifest/],
+      ['no JSON', '{', OCI, /not a manifest/],
+      ['no UTF-8', Buffer.from([0x22, 0xff, 0x22]), OCI, /not a manifest/],
+      ['a list', '[]', OCI, /not a manifest/],
+      ['null', 'null', OCI, /not a manifest/],
+      ['a number', '5', OCI, /not a manifest/],
+      ['no type at all', '{}', undefined, /not a manifest/],
       ['an unknown type', { ...fields, mediaType: 'text/plain' }, 'text/plain', /type/],
       ['a Content-Type that contradicts', fields, INDEX, /of type .*manifest.*Content-Type .*index/],
       ['a Content-Type of something else', fields, 'application/octet-stream', /octet-stream/],

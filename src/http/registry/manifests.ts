@@ -1,0 +1,85 @@
+// Manifests: pull by tag or digest, push, delete (distribution spec 1.1, /v2/<name>/manifests/<reference>).
+import { RegistryError } from '../../oci/errors.ts';
+import { accepts, MANIFEST_LIMIT_BYTES } from '../../oci/manifest.ts';
+import { imageName, isTag } from '../../oci/reference.ts';
+import type { Manifests } from '../../pull/manifests.ts';
+import type { Tags } from '../../pull/tags.ts';
+import type { Deletes } from '../../push/delete.ts';
+import type { ManifestPushes } from '../../push/manifest.ts';
+import { receiveAll } from '../body/receive.ts';
+import type { Headers } from '../body/send.ts';
+import { contentHeaders, isKnownToClient } from './conditional.ts';
+import type { Exchange } from './exchange.ts';
+import type { ParsedRequest } from './request.ts';
+
+export interface ManifestServices {
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly manifestPushes: ManifestPushes;
+  readonly deletes: Deletes;
+}
+
+/** The most tags that one manifest may be pushed under in one request. */
+const TAGS_LIMIT = 100;
+
+export async function getManifest(
+  { manifests, tags }: ManifestServices,
+  exchange: Exchange,
+  { resource: { repository, reference } }: ParsedRequest<'manifest'>,
+): Promise<void> {
+  exchange.outcome = 'miss';
+  const { manifest, outcome, stale } =
+    reference.tag === undefined
+      ? await manifests.pull(repository, reference.digest)
+      : await tags.pull(repository, reference.tag);
+  exchange.outcome = outcome;
+  const { digest, mediaType, bytes } = manifest;
+  if (!accepts(exchange.header('accept'), mediaType)) {
+    throw new RegistryError(
+      'MANIFEST_UNKNOWN',
+      `${imageName(repository, reference)} is of type ${mediaType}, which the Accept header does not allow`,
+    );
+  }
+  const headers = contentHeaders(digest, mediaType);
+  if (isKnownToClient(exchange.header('if-none-match'), digest)) {
+    exchange.send(304, headers, undefined, stale);
+  } else exchange.send(200, headers, bytes, stale);
+}
+
+export async function putManifest(
+  { manifestPushes }: ManifestServices,
+  exchange: Exchange,
+  { resource: { repository, reference }, query }: ParsedRequest<'manifest'>,
+): Promise<void> {
+  const tags = query.getAll('tag');
+  if (tags.length > TAGS_LIMIT || !tags.every(isTag)) {
+    throw new RegistryError(
+      'TAG_INVALID',
+      `the query has a tag that is not valid, or more than ${TAGS_LIMIT} tags`,
+    );
+  }
+  const bytes = await receiveAll(exchange.incoming, MANIFEST_LIMIT_BYTES);
+  const { digest, subject, outcome, warning } = await manifestPushes.push(
+    repository,
+    reference,
+    tags,
+    exchange.header('content-type'),
+    bytes,
+  );
+  exchange.outcome = outcome;
+  const further: Headers = {};
+  if (subject !== undefined) further['oci-subject'] = subject;
+  if (tags.length > 0) further['oci-tag'] = tags.join(', ');
+  if (warning !== undefined) further.warning = `299 - "${warning}"`;
+  exchange.sendCreated('manifests', digest, further);
+}
+
+export async function deleteManifest(
+  { deletes }: ManifestServices,
+  exchange: Exchange,
+  { resource: { repository, reference } }: ParsedRequest<'manifest'>,
+): Promise<void> {
+  if (reference.tag === undefined) await deletes.manifest(repository, reference.digest);
+  else await deletes.tag(repository, reference.tag);
+  exchange.send(202);
+}

@@ -52,15 +52,7 @@ export interface LoadResult {
 /** Pulls the URLs with several clients at once, following redirects. Throws if any response is not a complete 200. */
 export async function load(urls: readonly string[], options: LoadOptions = {}): Promise<LoadResult> {
   const { clients = 1, rounds = 1, requests = 0, headers = {}, verify = false } = options;
-  const args = [
-    '-clients',
-    clients,
-    '-rounds',
-    rounds,
-    '-requests',
-    requests,
-    ...(verify ? ['-verify'] : []),
-  ];
+  const args = ['-clients', clients, '-rounds', rounds, '-requests', requests, ...(verify ? ['-verify'] : [])];
   const sent = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
   const output = await run(ensureGoProgram({ name: 'load' }), [...args.map(String), ...sent, ...urls]);
   const { errors, ...result } = JSON.parse(output) as Omit<LoadResult, 'saturated'> & { errors: number };
@@ -124,9 +116,7 @@ export async function wrk(urls: string | readonly string[], options: WrkOptions)
 
 async function assertFound(url: URL, headers: Readonly<Record<string, string>>): Promise<void> {
   const answer = await fetch(url, { headers, redirect: 'manual' }).catch((error: Error) => {
-    throw new Error(
-      `${url} does not respond: ${(error.cause as Error | undefined)?.message ?? error.message}`,
-    );
+    throw new Error(`${url} does not respond: ${(error.cause as Error | undefined)?.message ?? error.message}`);
   });
   await answer.arrayBuffer();
   if (answer.status !== 200) throw new Error(`${url}: ${answer.status}`);
@@ -138,8 +128,7 @@ function run(command: string, args: readonly string[]): Promise<string> {
     execFile(command, args, { maxBuffer: 16 * 1024 * 1024 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else if (error.code === 'ENOENT') reject(new Error(`${command} is not installed`));
-      else
-        reject(new Error(stderr.trim() || `${command} ended with ${error.signal ?? `status ${error.code}`}`));
+      else reject(new Error(stderr.trim() || `${command} ended with ${error.signal ?? `status ${error.code}`}`));
     });
   });
 }

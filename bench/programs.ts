@@ -208,9 +208,7 @@ export async function startDelay({ url }: Server, roundTripMs: number): Promise<
 }
 
 function programOf(child: ChildProcess): Omit<Program, 'ready'> {
-  const ended = new Promise<void>(resolve =>
-    child.once('exit', () => resolve()).once('error', () => resolve()),
-  );
+  const ended = new Promise<void>(resolve => child.once('exit', () => resolve()).once('error', () => resolve()));
   const stop = async () => {
     child.kill('SIGTERM');
     const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
@@ -221,8 +219,7 @@ function programOf(child: ChildProcess): Omit<Program, 'ready'> {
     peakBytes: () => sumOf(child, pid => statusBytes(pid, 'VmHWM')),
     resetPeak: () => {
       // 5: reset the peak (proc(5), clear_refs).
-      if (process.platform === 'linux')
-        for (const pid of treeOf(child)) writeFileSync(`/proc/${pid}/clear_refs`, '5');
+      if (process.platform === 'linux') for (const pid of treeOf(child)) writeFileSync(`/proc/${pid}/clear_refs`, '5');
     },
     residentBytes: () => sumOf(child, pid => statusBytes(pid, 'VmRSS')),
     cpuMs: () => sumOf(child, pid => ticksOf(pid) * TICK_MS),
@@ -249,10 +246,7 @@ function sumOf(child: ChildProcess, read: (pid: number) => number): number {
 
 /** The process and all its descendants. */
 function treeOf({ pid = 0 }: ChildProcess): number[] {
-  const children = Map.groupBy(
-    readdirSync('/proc').map(Number).filter(Boolean),
-    each => statOf(each)[PARENT] ?? 0,
-  );
+  const children = Map.groupBy(readdirSync('/proc').map(Number).filter(Boolean), each => statOf(each)[PARENT] ?? 0);
   const tree = [pid];
   for (const each of tree) tree.push(...(children.get(each) ?? []));
   return tree;

@@ -14,9 +14,7 @@ export interface PushTimes {
 const CHUNK_BYTES = 1024 * 1024;
 const size = Number(process.argv[2]);
 const agent = new http.Agent({ keepAlive: true, timeout: 4_000 });
-const noise = createCipheriv('aes-256-ctr', Buffer.alloc(32), Buffer.alloc(16)).update(
-  Buffer.alloc(CHUNK_BYTES),
-);
+const noise = createCipheriv('aes-256-ctr', Buffer.alloc(32), Buffer.alloc(16)).update(Buffer.alloc(CHUNK_BYTES));
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { url, seed } = JSON.parse(line) as { url: string; seed: string };

@@ -13,14 +13,9 @@ const STYLE = `
 `;
 
 /** A whole HTML page. */
-export function reportOf(
-  machine: Readonly<Record<string, string>>,
-  comparisons: readonly Comparison[],
-): string {
+export function reportOf(machine: Readonly<Record<string, string>>, comparisons: readonly Comparison[]): string {
   const scenarios = Map.groupBy(comparisons, ({ scenario }) => scenario);
-  const sections = [...scenarios].map(
-    ([name, all]) => `<h2>${escaped(name)}</h2>\n${all.map(sectionOf).join('\n')}`,
-  );
+  const sections = [...scenarios].map(([name, all]) => `<h2>${escaped(name)}</h2>\n${all.map(sectionOf).join('\n')}`);
   return `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>ghcr-cache, measured</title><style>${STYLE}</style>
 <h1>ghcr-cache, measured</h1>

@@ -57,11 +57,7 @@ export interface Selection extends CacheOptions {
 }
 
 /** Our cache, and the one of the other checkout if there is one. */
-export async function startCaches(
-  bench: Bench,
-  upstreamUrl: string,
-  options: CacheOptions = {},
-): Promise<Registry[]> {
+export async function startCaches(bench: Bench, upstreamUrl: string, options: CacheOptions = {}): Promise<Registry[]> {
   const started = [registry('ghcr-cache', await startCache(bench.directory(), upstreamUrl, options))];
   if (bench.before !== undefined) {
     const program = await startCache(bench.directory(), upstreamUrl, { ...options, checkout: bench.before });

@@ -28,9 +28,6 @@ v8.setFlagsFromString('--no-wasm-dynamic-tiering');
 const source = new URL('../src/cli/main.ts', import.meta.url);
 const isCheckout = existsSync(source);
 // What strips the types takes 30 MB for as long as the process lives; from the second start on it is not loaded.
-if (isCheckout)
-  module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)));
-const { main } = await import(
-  isCheckout ? source.href : new URL('../dist/cli/main.js', import.meta.url).href
-);
+if (isCheckout) module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)));
+const { main } = await import(isCheckout ? source.href : new URL('../dist/cli/main.js', import.meta.url).href);
 await main(process.argv.slice(2));

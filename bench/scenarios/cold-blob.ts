@@ -131,14 +131,9 @@ async function compareFirstBytes(
   for (const each of [ours, asked]) {
     await load([each.blobUrl('owner/app', next())], { headers: each.headers });
   }
-  await bench.compare(
-    title,
-    [{ name: 'first byte', unit: 'ms', better: 'less' }],
-    [ours, asked],
-    async each => {
-      const urls = Array.from({ length: PAIRS }, () => each.blobUrl('owner/app', next()));
-      const { firstByteMs } = await load(urls, { headers: each.headers });
-      return { values: [firstByteMs.p50] };
-    },
-  );
+  await bench.compare(title, [{ name: 'first byte', unit: 'ms', better: 'less' }], [ours, asked], async each => {
+    const urls = Array.from({ length: PAIRS }, () => each.blobUrl('owner/app', next()));
+    const { firstByteMs } = await load(urls, { headers: each.headers });
+    return { values: [firstByteMs.p50] };
+  });
 }

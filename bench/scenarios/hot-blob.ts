@@ -20,15 +20,10 @@ export async function hotBlob(bench: Bench): Promise<void> {
   await registries.warm(bench, 'owner/big', 'v1', [digest]);
   await registries.addNginx(bench);
   for (const { title, ...options } of LOADS) {
-    await bench.compare(
-      title,
-      [{ name: 'throughput', unit: 'GB/s', better: 'more' }],
-      registries.all,
-      async each => {
-        const { bytes, wallMs, saturated } = await load([each.blobUrl('owner/big', digest)], options);
-        if (bytes !== options.clients * options.rounds * GIB) throw new Error(`received ${bytes} bytes`);
-        return { values: [bytes / 1e6 / wallMs], saturated };
-      },
-    );
+    await bench.compare(title, [{ name: 'throughput', unit: 'GB/s', better: 'more' }], registries.all, async each => {
+      const { bytes, wallMs, saturated } = await load([each.blobUrl('owner/big', digest)], options);
+      if (bytes !== options.clients * options.rounds * GIB) throw new Error(`received ${bytes} bytes`);
+      return { values: [bytes / 1e6 / wallMs], saturated };
+    });
   }
 }

@@ -35,9 +35,7 @@ export async function scale(bench: Bench): Promise<void> {
       const startMs = performance.now() - startedMs;
       const lookups = await lookUp(cache.url, size);
       const { median } = spreadOf(lookups);
-      const tenths = Array.from({ length: 10 }, (_, i) =>
-        lookups.slice((i * LOOKUPS) / 10, ((i + 1) * LOOKUPS) / 10),
-      );
+      const tenths = Array.from({ length: 10 }, (_, i) => lookups.slice((i * LOOKUPS) / 10, ((i + 1) * LOOKUPS) / 10));
       const worst = Math.max(...tenths.map(each => spreadOf(each).median));
       return { values: [startMs, median, worst, cache.residentBytes() / 1e6] };
     },
@@ -47,9 +45,7 @@ export async function scale(bench: Bench): Promise<void> {
 function fill(file: string, size: number): void {
   const database = new Database(file);
   const repository = database.prepare('INSERT INTO repositories (id, upstream, name) VALUES (?, ?, ?)');
-  const content = database.prepare(
-    'INSERT INTO content (digest, size_bytes, touched_at_ms) VALUES (?, 1000, ?)',
-  );
+  const content = database.prepare('INSERT INTO content (digest, size_bytes, touched_at_ms) VALUES (?, 1000, ?)');
   const link = database.prepare(
     "INSERT INTO links (repository_id, digest, kind, media_type) VALUES (?, ?, 'blob', '')",
   );

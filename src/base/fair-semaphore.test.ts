@@ -105,53 +105,48 @@ describe('FairSemaphore', () => {
       { weight: 1, arbitrary: fc.record({ abort: fc.nat() }) },
     );
     await fc.assert(
-      fc.asyncProperty(
-        fc.integer({ min: 1, max: 4 }),
-        fc.array(step, { maxLength: 60 }),
-        async (count, steps) => {
-          const semaphore = new FairSemaphore(count);
-          const held: (() => void)[] = [];
-          const waiting = new Map<number, { repository: string; leaving: AbortController }>();
-          /** How often others were served while somebody of this repository waited. */
-          const passedOver = new Map<string, number>();
-          let next = 0;
-          const take = (repository: string) => {
-            const id = next++;
-            const leaving = new AbortController();
-            waiting.set(id, { repository, leaving });
-            semaphore.acquire(repository, leaving.signal).then(
-              release => {
-                waiting.delete(id);
-                held.push(release);
-                assert.ok(held.length <= count);
-                passedOver.set(repository, 0);
-                for (const other of new Set([...waiting.values()].map(waiter => waiter.repository))) {
-                  if (other !== repository) passedOver.set(other, (passedOver.get(other) ?? 0) + 1);
-                  // Every other repository comes once at most before its turn.
-                  assert.ok((passedOver.get(other) ?? 0) <= 4);
-                }
-                for (const known of passedOver.keys()) {
-                  if (![...waiting.values()].some(waiter => waiter.repository === known))
-                    passedOver.delete(known);
-                }
-              },
-              () => waiting.delete(id),
-            );
-          };
-          for (const move of steps) {
-            if ('take' in move) take(move.take);
-            else if ('release' in move) held.splice(move.release % Math.max(1, held.length), 1)[0]?.();
-            else [...waiting.values()][move.abort % Math.max(1, waiting.size)]?.leaving.abort();
-            await turns();
-            assert.ok(waiting.size === 0 || held.length === count, 'nobody waits while a place is free');
-          }
-          while (held.length > 0) {
-            held.shift()?.();
-            await turns();
-          }
-          assert.equal(waiting.size, 0);
-        },
-      ),
+      fc.asyncProperty(fc.integer({ min: 1, max: 4 }), fc.array(step, { maxLength: 60 }), async (count, steps) => {
+        const semaphore = new FairSemaphore(count);
+        const held: (() => void)[] = [];
+        const waiting = new Map<number, { repository: string; leaving: AbortController }>();
+        /** How often others were served while somebody of this repository waited. */
+        const passedOver = new Map<string, number>();
+        let next = 0;
+        const take = (repository: string) => {
+          const id = next++;
+          const leaving = new AbortController();
+          waiting.set(id, { repository, leaving });
+          semaphore.acquire(repository, leaving.signal).then(
+            release => {
+              waiting.delete(id);
+              held.push(release);
+              assert.ok(held.length <= count);
+              passedOver.set(repository, 0);
+              for (const other of new Set([...waiting.values()].map(waiter => waiter.repository))) {
+                if (other !== repository) passedOver.set(other, (passedOver.get(other) ?? 0) + 1);
+                // Every other repository comes once at most before its turn.
+                assert.ok((passedOver.get(other) ?? 0) <= 4);
+              }
+              for (const known of passedOver.keys()) {
+                if (![...waiting.values()].some(waiter => waiter.repository === known)) passedOver.delete(known);
+              }
+            },
+            () => waiting.delete(id),
+          );
+        };
+        for (const move of steps) {
+          if ('take' in move) take(move.take);
+          else if ('release' in move) held.splice(move.release % Math.max(1, held.length), 1)[0]?.();
+          else [...waiting.values()][move.abort % Math.max(1, waiting.size)]?.leaving.abort();
+          await turns();
+          assert.ok(waiting.size === 0 || held.length === count, 'nobody waits while a place is free');
+        }
+        while (held.length > 0) {
+          held.shift()?.();
+          await turns();
+        }
+        assert.equal(waiting.size, 0);
+      }),
       { numRuns: 200 },
     );
   });

@@ -12,9 +12,7 @@ export function lockData(directory: string): () => void {
     lock.close();
     const isHeld = error instanceof Database.SqliteError && error.code === 'SQLITE_BUSY';
     if (!isHeld) throw error;
-    throw new Error(
-      `${directory} is in use by another ghcr-cache; stop that one, or give this one another "data"`,
-    );
+    throw new Error(`${directory} is in use by another ghcr-cache; stop that one, or give this one another "data"`);
   }
   return () => lock.close();
 }

@@ -20,16 +20,9 @@ export interface Upstreams {
 }
 
 /** Contacts no upstream. `stack` owns the connections. */
-export function createUpstreams(
-  config: Config,
-  environment: Environment,
-  stack: AsyncDisposableStack,
-): Upstreams {
+export function createUpstreams(config: Config, environment: Environment, stack: AsyncDisposableStack): Upstreams {
   const clients = new Map(
-    [...config.upstreams].map(([name, upstream]) => [
-      name,
-      createClients(name, upstream, environment, stack),
-    ]),
+    [...config.upstreams].map(([name, upstream]) => [name, createClients(name, upstream, environment, stack)]),
   );
   const clientsOf = ({ upstream }: Repository) => {
     const found = clients.get(upstream);

@@ -5,15 +5,7 @@ import { isHost, isLoopback, isUpstreamHost } from './host.ts';
 test('loopback is this machine and nothing that only looks like it', () => {
   const loopback = ['localhost', 'LOCALHOST', '127.0.0.1', '127.9.9.9', '::1', '[::1]', '::ffff:127.0.0.1'];
   for (const host of loopback) assert.equal(isLoopback(host), true, host);
-  const others = [
-    '0.0.0.0',
-    '::',
-    '10.0.0.1',
-    '127.0.0.1.example.com',
-    'localhost.example.com',
-    '128.0.0.1',
-    '',
-  ];
+  const others = ['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com', 'localhost.example.com', '128.0.0.1', ''];
   for (const host of others) assert.equal(isLoopback(host), false, host);
 });
 
@@ -28,16 +20,7 @@ test('hosts are told from other text', () => {
     '[::1]:5000',
   ];
   for (const host of hosts) assert.equal(isHost(host), true, host);
-  const others = [
-    '',
-    'GHCR.io',
-    'https://ghcr.io',
-    'ghcr.io/owner',
-    'ghcr.io:0',
-    'ghcr.io:65536',
-    'ghcr.io:',
-    '-a.io',
-  ];
+  const others = ['', 'GHCR.io', 'https://ghcr.io', 'ghcr.io/owner', 'ghcr.io:0', 'ghcr.io:65536', 'ghcr.io:', '-a.io'];
   for (const text of [...others, 'a..io', 'a.io.', 'me@ghcr.io', '::1', '[1]', 'a b', 'a'.repeat(64)]) {
     assert.equal(isHost(text), false, text);
   }

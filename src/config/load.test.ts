@@ -39,10 +39,7 @@ test('without a file the defaults hold', () => {
 
 test('a file that says nothing is the defaults', () => {
   const defaults = loadConfig({ env: {}, cwd: directory });
-  for (const text of [
-    ...['', '# nothing\n', '---\n', '{}'],
-    'cache:\n  # maxSize: 1GiB\nupstreams:\n  ghcr.io:\n',
-  ]) {
+  for (const text of [...['', '# nothing\n', '---\n', '{}'], 'cache:\n  # maxSize: 1GiB\nupstreams:\n  ghcr.io:\n']) {
     assert.deepEqual(load(text), defaults, text);
   }
 });
@@ -98,10 +95,7 @@ test('bad syntax is rejected with its line', () => {
     ['push: }s3cret', '1: not valid YAML: Unexpected flow-map-end token in YAML stream'],
     ['push: !s3cret x', '1: not valid YAML: Unresolved tag'],
     ['push: off\n---\npush: off', '2: not valid YAML: Source contains multiple documents'],
-    [
-      'log:\n  level: *s3cret',
-      '2: log.level: no such anchor is defined above; text that begins with * needs quotes',
-    ],
+    ['log:\n  level: *s3cret', '2: log.level: no such anchor is defined above; text that begins with * needs quotes'],
     ['- push: off', `1: a list is not a map; it may have the keys ${KEYS_OF_ROOT}`],
     ['push', `1: "push" is not a map; it may have the keys ${KEYS_OF_ROOT}`],
   ]);

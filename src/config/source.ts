@@ -179,19 +179,16 @@ class YamlSource implements Source {
 /** `text` with `${NAME}` replaced from the environment, once; `$${` stands for `${`. */
 function fillIn(text: string, env: NodeJS.ProcessEnv): string | { problem: string } {
   let problem: string | undefined;
-  const filled = text.replace(
-    /(\$?)\$\{([^}]*)(\}?)/g,
-    (all: string, escaped: string, name: string, end: string) => {
-      if (escaped) return all.slice(1);
-      const value = env[name];
-      if (!end || !/^[A-Za-z_]\w*$/.test(name)) {
-        problem ??= `"\${" needs the name of an environment variable and "}" after it; write "$\${" for a literal "\${"`;
-      } else if (!value) {
-        problem ??= `the environment variable ${name} is ${value === '' ? 'empty' : 'not set'}`;
-      }
-      return value ?? '';
-    },
-  );
+  const filled = text.replace(/(\$?)\$\{([^}]*)(\}?)/g, (all: string, escaped: string, name: string, end: string) => {
+    if (escaped) return all.slice(1);
+    const value = env[name];
+    if (!end || !/^[A-Za-z_]\w*$/.test(name)) {
+      problem ??= `"\${" needs the name of an environment variable and "}" after it; write "$\${" for a literal "\${"`;
+    } else if (!value) {
+      problem ??= `the environment variable ${name} is ${value === '' ? 'empty' : 'not set'}`;
+    }
+    return value ?? '';
+  });
   return problem === undefined ? filled : { problem };
 }
 
@@ -208,9 +205,7 @@ function keysOf(chain: readonly unknown[]): PropertyKey[] {
 }
 
 function keyName(keys: KeyPath): string {
-  return keys
-    .map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i === 0 ? '' : '.'}${String(key)}`))
-    .join('');
+  return keys.map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i === 0 ? '' : '.'}${String(key)}`)).join('');
 }
 
 /** Masks what may have been written in the wrong place: GitHub tokens, and users in addresses. */

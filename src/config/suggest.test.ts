@@ -26,7 +26,6 @@ test('planned keys are told from others, and belong to their section', () => {
 test('no planned key is one that the schema has', () => {
   const paths = schemaKeys(schema).map(key => key.replaceAll('[]', '.0').split('.'));
   for (const path of paths) {
-    for (const [i] of path.entries())
-      assert.equal(plannedKey(path.slice(0, i + 1)), undefined, path.join('.'));
+    for (const [i] of path.entries()) assert.equal(plannedKey(path.slice(0, i + 1)), undefined, path.join('.'));
   }
 });

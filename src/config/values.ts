@@ -53,8 +53,7 @@ export const path = value(
 );
 
 export const flag = value(
-  input =>
-    input === true || input === 'true' ? true : input === false || input === 'false' ? false : undefined,
+  input => (input === true || input === 'true' ? true : input === false || input === 'false' ? false : undefined),
   'is not true or false',
 );
 
@@ -66,10 +65,7 @@ export const oneOf = <const T extends string>(...words: readonly T[]) =>
 
 /** The one word that a key can have until a later version brings others. */
 export const only = <const T extends string>(word: T) =>
-  value(
-    input => (input === word ? word : undefined),
-    `is not supported by this version, which has only ${word}`,
-  );
+  value(input => (input === word ? word : undefined), `is not supported by this version, which has only ${word}`);
 
 /** Bytes. */
 export const size = value(readSize, 'is not a size; write a number with a unit, such as 2GiB');

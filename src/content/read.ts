@@ -34,11 +34,7 @@ export interface LentFile {
 const HASH_READ_BYTES = 512 * 1024;
 
 /** Fills `into` with bytes from `position` on; resolves to how many, fewer than fit when the source ends before. */
-export async function readFully(
-  source: Pick<Source, 'read'>,
-  into: Uint8Array,
-  position = 0,
-): Promise<number> {
+export async function readFully(source: Pick<Source, 'read'>, into: Uint8Array, position = 0): Promise<number> {
   let filled = 0;
   while (filled < into.byteLength) {
     const count = await source.read(into.subarray(filled), position + filled);
@@ -49,11 +45,7 @@ export async function readFully(
 }
 
 /** Feeds the bytes up to `end`, or to the end of the source, to a hasher; resolves to how many there were. */
-export async function hashInto(
-  hasher: DigestHasher,
-  source: Pick<Source, 'read'>,
-  end = Infinity,
-): Promise<number> {
+export async function hashInto(hasher: DigestHasher, source: Pick<Source, 'read'>, end = Infinity): Promise<number> {
   const buffer = Buffer.allocUnsafe(Math.min(HASH_READ_BYTES, end));
   let position = 0;
   while (position < end) {

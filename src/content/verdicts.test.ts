@@ -40,9 +40,7 @@ describe('verdicts on files', () => {
     const stores = await openLocal(t, rememberVerdicts);
     const digest = await put(stores, bytesOf(randomContent(MIB, 'before')));
     const { content } = await stores.reopen();
-    const sources = await Promise.all(
-      [1, 2, 3].map(async () => (await content.open(digest)) ?? assert.fail()),
-    );
+    const sources = await Promise.all([1, 2, 3].map(async () => (await content.open(digest)) ?? assert.fail()));
     const verdicts = sources.map(source => source.verify());
     for (const source of sources) source.close();
     for (const verdict of verdicts) assert.ok(verdict instanceof Promise);

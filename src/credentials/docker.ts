@@ -56,9 +56,7 @@ function findEntry(host: string, file: string, complain: Complain): Entry {
     if (username && secret) return { username, secret };
     throw complain(`the entry for ${host} in ${file} cannot be read; run "docker login ${host}" again`);
   }
-  throw complain(
-    `docker has no login for ${host} in ${file}; run "docker login ${host}" as the user that runs this`,
-  );
+  throw complain(`docker has no login for ${host} in ${file}; run "docker login ${host}" as the user that runs this`);
 }
 
 function readDockerConfig(file: string, complain: Complain): z.output<typeof configSchema> {

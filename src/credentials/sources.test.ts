@@ -13,18 +13,11 @@ after(() => rmSync(directory, { recursive: true }));
 const SECRET = 's3cret-that-nobody-may-see';
 
 /** The credentials of `host` when the config says `credentials` for it, or nothing. */
-function credentials(
-  credentials?: unknown,
-  env: NodeJS.ProcessEnv = {},
-  host = 'ghcr.io',
-): readonly OwnedCredential[] {
+function credentials(credentials?: unknown, env: NodeJS.ProcessEnv = {}, host = 'ghcr.io'): readonly OwnedCredential[] {
   const config = { upstreams: { [host]: credentials === undefined ? {} : { credentials } } };
   writeFileSync(join(directory, 'config.yaml'), JSON.stringify(config));
   const loaded = loadConfig({ file: 'config.yaml', env, cwd: directory });
-  for (const shown of [
-    inspect(loaded, { depth: 20, showHidden: true, getters: true }),
-    JSON.stringify(loaded),
-  ]) {
+  for (const shown of [inspect(loaded, { depth: 20, showHidden: true, getters: true }), JSON.stringify(loaded)]) {
     assert.doesNotMatch(shown, new RegExp(SECRET));
   }
   return loaded.upstreams.get(host)?.credentials ?? [];
@@ -49,10 +42,7 @@ test('the environment has a credential for ghcr.io, and for no other', async () 
     [{}, undefined],
     [{ CR_PAT: '', GITHUB_TOKEN: '\n' }, undefined],
     [{ CR_PAT: SECRET, GITHUB_TOKEN: 'other', GHCR_USERNAME: 'me', GITHUB_ACTOR: 'ci' }, ['CR_PAT', 'me']],
-    [
-      { CR_PAT: '', GITHUB_TOKEN: `${SECRET}\r\n`, GHCR_USERNAME: '', GITHUB_ACTOR: 'ci' },
-      ['GITHUB_TOKEN', 'ci'],
-    ],
+    [{ CR_PAT: '', GITHUB_TOKEN: `${SECRET}\r\n`, GHCR_USERNAME: '', GITHUB_ACTOR: 'ci' }, ['GITHUB_TOKEN', 'ci']],
     [{ CR_PAT: SECRET }, ['CR_PAT', 'x-access-token']],
   ];
   for (const [env, expected] of cases) {
@@ -112,10 +102,7 @@ test('what docker login stored is used, whatever way it is written', async () =>
 });
 
 test('a new docker login is noticed', async () => {
-  const [credential] = credentials(
-    'docker',
-    dockerConfig({ auths: { 'ghcr.io': { auth: basic('me', SECRET) } } }),
-  );
+  const [credential] = credentials('docker', dockerConfig({ auths: { 'ghcr.io': { auth: basic('me', SECRET) } } }));
   dockerConfig({ auths: { 'ghcr.io': { auth: basic('you', 'new') } } });
   assert.deepEqual(await credential?.read(), { username: 'you', secret: 'new' });
 });
@@ -168,11 +155,7 @@ test('a docker credential helper that fails is named', async () => {
   const place = 'config.yaml:1: upstreams.ghcr.io.credentials[0]: docker-credential-';
   const cases: [name: string, line: string | undefined, problem: string][] = [
     ['none', undefined, 'none gives no credential for ghcr.io: it is not in PATH'],
-    [
-      'locked',
-      'echo credentials not found; exit 1',
-      'locked gives no credential for ghcr.io: credentials not found',
-    ],
+    ['locked', 'echo credentials not found; exit 1', 'locked gives no credential for ghcr.io: credentials not found'],
     ['broken', 'exit 3', 'broken gives no credential for ghcr.io: it failed with 3'],
     ['odd', 'echo hello', 'odd prints something that is not a credential'],
   ];

@@ -27,11 +27,7 @@ export function fixedCredential(
 }
 
 /** A secret in a file, which is also read at once, so that a wrong path is found at start and not by the first pull. */
-export function fileCredential(
-  { username, ...identity }: Identity,
-  path: string,
-  complain: Complain,
-): OwnedCredential {
+export function fileCredential({ username, ...identity }: Identity, path: string, complain: Complain): OwnedCredential {
   const unreadable = (error: unknown) => complain(`${path}: ${fileProblem(error)}`);
   let text: string;
   try {

@@ -31,11 +31,7 @@ export function createApp(services: Services & HealthServices): App {
 }
 
 /** Listens. Rejects with a message that names the address when it cannot. */
-export function startServer(
-  app: App,
-  listen: { host: string; port: number },
-  clock: Clock,
-): Promise<RunningServer> {
+export function startServer(app: App, listen: { host: string; port: number }, clock: Clock): Promise<RunningServer> {
   const server = createAdaptorServer({
     fetch: (request, bindings) =>
       app.fetch(request.method === 'HEAD' ? asGet(request) : request, bindings as HttpBindings),
@@ -53,9 +49,7 @@ export function startServer(
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why =
-        error.code === 'EADDRINUSE'
-          ? 'another program listens there; choose another listen.port'
-          : error.message;
+        error.code === 'EADDRINUSE' ? 'another program listens there; choose another listen.port' : error.message;
       reject(new Error(`cannot listen on ${listen.host}:${listen.port}: ${why}`, { cause: error }));
     });
     server.listen(listen.port, listen.host, () => {

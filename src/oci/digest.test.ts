@@ -81,18 +81,12 @@ describe('parseDigest', () => {
 
 describe('hashing', () => {
   test('gives the digests that the specification names for known bytes', () => {
-    assert.equal(
-      digestOf(Buffer.from('')),
-      'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
-    );
+    assert.equal(digestOf(Buffer.from('')), 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
     assert.equal(
       digestOf(Buffer.from('abc')),
       'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad',
     );
-    assert.equal(
-      digestOf(Buffer.from('abc'), 'sha512'),
-      `sha512:${createHash('sha512').update('abc').digest('hex')}`,
-    );
+    assert.equal(digestOf(Buffer.from('abc'), 'sha512'), `sha512:${createHash('sha512').update('abc').digest('hex')}`);
   });
 
   test('gives a digest that parses, the same whatever pieces the bytes come in', () => {

@@ -27,11 +27,7 @@ describe('reasonOf', () => {
       new Error(`no: ${refused.message}`, { cause: refused }),
       `no: ${refused.message}`,
     ],
-    [
-      'follows causes down',
-      new Error('a', { cause: new Error('b', { cause: new Error('c') }) }),
-      'a (b (c))',
-    ],
+    ['follows causes down', new Error('a', { cause: new Error('b', { cause: new Error('c') }) }), 'a (b (c))'],
     ['says the cause alone where there is no message', new Error('', { cause: refused }), refused.message],
     ['leaves causes out that are no errors', new Error('a', { cause: 'b' }), 'a'],
     ['takes the first of several', new AggregateError([refused, new Error('other')]), refused.message],

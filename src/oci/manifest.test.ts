@@ -8,59 +8,46 @@ import { accepts, MANIFEST_TYPES, manifestType, mediaTypeOf, partsOf, readManife
 const [INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST] = MANIFEST_TYPES;
 
 describe('manifestType', () => {
-  const table: [
-    what: string,
-    body: string | Uint8Array,
-    contentType: string | undefined,
-    type: string | undefined,
-  ][] = [
-    ['says what the manifest says of itself', `{"mediaType":"${MANIFEST}"}`, undefined, MANIFEST],
-    ['believes the manifest before the header', `{"mediaType":"${DOCKER_LIST}"}`, MANIFEST, DOCKER_LIST],
+  const table: [what: string, body: string | Uint8Array, contentType: string | undefined, type: string | undefined][] =
     [
-      'believes the header where the manifest is silent',
-      '{"schemaVersion":2,"layers":[]}',
-      DOCKER_MANIFEST,
-      DOCKER_MANIFEST,
-    ],
-    ['reads a header with parameters and capitals', '{}', `${INDEX.toUpperCase()}; charset=utf-8`, INDEX],
-    ['believes the header where the manifest names no manifest', '{"mediaType":"text/plain"}', INDEX, INDEX],
-    [
-      'takes what has manifests for an index',
-      '{"schemaVersion":2,"manifests":[]}',
-      'application/json',
-      INDEX,
-    ],
-    ['takes what has layers for a manifest', '{"schemaVersion":2,"layers":[]}', undefined, MANIFEST],
-    ['knows nothing of schema 1', '{"schemaVersion":1,"fsLayers":[],"layers":[]}', undefined, undefined],
-    ['knows nothing of an object without a sign', '{"schemaVersion":2}', 'application/json', undefined],
-    ['minds fields of the wrong kind', '{"schemaVersion":2,"mediaType":7,"layers":{}}', undefined, undefined],
-    ['rejects a page under the type of a manifest', '<html>', MANIFEST, undefined],
-    ['rejects a list', '[]', MANIFEST, undefined],
-    ['rejects null', 'null', MANIFEST, undefined],
-    ['rejects a text', '"manifest"', MANIFEST, undefined],
-    ['rejects nothing', '', MANIFEST, undefined],
-    ['rejects JSON that breaks off', `{"mediaType":"${MANIFEST}"`, MANIFEST, undefined],
-    [
-      'rejects bytes that are not UTF-8',
-      Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]),
-      MANIFEST,
-      undefined,
-    ],
-  ];
+      ['says what the manifest says of itself', `{"mediaType":"${MANIFEST}"}`, undefined, MANIFEST],
+      ['believes the manifest before the header', `{"mediaType":"${DOCKER_LIST}"}`, MANIFEST, DOCKER_LIST],
+      [
+        'believes the header where the manifest is silent',
+        '{"schemaVersion":2,"layers":[]}',
+        DOCKER_MANIFEST,
+        DOCKER_MANIFEST,
+      ],
+      ['reads a header with parameters and capitals', '{}', `${INDEX.toUpperCase()}; charset=utf-8`, INDEX],
+      ['believes the header where the manifest names no manifest', '{"mediaType":"text/plain"}', INDEX, INDEX],
+      ['takes what has manifests for an index', '{"schemaVersion":2,"manifests":[]}', 'application/json', INDEX],
+      ['takes what has layers for a manifest', '{"schemaVersion":2,"layers":[]}', undefined, MANIFEST],
+      ['knows nothing of schema 1', '{"schemaVersion":1,"fsLayers":[],"layers":[]}', undefined, undefined],
+      ['knows nothing of an object without a sign', '{"schemaVersion":2}', 'application/json', undefined],
+      ['minds fields of the wrong kind', '{"schemaVersion":2,"mediaType":7,"layers":{}}', undefined, undefined],
+      ['rejects a page under the type of a manifest', '<html>', MANIFEST, undefined],
+      ['rejects a list', '[]', MANIFEST, undefined],
+      ['rejects null', 'null', MANIFEST, undefined],
+      ['rejects a text', '"manifest"', MANIFEST, undefined],
+      ['rejects nothing', '', MANIFEST, undefined],
+      ['rejects JSON that breaks off', `{"mediaType":"${MANIFEST}"`, MANIFEST, undefined],
+      [
+        'rejects bytes that are not UTF-8',
+        Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]),
+        MANIFEST,
+        undefined,
+      ],
+    ];
   for (const [what, body, contentType, type] of table) {
     test(what, () => assert.equal(manifestType(Buffer.from(body), contentType), type));
   }
 
   test('gives a type that it knows or none, whatever the bytes', () => {
     fc.assert(
-      fc.property(
-        fc.oneof(fc.json(), fc.string()),
-        fc.option(fc.string(), { nil: undefined }),
-        (body, header) => {
-          const type = manifestType(Buffer.from(body), header);
-          assert.ok(type === undefined || (MANIFEST_TYPES as readonly string[]).includes(type));
-        },
-      ),
+      fc.property(fc.oneof(fc.json(), fc.string()), fc.option(fc.string(), { nil: undefined }), (body, header) => {
+        const type = manifestType(Buffer.from(body), header);
+        assert.ok(type === undefined || (MANIFEST_TYPES as readonly string[]).includes(type));
+      }),
     );
   });
 });
@@ -155,9 +142,7 @@ describe('readManifest', () => {
   for (const type of MANIFEST_TYPES) {
     test(`takes a ${type}, by its own word, by its Content-Type, or by both`, () => {
       const list =
-        type === INDEX || type === DOCKER_LIST
-          ? { manifests: [{ digest: layer }] }
-          : { layers: image.layers };
+        type === INDEX || type === DOCKER_LIST ? { manifests: [{ digest: layer }] } : { layers: image.layers };
       const named = [type, `${type.toUpperCase()}; charset=utf-8`];
       const taken: [json: object, contentType: string | undefined][] = [
         [{ schemaVersion: 2, mediaType: type, ...list }, undefined],
@@ -173,10 +158,7 @@ describe('readManifest', () => {
 
   test('rejects a Content-Type that is not what the manifest is', () => {
     for (const type of ['application/json', DOCKER_MANIFEST, INDEX, 'text/plain', `x${MANIFEST}`]) {
-      assert.throws(
-        () => parts(image, type),
-        isInvalid(/the manifest is of type .*, but was sent with Content-Type/),
-      );
+      assert.throws(() => parts(image, type), isInvalid(/the manifest is of type .*, but was sent with Content-Type/));
     }
     const { mediaType: _, ...silent } = image;
     assert.equal(parts(silent).mediaType, MANIFEST);
@@ -223,11 +205,7 @@ describe('readManifest', () => {
     ['annotations that are a list', { ...image, annotations: ['a'] }, /annotations/],
     ['an annotation that is a number', { ...image, annotations: { a: 'b', c: 7 } }, /annotations/],
     ['an annotation that is null', { ...image, annotations: { a: null } }, /annotations/],
-    [
-      'an annotation of an object',
-      '{"schemaVersion":2,"layers":[],"annotations":{"__proto__":{}}}',
-      /annotations/,
-    ],
+    ['an annotation of an object', '{"schemaVersion":2,"layers":[],"annotations":{"__proto__":{}}}', /annotations/],
   ];
   for (const [what, json, said] of rejected) {
     test(`rejects ${what}`, () => assert.throws(() => parts(json), isInvalid(said)));
@@ -263,11 +241,7 @@ describe('readManifest', () => {
     assert.equal(JSON.stringify(found), annotations);
     for (const field of ['subject', 'config', 'layers']) {
       const hostile = JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST, __key: { digest: config } });
-      assert.deepEqual(
-        parts(hostile.replace('__key', '__proto__')),
-        { mediaType: MANIFEST, ...nothing },
-        field,
-      );
+      assert.deepEqual(parts(hostile.replace('__key', '__proto__')), { mediaType: MANIFEST, ...nothing }, field);
     }
     assert.equal(({} as { digest?: unknown }).digest, undefined);
   });
@@ -282,8 +256,7 @@ describe('readManifest', () => {
       for (const field of ['annotations', 'config', 'subject', 'layers', 'manifests']) {
         assert.throws(() => parts(`${start},"${field}":${deep}}`), isInvalid(new RegExp(field)));
         const isList = field === 'layers' || field === 'manifests';
-        if (isList)
-          assert.throws(() => parts(`${start},"${field}":[${deep}]}`), isInvalid(new RegExp(field)));
+        if (isList) assert.throws(() => parts(`${start},"${field}":[${deep}]}`), isInvalid(new RegExp(field)));
       }
       for (const field of ['artifactType', 'other']) {
         assert.deepEqual(parts(`${start},"${field}":${deep}}`), { mediaType: MANIFEST, ...nothing });
@@ -336,9 +309,7 @@ describe('readManifest', () => {
           assert.ok(text === undefined || (typeof text === 'string' && text !== ''));
         }
         const { annotations } = found;
-        assert.ok(
-          annotations === undefined || Object.values(annotations).every(text => typeof text === 'string'),
-        );
+        assert.ok(annotations === undefined || Object.values(annotations).every(text => typeof text === 'string'));
         assert.ok(!Array.isArray(annotations));
       }),
       { numRuns: 1000 },
@@ -390,26 +361,12 @@ describe('partsOf', () => {
     for (const each of wrong) {
       assert.deepEqual(of({ layers: [each, { digest: a }, each] }), [a]);
       if (!Array.isArray(each)) assert.deepEqual(of({ config: each, layers: [{ digest: a }] }), [a]);
-      assert.deepEqual(
-        of({ config: { digest: a }, layers: each, blobs: each, manifests: each }).slice(0, 1),
-        [a],
-      );
+      assert.deepEqual(of({ config: { digest: a }, layers: each, blobs: each, manifests: each }).slice(0, 1), [a]);
     }
   });
 
   test('are none of what is no manifest', () => {
-    for (const bytes of [
-      '',
-      '<html>',
-      'null',
-      '7',
-      '"text"',
-      '[]',
-      '[{"config":1}]',
-      '{}',
-      '{"layers":',
-      '\uFFFF',
-    ])
+    for (const bytes of ['', '<html>', 'null', '7', '"text"', '[]', '[{"config":1}]', '{}', '{"layers":', '\uFFFF'])
       assert.deepEqual(partsOf(Buffer.from(bytes)), []);
     fc.assert(
       fc.property(fc.oneof(fc.uint8Array(), fc.json().map(Buffer.from)), bytes => {

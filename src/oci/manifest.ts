@@ -51,9 +51,7 @@ export function partsOf(bytes: Uint8Array): Digest[] {
   const { config, layers, blobs, manifests } = (json ?? {}) as Record<string, unknown>;
   const digests = [config, layers, blobs, manifests]
     .flat()
-    .map(descriptor =>
-      parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? ''),
-    );
+    .map(descriptor => parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? ''));
   return [...new Set(digests.filter(digest => digest !== undefined))];
 }
 
@@ -75,8 +73,7 @@ export function accepts(accept: string | undefined, type: string): boolean {
     parsedAccepts.set(accept, ranges);
   }
   return ranges.some(
-    range =>
-      range === type || range === '*/*' || (range.endsWith('/*') && type.startsWith(range.slice(0, -1))),
+    range => range === type || range === '*/*' || (range.endsWith('/*') && type.startsWith(range.slice(0, -1))),
   );
 }
 
@@ -102,9 +99,7 @@ export interface ManifestParts {
   /** What an image index lists. */
   readonly manifests: readonly Digest[];
   /** The config of an image, whose labels may name its source. */
-  readonly config:
-    | { readonly mediaType: string | undefined; readonly digest: Digest | undefined }
-    | undefined;
+  readonly config: { readonly mediaType: string | undefined; readonly digest: Digest | undefined } | undefined;
 }
 
 /**
@@ -153,9 +148,7 @@ export function readManifest(bytes: Uint8Array, contentType: string | undefined)
 function annotationsOf(value: unknown): Record<string, string> | undefined {
   if (value === undefined || value === null) return undefined;
   const isValid =
-    typeof value === 'object' &&
-    !Array.isArray(value) &&
-    Object.values(value).every(text => typeof text === 'string');
+    typeof value === 'object' && !Array.isArray(value) && Object.values(value).every(text => typeof text === 'string');
   if (isValid) return value as Record<string, string>;
   throw new RegistryError('MANIFEST_INVALID', 'annotations is not a map of strings');
 }

@@ -15,8 +15,7 @@ const ranges: fc.Arbitrary<Range> = fc.oneof(
   fc.record({ suffix: positions }),
 );
 
-const spell = (range: Range) =>
-  'suffix' in range ? `-${range.suffix}` : `${range.first}-${range.last ?? ''}`;
+const spell = (range: Range) => ('suffix' in range ? `-${range.suffix}` : `${range.first}-${range.last ?? ''}`);
 
 /** The positions that one range names, by asking every byte. */
 function bytesNamed(range: Range, size: number): number[] {
@@ -119,8 +118,7 @@ describe('parseRange', () => {
     ['', undefined, 'an empty header'],
   ];
   for (const [header, spans, what] of ofTen) {
-    const outcome =
-      spans === undefined ? 'is ignored' : spans.length === 0 ? 'cannot be satisfied' : 'is read';
+    const outcome = spans === undefined ? 'is ignored' : spans.length === 0 ? 'cannot be satisfied' : 'is read';
     test(`${what} (${header}) ${outcome}`, () => {
       assert.deepEqual(
         parseRange(header, 10)?.map(({ start, end }) => [start, end]),
@@ -134,8 +132,7 @@ describe('parseRange', () => {
   });
 
   test('64 ranges are read, and 65 are ignored', () => {
-    const header = (count: number) =>
-      `bytes=${Array.from({ length: count }, (_, i) => `${2 * i}-${2 * i}`).join(',')}`;
+    const header = (count: number) => `bytes=${Array.from({ length: count }, (_, i) => `${2 * i}-${2 * i}`).join(',')}`;
     assert.equal(parseRange(header(64), 1000)?.length, 64);
     assert.equal(parseRange(header(65), 1000), undefined);
     // Also when most of them name nothing.

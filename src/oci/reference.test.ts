@@ -54,9 +54,7 @@ describe('isName', () => {
   });
 
   test('rejects every name with a character in it that no name may have', () => {
-    const strangers = fc
-      .string({ unit: 'binary', minLength: 1, maxLength: 1 })
-      .filter(c => !/[a-z0-9._/-]/.test(c));
+    const strangers = fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }).filter(c => !/[a-z0-9._/-]/.test(c));
     fc.assert(
       fc.property(names, strangers, fc.nat(), (name, stranger, n) => {
         const at = n % (name.length + 1);
@@ -121,16 +119,7 @@ describe('parseReference', () => {
     assert.deepEqual(parseReference(`sha256-${'0'.repeat(64)}`), { tag: `sha256-${'0'.repeat(64)}` });
   });
 
-  for (const text of [
-    '',
-    ':',
-    'a:b',
-    'sha256:',
-    `${DIGEST}0`,
-    `@${DIGEST}`,
-    `md5:${'0'.repeat(32)}`,
-    'a b',
-  ]) {
+  for (const text of ['', ':', 'a:b', 'sha256:', `${DIGEST}0`, `@${DIGEST}`, `md5:${'0'.repeat(32)}`, 'a b']) {
     test(`rejects ${JSON.stringify(text)}`, () => assert.equal(parseReference(text), undefined));
   }
 });

@@ -51,10 +51,7 @@ describe('indexEntries', () => {
     ['entries that are an object', '{"manifests":{"length":0}}'],
     ['entries by way of a prototype', '{"__proto__":{"manifests":[]}}'],
     ['JSON that breaks off', '{"manifests":[]'],
-    [
-      'entries that are nested too deep to be written again',
-      `{"manifests":[${'['.repeat(1e5)}${']'.repeat(1e5)}]}`,
-    ],
+    ['entries that are nested too deep to be written again', `{"manifests":[${'['.repeat(1e5)}${']'.repeat(1e5)}]}`],
     [
       'an index that has such nesting beside its entries',
       `{"manifests":[],"more":${'['.repeat(1e5)}${']'.repeat(1e5)}}`,
@@ -129,17 +126,7 @@ describe('an entry', () => {
   });
 
   test('may be anything at all', () => {
-    for (const entry of [
-      null,
-      7,
-      '',
-      one,
-      [],
-      [one],
-      true,
-      { digest: [one] },
-      { digest: { toString: one } },
-    ]) {
+    for (const entry of [null, 7, '', one, [], [one], true, { digest: [one] }, { digest: { toString: one } }]) {
       assert.equal(isFor(entry, one), false);
       assert.equal(artifactTypeOf(entry), undefined);
     }

@@ -28,9 +28,7 @@ export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefin
 export function indexOf(entries: readonly unknown[], previous?: Uint8Array): Buffer {
   const index = previous === undefined ? {} : JSON.parse(new TextDecoder().decode(previous));
   const { schemaVersion: _version, mediaType: _type, manifests: _entries, ...others } = index;
-  return Buffer.from(
-    JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...others, manifests: entries }),
-  );
+  return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...others, manifests: entries }));
 }
 
 /** Whether an entry of an index is for this digest. */

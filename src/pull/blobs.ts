@@ -68,13 +68,6 @@ export class Blobs {
     await Promise.all([...this.#flights.values()].map(flight => flight.over));
   }
 
-  /** Flights in progress, and the clients that read from them now. */
-  snapshot(): { flights: number; followers: number } {
-    let followers = 0;
-    for (const flight of this.#flights.values()) followers += flight.followers;
-    return { flights: this.#flights.size, followers };
-  }
-
   async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
     for (;;) {
       let flight = this.#flights.get(digest);

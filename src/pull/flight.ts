@@ -43,7 +43,6 @@ export class Flight {
   #canAttach = true;
   /** The attempt to follow; undefined when nothing is fetched because the content is here already. */
   #attempt: Promise<Incoming | undefined>;
-  #incoming: Incoming | undefined;
   #releasePlace = () => {};
   #isComplete = false;
 
@@ -82,11 +81,6 @@ export class Flight {
   /** All bytes are here and verified; only the disk is still to be waited for. */
   get isComplete(): boolean {
     return this.#isComplete;
-  }
-
-  /** How many followers read from it now. */
-  get followers(): number {
-    return this.#incoming?.followers ?? 0;
   }
 
   /** Whether this repository is linked when it is complete. */
@@ -130,9 +124,7 @@ export class Flight {
 
   /** Opens an ingest. It is awaited where it is needed, when the upstream has answered: until then it may fail unseen. */
   #openIncoming(): Promise<Incoming> {
-    const opening = this.#dependencies.ingests
-      .begin(algorithmOf(this.digest))
-      .then(ingest => (this.#incoming = new Incoming(ingest)));
+    const opening = this.#dependencies.ingests.begin(algorithmOf(this.digest)).then(ingest => new Incoming(ingest));
     opening.catch(() => {});
     return opening;
   }
@@ -168,20 +160,15 @@ export class Flight {
     let reservation: Reservation | undefined;
     let type: string | undefined;
     try {
-      await download(
-        { upstream, clock, signal, onBreak },
-        repository,
-        digest,
-        async (sizeBytes, contentType) => {
-          type = contentType;
-          const incoming = await opening;
-          const { ingest } = incoming;
-          const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
-          reservation = reserved;
-          if (sizeBytes !== undefined) incoming.expect(sizeBytes);
-          return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
-        },
-      );
+      await download({ upstream, clock, signal, onBreak }, repository, digest, async (sizeBytes, contentType) => {
+        type = contentType;
+        const incoming = await opening;
+        const { ingest } = incoming;
+        const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
+        reservation = reserved;
+        if (sizeBytes !== undefined) incoming.expect(sizeBytes);
+        return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
+      });
       const { ingest } = await opening;
       const found = await ingest.finish();
       if (found !== digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
@@ -226,12 +213,7 @@ export class Flight {
 }
 
 /** The error of content that does not hash to its digest. `what` is the image, as a person writes it. */
-export function wrongBytes(
-  what: string,
-  sizeBytes: number,
-  type: string | undefined,
-  found: Digest,
-): RegistryError {
+export function wrongBytes(what: string, sizeBytes: number, type: string | undefined, found: Digest): RegistryError {
   const came = `${sizeBytes} bytes of ${type ?? 'no type'} that hash to ${found}`;
   return new RegistryError('UPSTREAM_INVALID', `the upstream sent wrong content for ${what}: ${came}`);
 }

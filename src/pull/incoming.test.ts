@@ -33,10 +33,7 @@ class MemoryIngest implements Ingest {
     return {
       read: async (into, position) => {
         assert.ok(isOpen, 'read after close');
-        assert.ok(
-          position >= 0 && position < this.writtenBytes,
-          `read at ${position} of ${this.writtenBytes}`,
-        );
+        assert.ok(position >= 0 && position < this.writtenBytes, `read at ${position} of ${this.writtenBytes}`);
         const part = this.#bytes.subarray(position, Math.min(position + into.length, this.writtenBytes));
         into.set(part);
         return part.length;
@@ -245,10 +242,7 @@ test('whatever comes when: nothing of the final stretch is read before it is ver
     { minLength: 1, maxLength: 4 },
   );
   const growths = fc.array(fc.integer({ min: 0, max: 60_000 }), { maxLength: 10 });
-  const sizes = fc.oneof(
-    fc.nat({ max: 200_000 }),
-    fc.constantFrom(...[-1, 0, 1].map(n => HOLD_BACK_BYTES + n)),
-  );
+  const sizes = fc.oneof(fc.nat({ max: 200_000 }), fc.constantFrom(...[-1, 0, 1].map(n => HOLD_BACK_BYTES + n)));
   await fc.assert(
     fc.asyncProperty(
       sizes,

@@ -6,8 +6,6 @@ import { HoldBack } from './hold-back.ts';
 
 export class Incoming extends HoldBack {
   readonly ingest: Ingest;
-  /** Followers that have not closed yet. */
-  followers = 0;
   /** Whether any client has been given a byte of it. */
   wasSeen = false;
 
@@ -20,14 +18,6 @@ export class Incoming extends HoldBack {
   async follow(): Promise<Source> {
     await this.until(0);
     this.wasSeen = true;
-    this.followers++;
-    const source = this.clip(this.ingest.reader());
-    return {
-      ...source,
-      close: () => {
-        this.followers--;
-        source.close();
-      },
-    };
+    return this.clip(this.ingest.reader());
   }
 }

@@ -94,8 +94,7 @@ export class Manifests {
     return this.#twice(async () => {
       const came = await upstream(repository).getIfChanged(repository, tag, manifest.digest);
       // A response without a digest is told by its bytes.
-      if (came !== undefined && !came.bytes.equals(manifest.bytes))
-        return this.#accept(repository, { tag }, came);
+      if (came !== undefined && !came.bytes.equals(manifest.bytes)) return this.#accept(repository, { tag }, came);
       try {
         await metadata.confirmTag(repository, tag);
         freshness.confirmed(imageName(repository, { tag }));
@@ -139,17 +138,12 @@ export class Manifests {
   }
 
   /** Checks the response, and stores it. */
-  async #accept(
-    repository: Repository,
-    reference: Reference,
-    came: UpstreamManifest,
-  ): Promise<PulledManifest> {
+  async #accept(repository: Repository, reference: Reference, came: UpstreamManifest): Promise<PulledManifest> {
     const what = imageName(repository, reference);
     const { bytes, contentType } = came;
     const expected = reference.digest ?? came.digest;
     const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected));
-    if (expected !== undefined && digest !== expected)
-      throw wrongBytes(what, bytes.length, contentType, digest);
+    if (expected !== undefined && digest !== expected) throw wrongBytes(what, bytes.length, contentType, digest);
     const mediaType = manifestType(bytes, contentType);
     if (mediaType === undefined) {
       const type = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
@@ -164,11 +158,7 @@ export class Manifests {
    * Reserve → write and hash → publish → link (with its tags) → settle. For a manifest that the upstream is known to
    * hold. `bypass` when it cannot be stored.
    */
-  async store(
-    repository: Repository,
-    manifest: Manifest,
-    tags: readonly string[],
-  ): Promise<'miss' | 'bypass'> {
+  async store(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<'miss' | 'bypass'> {
     const { content, metadata, budget, log, freshness } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     this.#missing.forget(imageName(repository, { digest }));

@@ -54,15 +54,7 @@ async function assertAllLetGo(scripted: FakeUpstream): Promise<void> {
 }
 
 describe('a blob that passes through', () => {
-  for (const sizeBytes of [
-    0,
-    1,
-    HOLD_BACK_BYTES - 1,
-    HOLD_BACK_BYTES,
-    HOLD_BACK_BYTES + 1,
-    LARGE,
-    1500 * KIB,
-  ]) {
+  for (const sizeBytes of [0, 1, HOLD_BACK_BYTES - 1, HOLD_BACK_BYTES, HOLD_BACK_BYTES + 1, LARGE, 1500 * KIB]) {
     test(`of ${sizeBytes} bytes is read whole, and then is at its end`, async t => {
       const { bytes, scripted, open } = setUp(t, sizeBytes);
       const source = await open();
@@ -231,10 +223,7 @@ describe('the reader of a blob that passes through', () => {
         assert.ok(pending <= HOLD_BACK_BYTES + 512 * KIB + 2 * chunkBytes, `${pending} bytes are in memory`);
         position += await source.read(into, position);
       }
-      assert.ok(
-        (await readOn(source, position)).equals(bytes.subarray(position)),
-        'and it goes on to the end',
-      );
+      assert.ok((await readOn(source, position)).equals(bytes.subarray(position)), 'and it goes on to the end');
     });
   }
 });

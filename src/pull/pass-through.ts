@@ -89,11 +89,7 @@ class PassThrough implements Source {
   }
 
   /** Download → hash → verify. */
-  async #receive(
-    dependencies: PassThroughDependencies,
-    repository: Repository,
-    digest: Digest,
-  ): Promise<void> {
+  async #receive(dependencies: PassThroughDependencies, repository: Repository, digest: Digest): Promise<void> {
     const { upstream, clock } = dependencies;
     const what = imageName(repository, { digest });
     const signal = AbortSignal.any([dependencies.signal, this.#closing.signal]);

@@ -95,10 +95,7 @@ export class Referrers {
 
   async #fallback(repository: Repository, subject: Digest): Promise<PulledReferrers> {
     try {
-      const { manifest, outcome, stale } = await this.#dependencies.tags.pull(
-        repository,
-        fallbackTag(subject),
-      );
+      const { manifest, outcome, stale } = await this.#dependencies.tags.pull(repository, fallbackTag(subject));
       return { descriptors: indexEntries(manifest.bytes) ?? [], outcome, ...(stale && { stale }) };
     } catch (error) {
       if (!isNotFound(error)) throw error;
@@ -107,12 +104,7 @@ export class Referrers {
   }
 
   /** What was heard last, else the index under the fallback tag if that was ever here; throws the failure without either. */
-  async #stale(
-    key: string,
-    repository: Repository,
-    subject: Digest,
-    error: unknown,
-  ): Promise<PulledReferrers> {
+  async #stale(key: string, repository: Repository, subject: Digest, error: unknown): Promise<PulledReferrers> {
     const { metadata, freshness, upstream } = this.#dependencies;
     const known = await metadata.findReferrers(repository, subject);
     const stale = known && freshness.staleness(key, known, error, !upstream(repository).offline);

@@ -80,9 +80,7 @@ export class Tags {
     let pulled: PulledManifest;
     if (known === undefined || manifest === undefined) {
       const fetch = () => manifests.fetch(repository, { tag });
-      pulled = await (known === undefined
-        ? this.#missing.unlessKnown(key, fetch)
-        : this.#missing.noting(key, fetch));
+      pulled = await (known === undefined ? this.#missing.unlessKnown(key, fetch) : this.#missing.noting(key, fetch));
     } else if (this.#isFresh(key, known, repository, tag)) {
       return { manifest, outcome: 'hit' };
     } else {

@@ -81,8 +81,7 @@ export class Deletes {
       await writes.deleteManifest(repository, reference);
     } catch (error) {
       // An upstream that knows only sha256 has it under that digest.
-      if (algorithmOf(digest) === 'sha256' || known === undefined || !(error instanceof RegistryError))
-        throw error;
+      if (algorithmOf(digest) === 'sha256' || known === undefined || !(error instanceof RegistryError)) throw error;
       await writes.deleteManifest(repository, { digest: digestOf(known.bytes) });
     }
   }

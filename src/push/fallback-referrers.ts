@@ -56,11 +56,7 @@ export class FallbackReferrers {
     referrers.changed(repository, subject);
   }
 
-  async #change(
-    repository: Repository,
-    subject: Digest,
-    change: (entries: unknown[]) => unknown[],
-  ): Promise<void> {
+  async #change(repository: Repository, subject: Digest, change: (entries: unknown[]) => unknown[]): Promise<void> {
     const { tagMutex, upstream, writes, manifests } = this.#dependencies;
     const tag = fallbackTag(subject);
     const what = imageName(repository, { tag });
@@ -73,10 +69,7 @@ export class FallbackReferrers {
         });
       const entries = current === undefined ? [] : indexEntries(current.bytes);
       if (entries === undefined) {
-        throw new RegistryError(
-          'UPSTREAM_INVALID',
-          `${what}, where referrers are listed, is not an image index`,
-        );
+        throw new RegistryError('UPSTREAM_INVALID', `${what}, where referrers are listed, is not an image index`);
       }
       const changed = change(entries);
       if (changed.length === entries.length && current !== undefined) return;

@@ -62,10 +62,7 @@ export class ManifestPushes {
     const parts = readManifest(bytes, contentType);
     const digest = digestOf(bytes, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest));
     if (reference.digest !== undefined && reference.digest !== digest) {
-      throw new RegistryError(
-        'DIGEST_INVALID',
-        `the manifest hashes to ${digest}, not to ${reference.digest}`,
-      );
+      throw new RegistryError('DIGEST_INVALID', `the manifest hashes to ${digest}, not to ${reference.digest}`);
     }
     const manifest = { digest, mediaType: parts.mediaType, bytes };
 
@@ -88,12 +85,7 @@ export class ManifestPushes {
       this.#dependencies.tagLists.changed(repository);
     }
     if (parts.subject !== undefined) {
-      await this.#dependencies.fallbackReferrers.add(
-        repository,
-        parts.subject,
-        descriptorOf(manifest, parts),
-        answer,
-      );
+      await this.#dependencies.fallbackReferrers.add(repository, parts.subject, descriptorOf(manifest, parts), answer);
     }
     const warning = await this.#warning(repository, parts);
     return { digest, subject: parts.subject, outcome: outcome ?? 'miss', warning };
@@ -106,8 +98,7 @@ export class ManifestPushes {
       return await put({ digest });
     } catch (error) {
       // Many registries know no algorithm but sha256, and the bytes are the same.
-      const isUnknown =
-        algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isUnavailable(error);
+      const isUnknown = algorithmOf(digest) !== 'sha256' && error instanceof RegistryError && !isUnavailable(error);
       if (!isUnknown) throw error;
       return put({ digest: digestOf(bytes) });
     }
@@ -124,11 +115,7 @@ export class ManifestPushes {
   }
 
   /** Puts it. An upstream that lacks what it names, as after a package was deleted, gets that from here. */
-  async #putRestoring(
-    repository: Repository,
-    reference: Reference,
-    manifest: Manifest,
-  ): Promise<PushReceipt> {
+  async #putRestoring(repository: Repository, reference: Reference, manifest: Manifest): Promise<PushReceipt> {
     const writes = this.#dependencies.writes(repository);
     try {
       return await writes.putManifest(repository, reference, manifest);

@@ -68,11 +68,7 @@ describe('a relay that breaks', () => {
     relay.offer(source);
     assert.deepEqual(await relay.result, accepted(source));
     assert.deepEqual(upstream.uploads.map(String), ['bytes', 'bytes']);
-    assert.equal(
-      upstream.done.filter(line => line.startsWith('cancel')).join(),
-      'cancel /0',
-      'only what there was',
-    );
+    assert.equal(upstream.done.filter(line => line.startsWith('cancel')).join(), 'cancel /0', 'only what there was');
   });
 
   test('is found to have got through when only the response was lost', async () => {

@@ -2,15 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { turns } from '../../test/support/async.ts';
-import {
-  accepted,
-  errorOf,
-  FakeWrites,
-  failed,
-  soon,
-  startRelay,
-  TestSource,
-} from '../../test/support/fake-writes.ts';
+import { accepted, errorOf, FakeWrites, failed, soon, startRelay, TestSource } from '../../test/support/fake-writes.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { StorageFailure } from '../oci/errors.ts';
 import type { Relay } from './relay.ts';
@@ -211,10 +203,7 @@ describe('a relay that another source is offered to', () => {
       'put 21 bytes to /1',
     ]);
     assert.equal(warnings.length, 1);
-    assert.match(
-      warnings[0] ?? '',
-      /push to ghcr\.io\/owner\/app broke at byte 21 and starts again: DIGEST_INVALID/,
-    );
+    assert.match(warnings[0] ?? '', /push to ghcr\.io\/owner\/app broke at byte 21 and starts again: DIGEST_INVALID/);
     assert.deepEqual([wrong.openReaders, right.openReaders], [0, 0]);
   });
 

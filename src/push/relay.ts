@@ -225,8 +225,7 @@ export class Relay {
         const into = isReused && buffer ? buffer.subarray(0, wanted) : Buffer.allocUnsafeSlow(wanted);
         const count = await reader.read(into, position);
         if (reading !== this.#readings) return;
-        if (count === 0)
-          throw new Error(`an upload ends at byte ${position}, before the end that was recorded`);
+        if (count === 0) throw new Error(`an upload ends at byte ${position}, before the end that was recorded`);
         position += count;
         this.#sentBytes = position;
         const chunk = into.subarray(0, count);

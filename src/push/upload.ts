@@ -117,8 +117,7 @@ export class Upload implements RelaySource {
    */
   async append(start: number | undefined, feed: Feed): Promise<void> {
     await this.#exclusively(async () => {
-      if (this.complete !== undefined)
-        throw new RegistryError('BLOB_UPLOAD_INVALID', 'the upload is complete');
+      if (this.complete !== undefined) throw new RegistryError('BLOB_UPLOAD_INVALID', 'the upload is complete');
       if (start !== undefined && start !== this.#receivedBytes) {
         throw new RegistryError(
           'RANGE_INVALID',
@@ -189,8 +188,7 @@ export class Upload implements RelaySource {
     const { content, metadata, log } = this.#dependencies;
     const sizeBytes = this.#receivedBytes;
     try {
-      if (this.#stored === undefined || this.isSingleUse)
-        throw new StorageFailure('there was no space for it');
+      if (this.#stored === undefined || this.isSingleUse) throw new StorageFailure('there was no space for it');
       const isNew = await content.publish(this.#stored, digest);
       const settle = () => this.#reservation?.settle(isNew ? sizeBytes : 0);
       await metadata.linkBlob([this.repository], { digest, sizeBytes }).finally(settle);

@@ -81,8 +81,7 @@ export class Uploads {
   /** The open upload with this id. Throws BLOB_UPLOAD_UNKNOWN. */
   async find(repository: Repository, id: string): Promise<Upload> {
     const upload = this.#open.get(id) ?? (await this.#resume(id));
-    const isOurs =
-      upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
+    const isOurs = upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
     if (upload === undefined || !isOurs || upload.isOver) {
       throw new RegistryError(
         'BLOB_UPLOAD_UNKNOWN',
@@ -139,9 +138,7 @@ export class Uploads {
   #add(row: UploadRow, ingest: Ingest | undefined): Upload {
     const onOver = () => {
       this.#open.delete(row.id);
-      return this.#dependencies.metadata
-        .removeUpload(row.id)
-        .catch(error => this.#warn(row.repository, error));
+      return this.#dependencies.metadata.removeUpload(row.id).catch(error => this.#warn(row.repository, error));
     };
     const upload = new Upload(this.#dependencies, row, ingest, onOver);
     this.#open.set(row.id, upload);

@@ -197,21 +197,6 @@ describe('the disk budget', () => {
     await budget.reserve(60);
   });
 
-  test('shows what is used and what is reserved', async () => {
-    const store = new Store();
-    store.add('a', 30);
-    const budget = await store.open();
-    const [first, second] = [await budget.reserve(20), await budget.reserve(10)];
-    assert.deepEqual(budget.snapshot(), { usedBytes: 30, reservedBytes: 30 });
-    await (first.take(25) ?? assert.fail());
-    assert.deepEqual(budget.snapshot(), { usedBytes: 30, reservedBytes: 50 });
-    first.settle(25);
-    second.release();
-    assert.deepEqual(budget.snapshot(), { usedBytes: 55, reservedBytes: 0 });
-    await budget.remove(digestOf(Buffer.from('a')));
-    assert.deepEqual(budget.snapshot(), { usedBytes: 25, reservedBytes: 0 });
-  });
-
   test('removes the row before the bytes', async () => {
     const store = new Store();
     const digest = store.add('a', 60);

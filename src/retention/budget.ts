@@ -59,13 +59,6 @@ export class Budget {
     return new Budget(options, await options.metadata.totalBytes());
   }
 
-  /** Bytes of content, and bytes that are reserved for content on its way in. */
-  snapshot(): { usedBytes: number; reservedBytes: number } {
-    let reservedBytes = 0;
-    for (const { bytes } of this.#reserved) reservedBytes += bytes;
-    return { usedBytes: this.#usedBytes, reservedBytes };
-  }
-
   /**
    * Reserves so many bytes, or a first step if that is not known; `written` tells how many of them are written by now.
    * Throws StorageFailure when there is no room and none can be made.
@@ -130,10 +123,13 @@ export class Budget {
   /** How many bytes would be too many with these; at most 0 when all is well. */
   async #lackingBytes(wantedBytes: number): Promise<number> {
     const { content, maxSizeBytes, minFreeBytes } = this.#options;
-    const { usedBytes, reservedBytes } = this.snapshot();
+    let reservedBytes = wantedBytes;
     let unwrittenBytes = wantedBytes;
-    for (const { bytes, written } of this.#reserved) unwrittenBytes += Math.max(0, bytes - written());
-    const overCap = usedBytes + reservedBytes + wantedBytes - maxSizeBytes;
+    for (const { bytes, written } of this.#reserved) {
+      reservedBytes += bytes;
+      unwrittenBytes += Math.max(0, bytes - written());
+    }
+    const overCap = this.#usedBytes + reservedBytes - maxSizeBytes;
     // Asked for last: what is written meanwhile then counts twice rather than not at all.
     const overDisk = unwrittenBytes + minFreeBytes - (await content.freeBytes());
     return Math.max(overCap, overDisk);

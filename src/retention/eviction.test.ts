@@ -4,9 +4,7 @@ import type { ContentRow, Pin } from '../metadata/metadata.ts';
 import { digestOf } from '../oci/digest.ts';
 import { evictionOrder } from './eviction.ts';
 
-const PINS: readonly Pin[] = [
-  { repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } },
-];
+const PINS: readonly Pin[] = [{ repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } }];
 
 /** Metadata of so many rows, oldest first, that notes each question. */
 function store(count: number) {

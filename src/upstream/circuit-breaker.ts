@@ -3,13 +3,6 @@
 import type { Clock } from '../base/clock.ts';
 import { RegistryError } from '../oci/errors.ts';
 
-export interface CircuitBreakerState {
-  /** Whether requests fail because of earlier failures. */
-  readonly isOpen: boolean;
-  /** How long the upstream still limits our rate; 0 when it does not. */
-  readonly limitedForMs: number;
-}
-
 const FAILURES_LIMIT = 3;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
@@ -84,13 +77,5 @@ export class CircuitBreaker {
 
   rateLimited(retryAfterMs: number): void {
     this.#limitedUntilMs = Math.max(this.#limitedUntilMs, this.#clock.monotonic() + retryAfterMs);
-  }
-
-  snapshot(): CircuitBreakerState {
-    const nowMs = this.#clock.monotonic();
-    return {
-      isOpen: this.#failures >= FAILURES_LIMIT && nowMs < this.#openUntilMs,
-      limitedForMs: Math.max(0, this.#limitedUntilMs - nowMs),
-    };
   }
 }

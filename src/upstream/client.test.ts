@@ -33,10 +33,7 @@ describe('a manifest', () => {
 
   test('of more than a manifest may have is UPSTREAM_INVALID', async t => {
     const { reads } = await setUp(t, () => ({ status: 200, body: ' '.repeat(5_000_000) }));
-    await assert.rejects(
-      reads.getManifest(APP, { tag: 'v1' }),
-      fails('UPSTREAM_INVALID', /larger than 4 MiB/),
-    );
+    await assert.rejects(reads.getManifest(APP, { tag: 'v1' }), fails('UPSTREAM_INVALID', /larger than 4 MiB/));
   });
 
   test('that has not changed is undefined, whether the upstream honours If-None-Match or not', async t => {
@@ -102,13 +99,10 @@ describe('the size of a blob', () => {
       const { reads, seen } = await setUp(t, () => {
         const reply = left.shift() ?? assert.fail();
         // Node says a length of its own for HEAD unless it is told not to.
-        return reply.headers === undefined
-          ? { ...reply, headers: { 'transfer-encoding': 'chunked' } }
-          : reply;
+        return reply.headers === undefined ? { ...reply, headers: { 'transfer-encoding': 'chunked' } } : reply;
       });
       const asking = reads.statBlob(APP, digest);
-      if (size === undefined)
-        await assert.rejects(asking, fails('UPSTREAM_INVALID', /does not tell the size/));
+      if (size === undefined) await assert.rejects(asking, fails('UPSTREAM_INVALID', /does not tell the size/));
       else assert.equal(await asking, size);
       assert.deepEqual(
         seen.map(({ method, headers }) => `${method} ${headers.range ?? ''}`.trim()),
@@ -134,25 +128,24 @@ describe('the bytes of a blob', () => {
   const partial = (contentRange: string): ScriptedReply => ({
     ...{ status: 206, headers: { 'content-range': contentRange }, body: 'efghij' },
   });
-  const table: [what: string, start: number, reply: ScriptedReply, from: number, size: number | undefined][] =
+  const table: [what: string, start: number, reply: ScriptedReply, from: number, size: number | undefined][] = [
     [
-      [
-        'begin at the first where they are all asked for',
-        0,
-        { status: 200, headers: { 'content-length': '3' }, body: 'abc' },
-        0,
-        3,
-      ],
-      ['begin where they are asked for', 4, partial('bytes 4-9/10'), 4, 10],
-      ['may not tell how many there are', 4, partial('bytes 4-9/*'), 4, undefined],
-      [
-        'begin at the first where a range is not honoured',
-        4,
-        { status: 200, headers: { 'content-length': '10' }, body: 'abcdefghij' },
-        0,
-        10,
-      ],
-    ];
+      'begin at the first where they are all asked for',
+      0,
+      { status: 200, headers: { 'content-length': '3' }, body: 'abc' },
+      0,
+      3,
+    ],
+    ['begin where they are asked for', 4, partial('bytes 4-9/10'), 4, 10],
+    ['may not tell how many there are', 4, partial('bytes 4-9/*'), 4, undefined],
+    [
+      'begin at the first where a range is not honoured',
+      4,
+      { status: 200, headers: { 'content-length': '10' }, body: 'abcdefghij' },
+      0,
+      10,
+    ],
+  ];
   for (const [what, start, reply, from, size] of table) {
     test(what, async t => {
       const { reads, seen } = await setUp(t, () => reply);
@@ -299,9 +292,6 @@ describe('the referrers of a manifest', () => {
     const failing = await setUp(t, () => ({ status: 503 }));
     await assert.rejects(failing.reads.listReferrers(APP, digest), fails('UPSTREAM_UNAVAILABLE'));
     const wrong = await pagesOf(t, { '': { body: 'nonsense' } }, index);
-    await assert.rejects(
-      wrong.reads.listReferrers(APP, digest),
-      fails('UPSTREAM_INVALID', /it is not an image index/),
-    );
+    await assert.rejects(wrong.reads.listReferrers(APP, digest), fails('UPSTREAM_INVALID', /it is not an image index/));
   });
 });

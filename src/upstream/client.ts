@@ -38,24 +38,17 @@ export class UpstreamClient implements Upstream {
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
     const spec = manifestSpec('GET', repository, reference);
-    return this.#requests.withRetry(async () =>
-      readManifest(await this.#requests.send(repository, spec), spec.what),
-    );
+    return this.#requests.withRetry(async () => readManifest(await this.#requests.send(repository, spec), spec.what));
   }
 
-  async getIfChanged(
-    repository: Repository,
-    tag: string,
-    known: Digest,
-  ): Promise<UpstreamManifest | undefined> {
+  async getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined> {
     const spec = manifestSpec('GET', repository, { tag });
     // GET, not HEAD: a response to HEAD has no body, which is where ghcr.io says that it is a rate limit and for how
     // long. Where If-None-Match is not honoured a manifest comes that is already here: a few KiB.
     const headers = { ...spec.headers, 'if-none-match': `"${known}"` };
     return this.#requests.withRetry(async () => {
       const response = await this.#requests.send(repository, { ...spec, headers });
-      if (response.status !== 304 && digestHeader(response) !== known)
-        return readManifest(response, spec.what);
+      if (response.status !== 304 && digestHeader(response) !== known) return readManifest(response, spec.what);
       await discard(response);
       return undefined;
     });
@@ -78,8 +71,7 @@ export class UpstreamClient implements Upstream {
       const headers = { range: 'bytes=0-0' };
       const probe = await this.#requests.send(repository, { ...spec, method: 'GET', headers });
       await discard(probe);
-      const probed =
-        probe.status === 206 ? parseContentRange(probe.header('content-range'))?.size : lengthOf(probe);
+      const probed = probe.status === 206 ? parseContentRange(probe.header('content-range'))?.size : lengthOf(probe);
       if (probed === undefined) throw invalid(spec.what, 'it does not tell the size');
       return probed;
     });
@@ -90,12 +82,7 @@ export class UpstreamClient implements Upstream {
     await this.#requests.withRetry(async () => discard(await this.#requests.send(repository, spec)));
   }
 
-  async openBlob(
-    repository: Repository,
-    digest: Digest,
-    start: number,
-    signal: AbortSignal,
-  ): Promise<BlobBody> {
+  async openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody> {
     const spec = blobSpec('GET', repository, digest);
     const headers: Record<string, string> = start === 0 ? {} : { range: `bytes=${start}-` };
     return this.#requests.withRetry(async () => {
@@ -160,11 +147,7 @@ export class UpstreamClient implements Upstream {
   }
 }
 
-function manifestSpec(
-  method: RequestSpec['method'],
-  repository: Repository,
-  reference: Reference,
-): RequestSpec {
+function manifestSpec(method: RequestSpec['method'], repository: Repository, reference: Reference): RequestSpec {
   return {
     method,
     path: `manifests/${reference.tag ?? reference.digest}`,
@@ -246,8 +229,7 @@ function nextPage(response: UpstreamResponse): string | undefined {
 /** An upstream that has the API never answers 404; 405 and the like come from one that does not know the path. */
 function lacksReferrers(error: unknown): boolean {
   return (
-    isNotFound(error) ||
-    (error instanceof RegistryError && ['UNSUPPORTED', 'UPSTREAM_INVALID'].includes(error.code))
+    isNotFound(error) || (error instanceof RegistryError && ['UNSUPPORTED', 'UPSTREAM_INVALID'].includes(error.code))
   );
 }
 

@@ -60,9 +60,7 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
 
 describe('a download', () => {
   test('hands over the size, the type, and then all bytes in order', async () => {
-    const { run, received, starts, scripted, breaks } = setUp([
-      { ...from(0), contentType: 'application/gzip' },
-    ]);
+    const { run, received, starts, scripted, breaks } = setUp([{ ...from(0), contentType: 'application/gzip' }]);
     await run();
     assert.deepEqual(starts, [[SIZE, 'application/gzip']]);
     assert.deepEqual(received(), BYTES);
@@ -87,10 +85,7 @@ describe('a download', () => {
 
   const ways: [what: string, script: FakeAnswer[]][] = [
     ['a body that breaks', [cut(0, 70_000), from(70_000)]],
-    [
-      'a body that breaks again and again',
-      [cut(0, 70_000), cut(70_000, 71_000), cut(71_000, 150_000), from(150_000)],
-    ],
+    ['a body that breaks again and again', [cut(0, 70_000), cut(70_000, 71_000), cut(71_000, 150_000), from(150_000)]],
     ['a body that ends too early, cleanly', [from(0, 70_000), from(70_000)]],
     ['a body that breaks before its first byte', [cut(0, 0), from(0)]],
     ['an answer that does not come, later', [cut(0, 70_000), { error: UNAVAILABLE }, from(70_000)]],
@@ -132,10 +127,7 @@ describe('a download', () => {
       fc.asyncProperty(breakings, fc.integer({ min: 500, max: 9_000 }), async (steps, chunkBytes) => {
         const script: FakeAnswer[] = [];
         let at = 0;
-        for (const [i, { more, honoured, told }] of [
-          ...steps,
-          { more: SIZE, honoured: true, told: true },
-        ].entries()) {
+        for (const [i, { more, honoured, told }] of [...steps, { more: SIZE, honoured: true, told: true }].entries()) {
           const start = honoured ? at : 0;
           const end = Math.min(SIZE, at + more);
           const known = told || i === 0 ? {} : { sizeBytes: null };

@@ -80,10 +80,7 @@ export async function download(
   async function start(body: BlobBody): Promise<OnChunk> {
     const told = body.sizeBytes;
     if (onChunk !== undefined && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
-      throw new RegistryError(
-        'UPSTREAM_INVALID',
-        `${what} had ${sizeBytes} bytes at first and now has ${told}`,
-      );
+      throw new RegistryError('UPSTREAM_INVALID', `${what} had ${sizeBytes} bytes at first and now has ${told}`);
     }
     if (onChunk !== undefined) return onChunk;
     sizeBytes = told;
@@ -101,10 +98,7 @@ export async function download(
       if (chunk.length === 0) return undefined;
       received += chunk.length;
       if (sizeBytes !== undefined && received > sizeBytes) {
-        throw new RegistryError(
-          'UPSTREAM_INVALID',
-          `${what} has more than the ${sizeBytes} bytes that were announced`,
-        );
+        throw new RegistryError('UPSTREAM_INVALID', `${what} has more than the ${sizeBytes} bytes that were announced`);
       }
       return take(chunk);
     });

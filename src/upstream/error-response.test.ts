@@ -4,14 +4,7 @@ import fc from 'fast-check';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
 import { type Access, DELETE, PULL, PUSH } from './auth/access.ts';
-import {
-  goDurationMs,
-  isDenial,
-  readErrorResponse,
-  retryAfterMs,
-  toDeniedError,
-  toError,
-} from './error-response.ts';
+import { goDurationMs, isDenial, readErrorResponse, retryAfterMs, toDeniedError, toError } from './error-response.ts';
 import type { UpstreamResponse } from './transport/response.ts';
 
 const NOW_MS = Date.parse('2026-01-01T00:00:00Z');
@@ -41,13 +34,8 @@ function responseOf(
 const unmasked = (text: string) => text;
 const ociBody = (...errors: object[]) => JSON.stringify({ errors });
 const messageOf = async (body: string | Uint8Array | Error, type?: string) =>
-  (
-    await readErrorResponse(
-      responseOf(400, body, type === undefined ? {} : { 'content-type': type }),
-      NOW_MS,
-      unmasked,
-    )
-  ).message;
+  (await readErrorResponse(responseOf(400, body, type === undefined ? {} : { 'content-type': type }), NOW_MS, unmasked))
+    .message;
 
 describe('the words of an error response', () => {
   const table: [what: string, body: string | Error, type: string | undefined, message: string][] = [
@@ -169,39 +157,15 @@ describe('the particulars of an error response', () => {
 
 describe('how long an upstream limits our rate', () => {
   const limit = 'retry-after: 880.092µs, allowed: 44000/minute';
-  const table: [
-    what: string,
-    status: number,
-    message: string,
-    header: string | undefined,
-    ms: number | undefined,
-  ][] = [
+  const table: [what: string, status: number, message: string, header: string | undefined, ms: number | undefined][] = [
     ['is in the words of a 429', 429, limit, undefined, 0.880092],
-    [
-      'is in the words of a 429, in minutes',
-      429,
-      'retry-after: 1m30s, allowed: 2000/minute',
-      undefined,
-      90_000,
-    ],
+    ['is in the words of a 429, in minutes', 429, 'retry-after: 1m30s, allowed: 2000/minute', undefined, 90_000],
     ['is in its header first', 429, limit, '5', 5_000],
     ['may be a date', 429, '', 'Thu, 01 Jan 2026 00:00:30 GMT', 30_000],
     ['is a minute where it is not named', 429, 'slow down', undefined, MINUTE_MS],
     ['is a minute where it cannot be read', 429, 'retry-after: later', 'soon', MINUTE_MS],
-    [
-      'is a minute after a secondary rate limit',
-      403,
-      'You have exceeded a secondary rate limit',
-      undefined,
-      MINUTE_MS,
-    ],
-    [
-      'is in the header of a secondary rate limit',
-      403,
-      'You have exceeded a Secondary Rate Limit.',
-      '7',
-      7_000,
-    ],
+    ['is a minute after a secondary rate limit', 403, 'You have exceeded a secondary rate limit', undefined, MINUTE_MS],
+    ['is in the header of a secondary rate limit', 403, 'You have exceeded a Secondary Rate Limit.', '7', 7_000],
     ['is an hour at most', 429, 'retry-after: 300h', undefined, HOUR_MS],
     ['is an hour at most, by header', 429, '', '999999999', HOUR_MS],
     ['is not said by a 403 of rights', 403, 'denied', '5', undefined],
@@ -352,9 +316,11 @@ describe('the error of an error response', () => {
     [401, 'MANIFEST_INVALID', 'DENIED'],
     [500, 'MANIFEST_INVALID', 'UPSTREAM_UNAVAILABLE'],
     [302, 'MANIFEST_INVALID', 'UPSTREAM_INVALID'],
-    ...['__proto__', 'constructor', 'toString', 'hasOwnProperty', ''].map(
-      (name): [number, string, ErrorCode] => [400, name, 'UPSTREAM_INVALID'],
-    ),
+    ...['__proto__', 'constructor', 'toString', 'hasOwnProperty', ''].map((name): [number, string, ErrorCode] => [
+      400,
+      name,
+      'UPSTREAM_INVALID',
+    ]),
   ];
   for (const [status, said, code] of ofWrites) {
     test(`of a ${status} ${said ?? ''} to a write is ${code}`, () => {
@@ -395,11 +361,7 @@ describe('the error of an error response', () => {
   });
 
   test('keeps the challenge that came with it', async () => {
-    const response = await readErrorResponse(
-      responseOf(401, '', { 'www-authenticate': 'Basic' }),
-      NOW_MS,
-      unmasked,
-    );
+    const response = await readErrorResponse(responseOf(401, '', { 'www-authenticate': 'Basic' }), NOW_MS, unmasked);
     assert.equal(response.challenge, 'Basic');
     assert.equal((await readErrorResponse(responseOf(401, ''), NOW_MS, unmasked)).challenge, undefined);
   });
@@ -424,10 +386,7 @@ describe('the error of a denial', () => {
         const error = toDeniedError(responseWith(status), REPOSITORY, credential, access);
         assert.equal(error.code, 'DENIED');
         assert.match(error.message, said);
-        assert.match(
-          error.message,
-          new RegExp(`^ghcr\\.io denies access to ghcr\\.io/owner/app: ${status} "why"`),
-        );
+        assert.match(error.message, new RegExp(`^ghcr\\.io denies access to ghcr\\.io/owner/app: ${status} "why"`));
         assert.deepEqual(error.detail, credential && { credential });
       });
     }

@@ -86,10 +86,8 @@ export function toError(
     const writeCode = WRITE_CODES.get(code ?? '');
     if (writeCode !== undefined && [400, 404, 416].includes(status))
       return new RegistryError(writeCode, `${host} rejects ${what}: ${said}`);
-    if (status === 405)
-      return new RegistryError('UNSUPPORTED', `${host} does not support this for ${what}: ${said}`);
-    if (status === 413)
-      return new RegistryError('TOO_LARGE', `${what} is larger than ${host} takes: ${said}`);
+    if (status === 405) return new RegistryError('UNSUPPORTED', `${host} does not support this for ${what}: ${said}`);
+    if (status === 413) return new RegistryError('TOO_LARGE', `${what} is larger than ${host} takes: ${said}`);
   }
   switch (status) {
     case 401:

@@ -3,14 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { TestClock } from '../../test/support/clock.ts';
 import { type ScriptedReply, type Seen, startScripted } from '../../test/support/scripted-server.ts';
-import {
-  APP,
-  CREDENTIAL,
-  connectTo,
-  fails,
-  PassingClock,
-  SECRET,
-} from '../../test/support/upstream-clients.ts';
+import { APP, CREDENTIAL, connectTo, fails, PassingClock, SECRET } from '../../test/support/upstream-clients.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { PUSH } from './auth/access.ts';
 import type { RequestSpec } from './requests.ts';
@@ -169,10 +162,7 @@ describe('a request', () => {
       status: 307,
       headers: { location: `${other.origin}/blob` },
     }));
-    await assert.rejects(
-      send(GET),
-      fails('UPSTREAM_UNAVAILABLE', /^127\.0\.0\.1:\d+ does not serve .*403 expired$/),
-    );
+    await assert.rejects(send(GET), fails('UPSTREAM_UNAVAILABLE', /^127\.0\.0\.1:\d+ does not serve .*403 expired$/));
     assert.equal(other.seen[0]?.headers.authorization, undefined);
     assert.equal(await send({ ...GET, stopAtRedirect: true }), 307);
     assert.deepEqual([seen.length, other.seen.length], [2, 1]);
@@ -180,9 +170,6 @@ describe('a request', () => {
 
   test('has the code that was asked for when it is 404', async t => {
     const { send } = await setUp(t, () => ({ status: 404 }));
-    await assert.rejects(
-      send(GET),
-      fails('BLOB_UNKNOWN', /^ghcr\.io\/owner\/app is not found at ghcr\.io: 404$/),
-    );
+    await assert.rejects(send(GET), fails('BLOB_UNKNOWN', /^ghcr\.io\/owner\/app is not found at ghcr\.io: 404$/));
   });
 });

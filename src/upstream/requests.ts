@@ -159,16 +159,14 @@ export class Requests {
   #pauseMs({ code, retryAfterMs }: RegistryError, attempt: number): number | undefined {
     // A timeout has cost enough time.
     if (code === 'UPSTREAM_UNAVAILABLE') return backoffMs(attempt, BACKOFF, this.random.fraction());
-    const isWaitedFor =
-      code === 'TOOMANYREQUESTS' && retryAfterMs !== undefined && retryAfterMs <= LONGEST_WAIT_MS;
+    const isWaitedFor = code === 'TOOMANYREQUESTS' && retryAfterMs !== undefined && retryAfterMs <= LONGEST_WAIT_MS;
     return isWaitedFor ? Math.ceil(retryAfterMs) + TIMER_SLACK_MS : undefined;
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
     const { method, signal, headersMs } = spec;
     const headers: Record<string, string> = { ...spec.headers };
-    const url =
-      spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
+    const url = spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
     // An upload may be sent to another host, which must not learn our credential.
     if (grant.authorization !== undefined && url.origin === this.url.origin) {
       headers.authorization = grant.authorization;

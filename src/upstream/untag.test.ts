@@ -91,10 +91,7 @@ describe('the delete of a tag at a registry that deletes by digest alone', () =>
 
   for (const code of ['DENIED', 'MANIFEST_UNKNOWN'] as const) {
     test(`is not tried when it is ${code}`, async t => {
-      const { ghcr, writes } = await byDigestAlone(
-        t,
-        code === 'DENIED' ? answers.denied : answers.manifestUnknown,
-      );
+      const { ghcr, writes } = await byDigestAlone(t, code === 'DENIED' ? answers.denied : answers.manifestUnknown);
       await assert.rejects(writes.deleteManifest(APP, { tag: 'v1' }), fails(code));
       assert.equal(ghcr.count({ method: 'PUT' }), 0);
       assert.equal(ghcr.count({ method: 'GET', endpoint: 'manifest' }), 0);

@@ -21,11 +21,7 @@ const RESTORE_ATTEMPTS = 8;
 const RESTORE_PAUSE_MS = 1_000;
 
 /** Throws as the verbs of Upstream do; the tag then points where it did, or the error says that it does not. */
-export async function untag(
-  dependencies: UntagDependencies,
-  repository: Repository,
-  tag: string,
-): Promise<void> {
+export async function untag(dependencies: UntagDependencies, repository: Repository, tag: string): Promise<void> {
   const { reads, writes, random } = dependencies;
   const before = await reads.getManifest(repository, { tag });
   const empty = { mediaType: EMPTY_TYPE, digest: digestOf(EMPTY), size: EMPTY.length };

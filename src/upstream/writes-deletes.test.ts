@@ -3,14 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Ghcr } from '../../test/support/ghcr/ghcr.ts';
 import { makeImage } from '../../test/support/images.ts';
-import {
-  APP,
-  connectToGhcr,
-  fails,
-  manifestsIn,
-  scopesIn,
-  tagsIn,
-} from '../../test/support/upstream-clients.ts';
+import { APP, connectToGhcr, fails, manifestsIn, scopesIn, tagsIn } from '../../test/support/upstream-clients.ts';
 
 describe('a delete', () => {
   const [one, two] = [makeImage({ layers: [], seed: 'one' }), makeImage({ layers: [], seed: 'two' })];
@@ -67,10 +60,7 @@ describe('a delete', () => {
   test('of a tag that shares its version is not done by it', async t => {
     const { ghcr, writes } = await connectToGhcr(t, { withApi: true });
     push(ghcr);
-    await assert.rejects(
-      writes.deleteManifest(APP, { tag: 'v1' }),
-      fails('UNSUPPORTED', /latest would go too/),
-    );
+    await assert.rejects(writes.deleteManifest(APP, { tag: 'v1' }), fails('UNSUPPORTED', /latest would go too/));
     assert.deepEqual(Object.keys(tagsIn(ghcr)), ['v1', 'latest', 'v2']);
   });
 

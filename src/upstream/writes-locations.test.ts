@@ -2,14 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { startScripted } from '../../test/support/scripted-server.ts';
-import {
-  APP,
-  bytesToSend,
-  CREDENTIAL,
-  connectTo,
-  fails,
-  never,
-} from '../../test/support/upstream-clients.ts';
+import { APP, bytesToSend, CREDENTIAL, connectTo, fails, never } from '../../test/support/upstream-clients.ts';
 import { digestOf } from '../oci/digest.ts';
 
 describe('where the bytes of an upload go', () => {
@@ -23,11 +16,7 @@ describe('where the bytes of an upload go', () => {
     ['another host', 'https://uploads.example/1?state=2', 'https://uploads.example/1?state=2'],
     ['another port', 'https://127.0.0.1:9/1', 'https://127.0.0.1:9/1'],
     ['another host without a scheme', '//uploads.example/1', 'https://uploads.example/1'],
-    [
-      'another host on plain HTTP',
-      'http://uploads.example/1',
-      /to http:\/\/uploads\.example, which is not safe/,
-    ],
+    ['another host on plain HTTP', 'http://uploads.example/1', /to http:\/\/uploads\.example, which is not safe/],
     ['another port on plain HTTP', 'http://127.0.0.1:9/1', /to http:\/\/127\.0\.0\.1:9, which is not safe/],
     ['another scheme', 'ftp://uploads.example/1', /which is not safe/],
     ['a script', 'javascript:alert(1)', /which is not safe/],
@@ -61,10 +50,7 @@ describe('where the bytes of an upload go', () => {
 
   test('nowhere, if an upstream says nothing of it', async t => {
     const { origin } = await startScripted(t, () => ({ status: 202 }));
-    await assert.rejects(
-      connectTo(t, origin).writes.startUpload(APP),
-      fails('UPSTREAM_INVALID', /does not say where/),
-    );
+    await assert.rejects(connectTo(t, origin).writes.startUpload(APP), fails('UPSTREAM_INVALID', /does not say where/));
   });
 
   test('after a stream, where its answer says by the same rules, else where they went', async t => {
@@ -84,13 +70,9 @@ describe('where the bytes of an upload go', () => {
 
   test('to another host without our Authorization, which the upstream itself gets', async t => {
     const other = await startScripted(t, () => ({ status: 201 }), { tls: true });
-    const upstream = await startScripted(
-      t,
-      () => ({ status: 202, headers: { location: `${other.origin}/1?sig=2` } }),
-      {
-        challenge: 'Basic realm="r"',
-      },
-    );
+    const upstream = await startScripted(t, () => ({ status: 202, headers: { location: `${other.origin}/1?sig=2` } }), {
+      challenge: 'Basic realm="r"',
+    });
     const { writes } = connectTo(t, upstream.origin, { credentials: [CREDENTIAL] });
     const location = await writes.startUpload(APP);
     const { send } = bytesToSend(Buffer.from('bytes'));
@@ -126,10 +108,7 @@ describe('where the bytes of an upload go', () => {
     const location = await writes.startUpload(APP);
     const { send } = bytesToSend(Buffer.from('bytes'));
     const said = new RegExp(`^${location.host} does not serve .*403 expired$`);
-    await assert.rejects(
-      writes.streamUpload(APP, location, send, never),
-      fails('UPSTREAM_UNAVAILABLE', said),
-    );
+    await assert.rejects(writes.streamUpload(APP, location, send, never), fails('UPSTREAM_UNAVAILABLE', said));
     assert.equal(other.seen.length, 1);
   });
 });

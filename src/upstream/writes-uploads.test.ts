@@ -34,12 +34,7 @@ describe('the requests of an upload', () => {
 
   test('are one PATCH that says neither its length nor a range, for what may still be growing', async t => {
     const { origin, seen } = await startScripted(t, () => ({ status: 202 }));
-    await connectTo(t, origin).writes.streamUpload(
-      APP,
-      new URL('/1?a=%2B&b', origin),
-      bytesToSend(bytes).send,
-      never,
-    );
+    await connectTo(t, origin).writes.streamUpload(APP, new URL('/1?a=%2B&b', origin), bytesToSend(bytes).send, never);
     const [{ method, url, headers, body } = assert.fail(), ...others] = seen;
     assert.equal(`${method} ${url.pathname}${url.search}`, 'PATCH /1?a=%2B&b');
     assert.equal(headers['content-type'], 'application/octet-stream');
@@ -183,8 +178,7 @@ describe('the requests of an upload', () => {
     const ways: ((writes: WriteClient, signal: AbortSignal) => Promise<unknown>)[] = [
       (writes, signal) => writes.streamUpload(APP, location, growing, signal),
       (writes, signal) => writes.finishUpload(APP, location, digest, signal),
-      (writes, signal) =>
-        writes.finishUpload(APP, location, digest, signal, { sizeBytes: 2, bytes: growing }),
+      (writes, signal) => writes.finishUpload(APP, location, digest, signal, { sizeBytes: 2, bytes: growing }),
     ];
     for (const way of ways) {
       const stopping = new AbortController();
@@ -213,12 +207,7 @@ describe('the requests of an upload', () => {
   });
 
   test('are cancelled by a DELETE, whatever comes of it', async t => {
-    const replies: (ScriptedReply | undefined)[] = [
-      { status: 204 },
-      { status: 404 },
-      { status: 503 },
-      undefined,
-    ];
+    const replies: (ScriptedReply | undefined)[] = [{ status: 204 }, { status: 404 }, { status: 503 }, undefined];
     const { origin, seen } = await startScripted(t, () => replies.shift());
     const { writes } = connectTo(t, origin);
     for (let times = 0; times < 4; times++) await writes.cancelUpload(APP, new URL('/1?a=b', origin));

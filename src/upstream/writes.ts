@@ -77,9 +77,7 @@ export class WriteClient implements UpstreamWrites {
 
   async startUpload(repository: Repository): Promise<URL> {
     const spec = uploadSpec('POST', repository, 'blobs/uploads/');
-    return this.#requests.withRetry(async () =>
-      this.#locationIn(repository, await this.#send(repository, spec)),
-    );
+    return this.#requests.withRetry(async () => this.#locationIn(repository, await this.#send(repository, spec)));
   }
 
   async streamUpload(
@@ -123,8 +121,7 @@ export class WriteClient implements UpstreamWrites {
     const response = await this.#requests.withRetry(() => this.#send(repository, spec));
     if (response.status === 201) return true;
     // An upload was opened in its place.
-    if (response.header('location'))
-      void this.cancelUpload(repository, this.#locationIn(repository, response));
+    if (response.header('location')) void this.cancelUpload(repository, this.#locationIn(repository, response));
     return false;
   }
 

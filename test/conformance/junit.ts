@@ -10,13 +10,11 @@ export interface TestCase {
 }
 
 export function readJunit(xml: string): TestCase[] {
-  return [...xml.matchAll(/<testcase\s([^>]*)>(.*?)<\/testcase>/gs)].map(
-    ([, attributes = '', inner = '']) => ({
-      name: attribute(attributes, 'name'),
-      status: attribute(attributes, 'status'),
-      texts: textsOf(inner),
-    }),
-  );
+  return [...xml.matchAll(/<testcase\s([^>]*)>(.*?)<\/testcase>/gs)].map(([, attributes = '', inner = '']) => ({
+    name: attribute(attributes, 'name'),
+    status: attribute(attributes, 'status'),
+    texts: textsOf(inner),
+  }));
 }
 
 function textsOf(inner: string): Map<string, string> {

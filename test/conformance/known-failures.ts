@@ -64,8 +64,7 @@ const KNOWN_FAILURES: readonly KnownFailure[] = [
     suites: ['main'],
     upstream: 'distribution',
     test: /^(tag-param-)?sha512\//,
-    reason:
-      'distribution stores manifests by sha256 only, and therefore rejects an index that names them by sha512',
+    reason: 'distribution stores manifests by sha256 only, and therefore rejects an index that names them by sha512',
   },
 ];
 

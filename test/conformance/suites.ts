@@ -51,8 +51,7 @@ function released(name: string): Suite {
         OCI_TEST_CONTENT_MANAGEMENT: '1',
         OCI_REPORT_DIR: directory,
       }));
-      const titled =
-        /^OCI Distribution Conformance Tests (Pull|Push|Content Discovery|Content Management) (.*)$/s;
+      const titled = /^OCI Distribution Conformance Tests (Pull|Push|Content Discovery|Content Management) (.*)$/s;
       return cases.flatMap(test => {
         const [, title, name] = titled.exec(test.name) ?? [];
         if (!title || !name) return [];
@@ -121,12 +120,7 @@ async function runProgram(
 }
 
 /** The exit code is ignored: the report says more. */
-function outputOf(
-  program: string,
-  cwd: string,
-  env: NodeJS.ProcessEnv,
-  signal: AbortSignal,
-): Promise<string> {
+function outputOf(program: string, cwd: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(TIME_LIMIT_MS)]);
     const child = spawn(program, { cwd, env, signal: limited, stdio: ['ignore', 'pipe', 'pipe'] });

@@ -45,10 +45,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Sto
       await content.remove(digest);
     });
 
-    suite('a file that is lent has the bytes at their positions until it is released', async ({
-      content,
-      ingests,
-    }) => {
+    suite('a file that is lent has the bytes at their positions until it is released', async ({ content, ingests }) => {
       const bytes = bytesOf(randomContent(300_000, 'lent'));
       const ingest = await ingests.begin('sha256');
       await write(ingest, bytes.subarray(0, 100_000));
@@ -80,11 +77,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Sto
     });
 
     for (const algorithm of ALGORITHMS) {
-      suite(`after publish content is here whole, under its ${algorithm}`, async ({
-        content,
-        put,
-        reopen,
-      }) => {
+      suite(`after publish content is here whole, under its ${algorithm}`, async ({ content, put, reopen }) => {
         const bytes = bytesOf(randomContent(2.5 * MIB, 'whole'));
         const digest = await put(bytes, algorithm);
         assert.equal(digest, digestOf(bytes, algorithm));
@@ -96,11 +89,7 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Sto
       });
     }
 
-    suite('content that is not published is not visible, however far it is', async ({
-      content,
-      ingests,
-      reopen,
-    }) => {
+    suite('content that is not published is not visible, however far it is', async ({ content, ingests, reopen }) => {
       const bytes = bytesOf(randomContent(100_000, 'hidden'));
       const digest = digestOf(bytes);
       const assertHidden = async (store: Content) => {
@@ -250,16 +239,12 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Sto
       const bytes = bytesOf(randomContent(5000, 'positions'));
       const source = (await content.open(await put(bytes))) ?? assert.fail();
       await fc.assert(
-        fc.asyncProperty(
-          fc.nat({ max: 5000 }),
-          fc.integer({ min: 1, max: 6000 }),
-          async (position, length) => {
-            const into = Buffer.alloc(length);
-            const count = await source.read(into, position);
-            assert.equal(count > 0, position < 5000);
-            assert.deepEqual(into.subarray(0, count), bytes.subarray(position, position + count));
-          },
-        ),
+        fc.asyncProperty(fc.nat({ max: 5000 }), fc.integer({ min: 1, max: 6000 }), async (position, length) => {
+          const into = Buffer.alloc(length);
+          const count = await source.read(into, position);
+          assert.equal(count > 0, position < 5000);
+          assert.deepEqual(into.subarray(0, count), bytes.subarray(position, position + count));
+        }),
       );
       source.close();
     });

@@ -16,11 +16,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
   describe(`${name} keeps the contract of Ingests:`, () => {
     const suite = suiteOf(make);
 
-    suite('nothing is left of an ingest that was aborted, at any stage', async ({
-      content,
-      ingests,
-      reopen,
-    }) => {
+    suite('nothing is left of an ingest that was aborted, at any stage', async ({ content, ingests, reopen }) => {
       const bytes = bytesOf(randomContent(2 * MIB, 'aborted'));
       const stages: ((ingest: Ingest) => unknown)[] = [
         () => {},
@@ -59,9 +55,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       );
     });
 
-    suite('an ingest can be read as far as it says that it is written, while it grows', async ({
-      ingests,
-    }) => {
+    suite('an ingest can be read as far as it says that it is written, while it grows', async ({ ingests }) => {
       const bytes = bytesOf(randomContent(3 * MIB, 'growing'));
       const ingest = await ingests.begin('sha256');
       const seen: number[] = [];
@@ -74,8 +68,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
           from = to;
         }
       })();
-      for (let at = 0; at < bytes.length; at += 100_000)
-        await write(ingest, bytes.subarray(at, at + 100_000));
+      for (let at = 0; at < bytes.length; at += 100_000) await write(ingest, bytes.subarray(at, at + 100_000));
       await ingest.finish();
       await following;
       assert.ok(seen.length > 1, 'it must not all come at the end');
@@ -227,11 +220,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       await again.abort();
     });
 
-    suite('keep removes all others of earlier processes, and no content', async ({
-      ingests,
-      put,
-      reopen,
-    }) => {
+    suite('keep removes all others of earlier processes, and no content', async ({ ingests, put, reopen }) => {
       const digest = await put(Buffer.from('content'));
       for (const name of ['one', 'two', 'three']) {
         const ingest = await ingests.begin('sha256', name);
@@ -270,8 +259,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
         [2 * MIB, 3 * MIB],
       ] as const) {
         // Many at once: a caller of flush() need not have waited before.
-        for (let at = from; at < to; at += 100_000)
-          write(ingest, bytes.subarray(at, Math.min(to, at + 100_000)));
+        for (let at = from; at < to; at += 100_000) write(ingest, bytes.subarray(at, Math.min(to, at + 100_000)));
         await ingest.flush();
         assert.equal(ingest.writtenBytes, to);
         assert.deepEqual(await drain(ingest.reader(), to, from), bytes.subarray(from, to));
@@ -319,9 +307,7 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       await resumed.abort();
     });
 
-    suite('a writer that is faster than the store is told to wait, and then to go on', async ({
-      ingests,
-    }) => {
+    suite('a writer that is faster than the store is told to wait, and then to go on', async ({ ingests }) => {
       const ingest = await ingests.begin('sha256');
       const chunk = Buffer.alloc(64 * 1024, 1);
       let handedIn = 0;

@@ -138,10 +138,7 @@ suite('the cache responds as the registry does', () => {
       assert.equal(errorBody(actual).errors[0]?.code, code, path);
       assert.equal((await head(cache.url + path)).status, expected.status, `HEAD ${path}`);
     }
-    for (const path of [
-      `/v2/${layers.repository}/blobs/sha256:123`,
-      `/v2/${layers.repository}/blobs/md5:123`,
-    ]) {
+    for (const path of [`/v2/${layers.repository}/blobs/sha256:123`, `/v2/${layers.repository}/blobs/md5:123`]) {
       const invalid = await get(cache.url + path);
       assert.ok([400, 404].includes(invalid.status), `${path}: ${invalid.status}`);
       errorBody(invalid);

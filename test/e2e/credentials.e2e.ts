@@ -79,7 +79,6 @@ async function assertNowhere(cache: Cache, secret: string): Promise<void> {
   const encoded = Buffer.from(`${USER.name}:${secret}`).toString('base64');
   for (const text of [secret, encoded]) {
     assert.ok(!cache.output.includes(text), 'the secret is in the log');
-    for (const path of filesIn(cache.data))
-      assert.ok(!readFileSync(path).includes(text), `the secret is in ${path}`);
+    for (const path of filesIn(cache.data)) assert.ok(!readFileSync(path).includes(text), `the secret is in ${path}`);
   }
 }

@@ -34,8 +34,7 @@ for (const [name, start] of Object.entries(CLIENTS)) {
     const downloaded = upstream.proxy.of('/blobs/').reduce((sum, { bodyBytes }) => sum + bodyBytes, 0);
     assert.equal(downloaded, size, 'bytes of blobs downloaded');
     const stored = await verifiedBlobs(`${cache.data}/content/blobs`);
-    for (const { digest } of [...manifestsOf(large), ...blobsOf(large)])
-      assert.ok(stored.has(digest), digest);
+    for (const { digest } of [...manifestsOf(large), ...blobsOf(large)]) assert.ok(stored.has(digest), digest);
 
     await client.wipe();
     upstream.proxy.clear();

@@ -59,10 +59,7 @@ test(`kill -9 during pushes, ${ROUNDS} rounds`, async t => {
     }
     // The client may still come back to an upload, as far as the cache knows, even if it never learned its location.
     const left = filesIn(`${cache.data}/ingest`);
-    assert.ok(
-      left.length <= pusher.lostUploads,
-      `ingest/ has ${left}, and ${pusher.lostUploads} uploads were lost`,
-    );
+    assert.ok(left.length <= pusher.lostUploads, `ingest/ has ${left}, and ${pusher.lostUploads} uploads were lost`);
     counts.resumed += pusher.resumed;
     await cache.stop();
     rmSync(cache.data, { recursive: true });

@@ -56,9 +56,7 @@ for (const name of ['layers', 'multiarch'] as const) {
 
     await t.test('attached by several clients at once', async () => {
       const texts = ['five', 'six', 'seven', 'eight'];
-      attached.push(
-        ...(await Promise.all(texts.map(text => oras.attach(cache.host, subject, SIGNATURE, text)))),
-      );
+      attached.push(...(await Promise.all(texts.map(text => oras.attach(cache.host, subject, SIGNATURE, text)))));
       await assertFallbackTag(upstream, subject, attached);
       await assertListed('through the cache');
     });

@@ -51,7 +51,6 @@ function oldNode(): string | undefined {
     .filter(path => existsSync(path))
     .find(
       path =>
-        Number.parseInt(execFileSync(path, ['-p', 'process.versions.node'], { encoding: 'utf8' }), 10) <
-        OLDEST_NODE,
+        Number.parseInt(execFileSync(path, ['-p', 'process.versions.node'], { encoding: 'utf8' }), 10) < OLDEST_NODE,
     );
 }

@@ -74,15 +74,12 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     warn: record('warn'),
     error: record('error'),
   };
-  const running: RunningCache = await startCache(
-    loadConfig({ file, env: options.env ?? {}, cwd: directory }),
-    {
-      clock,
-      random: systemRandom,
-      log,
-      timeouts: options.timeouts ?? TIMEOUTS,
-    },
-  );
+  const running: RunningCache = await startCache(loadConfig({ file, env: options.env ?? {}, cwd: directory }), {
+    clock,
+    random: systemRandom,
+    log,
+    timeouts: options.timeouts ?? TIMEOUTS,
+  });
   const origin = `http://127.0.0.1:${running.server.address.port}`;
   let stopped: Promise<void> | undefined;
   const stop = () => {

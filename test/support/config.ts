@@ -38,10 +38,7 @@ export function messageOf(run: () => unknown): string {
 }
 
 /** Each text is rejected with exactly that message, after `config.yaml:`. What contains `s3cret` is never quoted. */
-export function assertRejected(
-  cases: readonly [text: string, message: string][],
-  env: NodeJS.ProcessEnv = {},
-) {
+export function assertRejected(cases: readonly [text: string, message: string][], env: NodeJS.ProcessEnv = {}) {
   for (const [text, message] of cases) {
     const actual = messageOf(() => load(text, env));
     assert.equal(actual, `config.yaml:${message}`, text);
@@ -67,8 +64,7 @@ export function schemaKeys(schema: z.core.$ZodType, path = ''): string[] {
 
 /** The same of what a file holds. */
 export function valueKeys(value: unknown, path = ''): string[] {
-  if (Array.isArray(value) && value.length > 0)
-    return unique(value.flatMap(item => valueKeys(item, `${path}[]`)));
+  if (Array.isArray(value) && value.length > 0) return unique(value.flatMap(item => valueKeys(item, `${path}[]`)));
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return [path.replace(/\[\]$/, '')];
   const entries = Object.entries(value);
   if (path === 'upstreams') return unique(entries.flatMap(([, inner]) => valueKeys(inner, 'upstreams.*')));

@@ -91,11 +91,7 @@ export class TestSource implements RelaySource {
 }
 
 /** What the upstream does with the bytes that it is sent; `take` takes all of them. */
-export type Receive = (
-  bytes: Bytes,
-  take: (bytes: Bytes) => Promise<void>,
-  signal: AbortSignal,
-) => Promise<void>;
+export type Receive = (bytes: Bytes, take: (bytes: Bytes) => Promise<void>, signal: AbortSignal) => Promise<void>;
 
 type Writes = Pick<
   UpstreamWrites,

@@ -82,9 +82,7 @@ function assertGo(): void {
     .map(part => Number.parseInt(part, 10));
   const [oldestMajor = 0, oldestMinor = 0] = OLDEST_GO.split('.').map(Number);
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
-  throw new Error(
-    `these tests build programs with Go ${OLDEST_GO} or newer, but \`go\` is ${version || 'older'} here`,
-  );
+  throw new Error(`these tests build programs with Go ${OLDEST_GO} or newer, but \`go\` is ${version || 'older'} here`);
 }
 
 /**

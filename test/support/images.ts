@@ -130,8 +130,7 @@ export function makeImage(options: ImageOptions): Image {
   const platform = options.platform ?? { os: 'linux', architecture: 'amd64' };
   const types = MEDIA_TYPES[type];
   const layers = options.layers.map((layer, i) => {
-    if (typeof layer === 'number')
-      return randomContent(layer, `${seed}/${platformName(platform)}/${i}`, algorithm);
+    if (typeof layer === 'number') return randomContent(layer, `${seed}/${platformName(platform)}/${i}`, algorithm);
     return layer instanceof Uint8Array ? contentOf(layer, algorithm) : layer;
   });
   const config = contentOf(

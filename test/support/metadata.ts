@@ -27,11 +27,7 @@ export interface OpenOptions {
   readonly readManifest?: ReadManifest;
 }
 
-export async function openDatabase(
-  t: TestContext,
-  path: string,
-  options: OpenOptions = {},
-): Promise<MetadataStore> {
+export async function openDatabase(t: TestContext, path: string, options: OpenOptions = {}): Promise<MetadataStore> {
   const store = await openSqlite(path, {
     clock: options.clock ?? new TestClock(),
     content: async function* () {

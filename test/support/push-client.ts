@@ -11,15 +11,7 @@ import { startTestCache, type TestCache, type TestCacheOptions } from './cache.t
 import { TestClock } from './clock.ts';
 import { type Asking, ask, errorOf, type Got } from './ghcr/ask.ts';
 import { type Ghcr, type GhcrOptions, type Switches, startGhcr, type User } from './ghcr/ghcr.ts';
-import {
-  bytesOf,
-  type Content,
-  type Image,
-  type Index,
-  type Manifest,
-  makeImage,
-  randomContent,
-} from './images.ts';
+import { bytesOf, type Content, type Image, type Index, type Manifest, makeImage, randomContent } from './images.ts';
 
 export const NAME = 'owner/app';
 export const MIB = 1024 * 1024;
@@ -199,8 +191,7 @@ export class PushClient {
   async offset(location: string): Promise<number> {
     const got = await this.get(location);
     assert.equal(got.status, 204, sentenceOf(got));
-    const [, last] =
-      /^0-(\d+)$/.exec(String(got.headers.range)) ?? assert.fail(`Range: ${got.headers.range}`);
+    const [, last] = /^0-(\d+)$/.exec(String(got.headers.range)) ?? assert.fail(`Range: ${got.headers.range}`);
     return last === '0' ? 0 : Number(last) + 1;
   }
 
@@ -379,8 +370,7 @@ export async function assertPushed(
 /** How many requests for blobs and manifests the fake has had. */
 export function contentAsked({ requests }: Ghcr): number {
   const isContent = /^(blob|blobhost|manifest)$/;
-  return requests.filter(({ endpoint, method }) => isContent.test(endpoint) && /GET|HEAD/.test(method))
-    .length;
+  return requests.filter(({ endpoint, method }) => isContent.test(endpoint) && /GET|HEAD/.test(method)).length;
 }
 
 /** Neither the fake nor the cache has anything of it. */

@@ -36,9 +36,7 @@ export async function startScripted(
       return;
     }
     if (url.pathname === '/v2/') {
-      return response
-        .writeHead(challenge ? 401 : 200, challenge ? { 'www-authenticate': challenge } : {})
-        .end();
+      return response.writeHead(challenge ? 401 : 200, challenge ? { 'www-authenticate': challenge } : {}).end();
     }
     const one = { method: request.method ?? '', url, headers: request.headers, body: Buffer.concat(chunks) };
     seen.push(one);

@@ -62,10 +62,7 @@ export class PassingClock extends TestClock {
 }
 
 /** The fake ghcr.io with a user who may do anything, and the clients of that user. */
-export async function connectToGhcr(
-  t: TestContext,
-  options: { withApi?: boolean; switches?: Partial<Switches> } = {},
-) {
+export async function connectToGhcr(t: TestContext, options: { withApi?: boolean; switches?: Partial<Switches> } = {}) {
   const clock = new PassingClock();
   const ghcr: Ghcr = await startGhcr({ now: clock.now, switches: options.switches ?? {} });
   t.after(() => ghcr.close());

@@ -14,11 +14,7 @@ export const access = value.section({
 });
 
 /** Throws ConfigError when the network would be let in without having been asked for. */
-export function checkAccess(
-  { mode, network }: z.output<typeof access>,
-  { host }: ListenConfig,
-  source: Source,
-): void {
+export function checkAccess({ mode, network }: z.output<typeof access>, { host }: ListenConfig, source: Source): void {
   if (network || isLoopback(host)) return;
   throw source.error(
     ['listen', 'host'],

@@ -41,39 +41,27 @@ test('what is no credential is rejected, and never quoted', () => {
       `4: ${KEY}[0].user: unknown key; known here are name, owner, username, token, tokenFile`,
     ],
     [`${CREDENTIALS}- name: ci`, `4: ${KEY}[0]: a credential needs a token or a tokenFile`],
-    [
-      `${CREDENTIALS}- { token: a, tokenFile: b }`,
-      `4: ${KEY}[0]: token and tokenFile are mutually exclusive`,
-    ],
+    [`${CREDENTIALS}- { token: a, tokenFile: b }`, `4: ${KEY}[0]: token and tokenFile are mutually exclusive`],
     [`${CREDENTIALS}- token: ""`, `4: ${KEY}[0].token: the value is empty`],
     [
       `${CREDENTIALS}- token: "s3\\ncret"`,
       `4: ${KEY}[0].token: the value has a line break or another control character in it`,
     ],
-    [
-      `${CREDENTIALS}- name: ci\n        token: 12345`,
-      `5: ${KEY}[0].token: the value is not text; put it in quotes`,
-    ],
+    [`${CREDENTIALS}- name: ci\n        token: 12345`, `5: ${KEY}[0].token: the value is not text; put it in quotes`],
     [`${CREDENTIALS}- token: [s3cret]`, `4: ${KEY}[0].token: the value is not text`],
     [
       `${CREDENTIALS}- { owner: a/b, token: x }`,
       `4: ${KEY}[0].owner: "a/b" is not a glob over owners; its only wildcard is *, which matches anything`,
     ],
     [`${CREDENTIALS}- { username: "a:b", token: x }`, `4: ${KEY}[0].username: "a:b" is not a user name`],
-    [
-      `${CREDENTIALS}- { username: 12345, token: x }`,
-      `4: ${KEY}[0].username: 12345 is not text; put it in quotes`,
-    ],
+    [`${CREDENTIALS}- { username: 12345, token: x }`, `4: ${KEY}[0].username: 12345 is not text; put it in quotes`],
     [
       `${CREDENTIALS}- { name: a, token: x }\n      - { name: a, token: y }`,
       `5: ${KEY}[1]: two credentials are named a; logs could not tell them apart`,
     ],
     [`${CREDENTIALS}- tokenFile: none`, `4: ${KEY}[0].tokenFile: DIRECTORY/none: there is no such file`],
     [`${CREDENTIALS}- tokenFile: .`, `4: ${KEY}[0].tokenFile: DIRECTORY: it is a directory, not a file`],
-    [
-      `${CREDENTIALS}- tokenFile: ghp_s3cret`,
-      `4: ${KEY}[0].tokenFile: DIRECTORY/ghp_…: there is no such file`,
-    ],
+    [`${CREDENTIALS}- tokenFile: ghp_s3cret`, `4: ${KEY}[0].tokenFile: DIRECTORY/ghp_…: there is no such file`],
     [`${CREDENTIALS}- tokenFile: empty-token`, `4: ${KEY}[0].tokenFile: DIRECTORY/empty-token is empty`],
     [
       'upstreams:\n  quay.io:\n    credentials:\n      - token: x',

@@ -3,12 +3,7 @@
 import { z } from 'zod';
 import type { OwnedCredential } from '../../credentials/credential.ts';
 import { dockerCredential } from '../../credentials/docker.ts';
-import {
-  ANY_USERNAME,
-  environmentCredentials,
-  fileCredential,
-  fixedCredential,
-} from '../../credentials/sources.ts';
+import { ANY_USERNAME, environmentCredentials, fileCredential, fixedCredential } from '../../credentials/sources.ts';
 import { GHCR } from '../host.ts';
 import { ConfigError, type KeyPath, type Source } from '../source.ts';
 import * as value from '../values.ts';
@@ -28,10 +23,7 @@ const credential = value.section({
 export const credentials = z
   .preprocess(
     input => (input === 'docker' ? ['docker'] : input),
-    value.list(
-      z.union([z.literal('docker'), credential]),
-      'is not a list of credentials, nor the word docker',
-    ),
+    value.list(z.union([z.literal('docker'), credential]), 'is not a list of credentials, nor the word docker'),
   )
   .exactOptional();
 
@@ -75,7 +67,6 @@ function writtenCredential(
   };
   const complain = (key: string) => (problem: string) => source.error([...keys, key], problem);
   if (token !== undefined) return fixedCredential(identity, token, complain('token'));
-  if (tokenFile !== undefined)
-    return fileCredential(identity, source.resolve(tokenFile), complain('tokenFile'));
+  if (tokenFile !== undefined) return fileCredential(identity, source.resolve(tokenFile), complain('tokenFile'));
   throw source.error(keys, 'a credential needs a token or a tokenFile');
 }

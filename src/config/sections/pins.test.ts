@@ -27,9 +27,6 @@ test('what is no image is rejected', () => {
     ['pins:\n  - acme/app\n  - Acme/App', `3: pins[1]: "Acme/App" ${problem}`],
     ['pins: ["acme/*"]', `1: pins[0]: "acme/*" ${problem}`],
     ['pins: ["acme/app@sha256:1"]', `1: pins[0]: "acme/app@sha256:1" ${problem}`],
-    [
-      'pins: [quay.io/acme/app]',
-      '1: pins[0]: "quay.io/acme/app" is of quay.io, which is not one of the upstreams',
-    ],
+    ['pins: [quay.io/acme/app]', '1: pins[0]: "quay.io/acme/app" is of quay.io, which is not one of the upstreams'],
   ]);
 });

@@ -15,8 +15,7 @@ export function checkPins(
   return written.map((pin, i) => {
     const problem = (text: string) => source.error(['pins', i], `${source.quote(['pins', i])} ${text}`);
     const host = pin.slice(0, Math.max(0, pin.indexOf('/')));
-    if (isUpstreamHost(host) && !upstreams.has(host))
-      throw problem(`is of ${host}, which is not one of the upstreams`);
+    if (isUpstreamHost(host) && !upstreams.has(host)) throw problem(`is of ${host}, which is not one of the upstreams`);
     const image = parseImage(pin, upstreams);
     if (image !== undefined) return image;
     throw problem('is not an image; write it like owner/image:tag or ghcr.io/owner/image:tag');

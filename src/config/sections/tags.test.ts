@@ -14,8 +14,7 @@ test('rules keep their order, with the default one at the end unless one matches
 
 test('rules that say nothing, or what is no glob, are rejected', () => {
   const tag = 'is not a glob over tags; its only wildcard is *, which matches anything';
-  const name =
-    'is not a glob over repository names; its only wildcard is *, which matches anything, also across /';
+  const name = 'is not a glob over repository names; its only wildcard is *, which matches anything, also across /';
   assertRejected([
     ['tags: []', '1: tags: an empty list has no rule for any tag; remove the key to get the default'],
     ['tags:\n  - match: v?', `2: tags[0].match: "v?" ${tag}`],

@@ -70,10 +70,7 @@ test('a host, address, realm or certificate that is none is rejected', () => {
       '3: upstreams.quay.io.realms[0]: "https://auth.quay.io" is not a host; write host or host:port in lower case, without https://',
     ],
     [of('ca: none.pem'), '3: upstreams.quay.io.ca: DIRECTORY/none.pem: there is no such file'],
-    [
-      of('ca: config.yaml'),
-      '3: upstreams.quay.io.ca: DIRECTORY/config.yaml holds no certificate in PEM format',
-    ],
+    [of('ca: config.yaml'), '3: upstreams.quay.io.ca: DIRECTORY/config.yaml holds no certificate in PEM format'],
     ['log: {}\ndefault: quay.io', '2: default: "quay.io" is not one of the upstreams, which are ghcr.io'],
   ]);
 });

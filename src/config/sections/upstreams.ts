@@ -26,10 +26,7 @@ const upstream = value.section({
   ca: value.path.exactOptional(),
 });
 
-export const upstreams = z.preprocess(
-  withGhcr,
-  z.record(z.string(), upstream, { error: 'is not a map of upstreams' }),
-);
+export const upstreams = z.preprocess(withGhcr, z.record(z.string(), upstream, { error: 'is not a map of upstreams' }));
 
 /** The upstream of requests that name none. */
 export const defaultUpstream = value.text('a host').prefault(GHCR);
@@ -53,14 +50,9 @@ export function checkUpstreams(
   source: Source,
 ): ReadonlyMap<string, UpstreamConfig> {
   const hosts = Object.keys(written);
-  const checked = new Map(
-    Object.entries(written).map(([host, each]) => [host, checkUpstream(host, each, source)]),
-  );
+  const checked = new Map(Object.entries(written).map(([host, each]) => [host, checkUpstream(host, each, source)]));
   if (checked.has(defaultHost)) return checked;
-  throw source.error(
-    ['default'],
-    `"${defaultHost}" is not one of the upstreams, which are ${hosts.join(', ')}`,
-  );
+  throw source.error(['default'], `"${defaultHost}" is not one of the upstreams, which are ${hosts.join(', ')}`);
 }
 
 function checkUpstream(host: string, written: z.output<typeof upstream>, source: Source) {

@@ -6,12 +6,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { ingestsSuite } from '../../../test/contracts/ingests.ts';
 import { bytesOf, randomContent } from '../../../test/support/images.ts';
-import {
-  assertNothingOpen,
-  openLocal,
-  openStores,
-  temporaryDirectory,
-} from '../../../test/support/local-stores.ts';
+import { assertNothingOpen, openLocal, openStores, temporaryDirectory } from '../../../test/support/local-stores.ts';
 import { put, read, write } from '../../../test/support/stores.ts';
 import { digestOf, parseDigest } from '../../oci/digest.ts';
 import { StorageFailure } from '../content.ts';
@@ -257,12 +252,7 @@ test('no descriptor stays open, whatever way an ingest or a reading ends', {
 });
 
 interface Replaced {
-  writev(
-    fd: number,
-    chunks: Uint8Array[],
-    position: number,
-    done: (error: Error | null, count: number) => void,
-  ): void;
+  writev(fd: number, chunks: Uint8Array[], position: number, done: (error: Error | null, count: number) => void): void;
   fdatasync(fd: number, done: (error: Error | null) => void): void;
 }
 

@@ -5,7 +5,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Condition } from '../../base/condition.ts';
-import { releaseBuffer } from '../../base/receive-buffers.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
 import { StorageFailure } from '../../oci/errors.ts';
 import type { Ingest, Ingests } from '../ingest.ts';
@@ -161,7 +160,7 @@ export class LocalIngest implements Ingest {
         this.#taken = Promise.withResolvers();
         await this.#file.write(chunks, this.writtenBytes);
         this.writtenBytes += bytes;
-        chunks.forEach(releaseBuffer);
+        chunks.forEach(release);
         this.progress.notify();
         if (this.#outlives && !this.#isSyncing) this.#sync();
       }
@@ -197,4 +196,12 @@ export function storageFailure(error: unknown): StorageFailure {
   const { code, message } = error as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : 'the disk cannot be written';
   return new StorageFailure(`${full} (${message})`, { cause: error });
+}
+
+/**
+ * Gives the memory of a written chunk back to the system, if it is all that its ArrayBuffer holds: V8 collects such
+ * memory only when some 32 MB of it have come together.
+ */
+function release({ buffer, byteLength }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }

@@ -25,13 +25,9 @@ test('large buffers are limited, the others get smaller ones, and none is lost h
         await all.promise;
         return end(into);
       });
-      sendSource(outgoing, {}, source, undefined, { pump: pumpBuffers, random: testRandom() }).catch(
-        () => {},
-      );
+      sendSource(outgoing, {}, source, undefined, { pump: pumpBuffers, random: testRandom() }).catch(() => {});
     });
-    const bodies = await Promise.allSettled(
-      Array.from({ length: CLIENTS }, async () => bodyOf(await get(url))),
-    );
+    const bodies = await Promise.allSettled(Array.from({ length: CLIENTS }, async () => bodyOf(await get(url))));
     for (const body of bodies) {
       if (end === ends[0]) assert(body.status === 'fulfilled' && body.value.equals(Buffer.alloc(MIB, 7)));
       else assert.equal(body.status, 'rejected');

@@ -10,9 +10,7 @@ const SMALL_BYTES = 16 * 1024;
 const KEPT_BYTES = 8 * 1024 * 1024;
 
 class BufferPool {
-  readonly #free = new Map<number, Buffer[]>(
-    [SMALL_BYTES, MIDDLE_BYTES, LARGE_BYTES].map(size => [size, []]),
-  );
+  readonly #free = new Map<number, Buffer[]>([SMALL_BYTES, MIDDLE_BYTES, LARGE_BYTES].map(size => [size, []]));
   #largeInUse = 0;
 
   /** A buffer of at least so many bytes, or as large as can be spared. */

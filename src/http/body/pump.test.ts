@@ -52,12 +52,8 @@ for (const [how, pump] of PUMPS) {
 
     test('a client that disconnects in the middle ends the reading, and that is not an error', async t => {
       const { source, calls } = sourceOf(1_000_000_000);
-      const { url, handled } = await serveOnce(t, outgoing =>
-        sendSource(outgoing, {}, source, undefined, sending),
-      );
-      const request = http
-        .get(url, incoming => incoming.once('data', () => request.destroy()))
-        .on('error', () => {});
+      const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
+      const request = http.get(url, incoming => incoming.once('data', () => request.destroy())).on('error', () => {});
       assert.equal(await handled, undefined);
       assert(calls.reads < 1000);
       assert.equal(calls.closes, 1);
@@ -70,9 +66,7 @@ for (const [how, pump] of PUMPS) {
         [async () => 0, /ends at byte 0 of 1000/],
       ] as [Source['read'], RegExp][]) {
         const { source, calls } = sourceOf(1000, read);
-        const { url, handled } = await serveOnce(t, outgoing =>
-          sendSource(outgoing, {}, source, undefined, sending),
-        );
+        const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
         await assert.rejects(fetch(url).then(response => response.arrayBuffer()));
         assert.match(String(await handled), reason);
         assert.equal(calls.closes, 1);
@@ -81,9 +75,7 @@ for (const [how, pump] of PUMPS) {
 
     test('for a client that does not read nothing is read ahead but two buffers', async t => {
       const { source, calls } = sourceOf(1_000_000_000);
-      const { url, handled } = await serveOnce(t, outgoing =>
-        sendSource(outgoing, {}, source, undefined, sending),
-      );
+      const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
       const request = http.get(url, incoming => incoming.pause()).on('error', () => {});
       const [incoming] = await once(request, 'response');
       let before = -1;
@@ -174,12 +166,8 @@ for (const [how, pump] of PUMPS) {
     test('a source whose file grows is followed, and one that lends no more is read instead', async t => {
       const { open, calls } = fileOf(t);
       // The last megabyte is not lent, and the others in steps of their own.
-      const step = (position: number) =>
-        position < 8 * MIB ? Math.min(8 * MIB, position + 300_001) : undefined;
-      const { url } = await serve(
-        t,
-        outgoing => void sendSource(outgoing, {}, open(step), undefined, sending),
-      );
+      const step = (position: number) => (position < 8 * MIB ? Math.min(8 * MIB, position + 300_001) : undefined);
+      const { url } = await serve(t, outgoing => void sendSource(outgoing, {}, open(step), undefined, sending));
       assertSame(await bodyOf(await get(url)), BODY);
       assert(calls.reads > 0);
       assert.equal(calls.released, calls.lent);

@@ -56,10 +56,7 @@ export function receive(
 /** The whole body. Throws TOO_LARGE beyond `limitBytes`. */
 export async function receiveAll(incoming: IncomingMessage, limitBytes: number): Promise<Buffer> {
   const tooLarge = () =>
-    new RegistryError(
-      'TOO_LARGE',
-      `a body of more than ${limitBytes / 1024 / 1024} MiB is not accepted here`,
-    );
+    new RegistryError('TOO_LARGE', `a body of more than ${limitBytes / 1024 / 1024} MiB is not accepted here`);
   if (Number(incoming.headers['content-length'] ?? 0) > limitBytes) throw tooLarge();
   const chunks: Buffer[] = [];
   let length = 0;

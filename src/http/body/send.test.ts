@@ -44,10 +44,7 @@ test('several spans are multipart/byteranges, with a boundary of the random sour
     { start: 0, end: 2 },
     { start: 1000, end: 1005 },
   ];
-  const { url } = await serve(
-    t,
-    outgoing => void sendSource(outgoing, { ...HEADERS }, open(), spans, sending()),
-  );
+  const { url } = await serve(t, outgoing => void sendSource(outgoing, { ...HEADERS }, open(), spans, sending()));
   const incoming = await get(url);
   const boundary = `ghcr-cache-${testRandom().uuid()}`;
   assert.equal(incoming.statusCode, 206);

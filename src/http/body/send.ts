@@ -18,12 +18,7 @@ export interface BodySending {
 }
 
 /** Sends a response whose body, if any, is in memory. For HEAD, the headers describe the body that is left out. */
-export function send(
-  outgoing: ServerResponse,
-  status: number,
-  headers: Headers,
-  body?: string | Buffer,
-): void {
+export function send(outgoing: ServerResponse, status: number, headers: Headers, body?: string | Buffer): void {
   if (body !== undefined) headers['content-length'] = Buffer.byteLength(body);
   outgoing.writeHead(status, headers);
   if (ready.push({ outgoing, body: outgoing.req.method === 'HEAD' ? undefined : body }) === 1) {
@@ -101,10 +96,7 @@ function partsOf(spans: readonly Span[], sizeBytes: number, headers: Headers, ra
     span,
   }));
   const after = `\r\n--${boundary}--\r\n`;
-  const length = parts.reduce(
-    (sum, { before, span }) => sum + before.length + span.end - span.start,
-    after.length,
-  );
+  const length = parts.reduce((sum, { before, span }) => sum + before.length + span.end - span.start, after.length);
   const type = `multipart/byteranges; boundary=${boundary}`;
   return { headers: { ...headers, 'content-type': type, 'content-length': length }, parts, after };
 }

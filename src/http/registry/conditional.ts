@@ -22,10 +22,6 @@ export function isKnownToClient(ifNoneMatch: string | undefined, digest: Digest)
 }
 
 /** The Range header, unless If-Range makes it conditional on other content. */
-export function rangeFor(
-  range: string | undefined,
-  ifRange: string | undefined,
-  digest: Digest,
-): string | undefined {
+export function rangeFor(range: string | undefined, ifRange: string | undefined, digest: Digest): string | undefined {
   return ifRange === undefined || ifRange.trim() === entityTag(digest) ? range : undefined;
 }

@@ -53,10 +53,7 @@ export async function putManifest(
 ): Promise<void> {
   const tags = query.getAll('tag');
   if (tags.length > TAGS_LIMIT || !tags.every(isTag)) {
-    throw new RegistryError(
-      'TAG_INVALID',
-      `the query has a tag that is not valid, or more than ${TAGS_LIMIT} tags`,
-    );
+    throw new RegistryError('TAG_INVALID', `the query has a tag that is not valid, or more than ${TAGS_LIMIT} tags`);
   }
   const bytes = await receiveAll(exchange.incoming, MANIFEST_LIMIT_BYTES);
   const { digest, subject, outcome, warning } = await manifestPushes.push(

@@ -4,8 +4,7 @@ import fc from 'fast-check';
 import { type Page, pageOf } from './pagination.ts';
 
 const TAGS = ['10', '9', 'B', 'a', 'a-b', 'a.b', 'b'];
-const page = (query: string, tags: readonly string[] = TAGS): Page =>
-  pageOf(new URLSearchParams(query))(tags);
+const page = (query: string, tags: readonly string[] = TAGS): Page => pageOf(new URLSearchParams(query))(tags);
 
 const letters = fc.string({ unit: fc.constantFrom(...'aAbB01._-'), minLength: 1, maxLength: 4 });
 const lists = fc.uniqueArray(letters, { maxLength: 30 }).map(tags => tags.sort());
@@ -63,11 +62,7 @@ describe('a page of tags', () => {
           pages++;
         }
         assert.deepEqual(walked, tags);
-        assert.equal(
-          pages,
-          Math.max(1, Math.ceil(tags.length / n)),
-          'no page is empty but that of an empty list',
-        );
+        assert.equal(pages, Math.max(1, Math.ceil(tags.length / n)), 'no page is empty but that of an empty list');
       }),
     );
   });

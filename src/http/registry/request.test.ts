@@ -36,10 +36,7 @@ describe('parseRequest', () => {
     ['/v2/_catalog?n=5', { kind: 'catalog' }],
     ['/v2/owner/app/manifests/latest', { kind: 'manifest', repository, reference: { tag: 'latest' } }],
     [`/v2/owner/app/manifests/${DIGEST}`, { kind: 'manifest', repository, reference: { digest: DIGEST } }],
-    [
-      `/v2/owner/app/manifests/${DIGEST_512}`,
-      { kind: 'manifest', repository, reference: { digest: DIGEST_512 } },
-    ],
+    [`/v2/owner/app/manifests/${DIGEST_512}`, { kind: 'manifest', repository, reference: { digest: DIGEST_512 } }],
     [`/v2/owner/app/blobs/${DIGEST}`, { kind: 'blob', repository, digest: DIGEST }],
     ['/v2/owner/app/tags/list', { kind: 'tags', repository }],
     ['/v2/owner/app/tags/list?n=1&last=v1', { kind: 'tags', repository }],
@@ -58,10 +55,7 @@ describe('parseRequest', () => {
     // Names of any depth, and with the words of endpoints in them.
     ['/v2/app/manifests/v1', { kind: 'manifest', repository: named('app'), reference: { tag: 'v1' } }],
     ['/v2/a/b/c/d/e/tags/list', { kind: 'tags', repository: named('a/b/c/d/e') }],
-    [
-      `/v2/manifests/blobs/blobs/${DIGEST}`,
-      { kind: 'blob', repository: named('manifests/blobs'), digest: DIGEST },
-    ],
+    [`/v2/manifests/blobs/blobs/${DIGEST}`, { kind: 'blob', repository: named('manifests/blobs'), digest: DIGEST }],
     [
       '/v2/a/blobs/uploads/manifests/v1',
       { kind: 'manifest', repository: named('a/blobs/uploads'), reference: { tag: 'v1' } },
@@ -69,30 +63,20 @@ describe('parseRequest', () => {
     ['/v2/tags/list/tags/list', { kind: 'tags', repository: named('tags/list') }],
     ['/v2/a/manifests/list', { kind: 'manifest', repository: named('a'), reference: { tag: 'list' } }],
     ['/v2/a/manifests/uploads', { kind: 'manifest', repository: named('a'), reference: { tag: 'uploads' } }],
-    [
-      '/v2/a/blobs/uploads/blobs/uploads/x',
-      { kind: 'upload', repository: named('a/blobs/uploads'), id: 'x' },
-    ],
+    ['/v2/a/blobs/uploads/blobs/uploads/x', { kind: 'upload', repository: named('a/blobs/uploads'), id: 'x' }],
     // The upstream: ns, else a configured host in front, else the default.
     ['/v2/owner/app/tags/list?ns=quay.io', { kind: 'tags', repository: quay }],
     ['/v2/owner/app/tags/list?n=1&ns=quay.io', { kind: 'tags', repository: quay }],
     ['/v2/quay.io/owner/app/tags/list', { kind: 'tags', repository: quay }],
-    [
-      '/v2/localhost:5001/app/tags/list',
-      { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } },
-    ],
-    [
-      '/v2/localhost%3A5001/app/tags/list',
-      { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } },
-    ],
+    ['/v2/localhost:5001/app/tags/list', { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } }],
+    ['/v2/localhost%3A5001/app/tags/list', { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } }],
     ['/v2/quay.io/owner/app/tags/list?ns=ghcr.io', { kind: 'tags', repository: named('quay.io/owner/app') }],
     ['/v2/docker.io/owner/app/tags/list', { kind: 'tags', repository: named('docker.io/owner/app') }],
     ['/v2/quay.io/tags/list', { kind: 'tags', repository: named('quay.io') }],
     ['/v2/ghcr.io/quay.io/app/tags/list', { kind: 'tags', repository: named('quay.io/app') }],
   ];
   for (const [target, resource] of found) {
-    test(`finds ${resource.kind} in ${target.slice(0, 70)}`, () =>
-      assert.deepEqual(parse(target).resource, resource));
+    test(`finds ${resource.kind} in ${target.slice(0, 70)}`, () => assert.deepEqual(parse(target).resource, resource));
   }
 
   const rejected: [target: string, code: string][] = [
@@ -149,9 +133,7 @@ describe('parseRequest', () => {
 
   test('accepts the longest name and tag', () => {
     const name = `quay.io/${'a'.repeat(255)}`;
-    const { resource } = parse(
-      `/v2/${name}/manifests/${'t'.repeat(128)}?ns=ghcr.io`.replace('?ns=ghcr.io', ''),
-    );
+    const { resource } = parse(`/v2/${name}/manifests/${'t'.repeat(128)}?ns=ghcr.io`.replace('?ns=ghcr.io', ''));
     assert.ok(resource.kind === 'manifest');
     assert.deepEqual(resource.repository, { upstream: 'quay.io', name: 'a'.repeat(255) });
     assert.equal(resource.reference.tag?.length, 128);
@@ -183,20 +165,7 @@ describe('parseRequest', () => {
 
   test('returns a valid name of a known upstream, or throws a RegistryError, for any target', () => {
     const pieces = fc.constantFrom(
-      ...[
-        '/',
-        '/v2',
-        '/v2/',
-        'owner',
-        'quay.io',
-        'manifests',
-        'blobs',
-        'uploads',
-        'tags',
-        'list',
-        'referrers',
-        'v1',
-      ],
+      ...['/', '/v2', '/v2/', 'owner', 'quay.io', 'manifests', 'blobs', 'uploads', 'tags', 'list', 'referrers', 'v1'],
       ...['..', '%2e', '%2F', '%00', '%', '?', 'ns=', '&', '=', '#', '_catalog', DIGEST, 'é', ':', '@', '\\'],
     );
     fc.assert(

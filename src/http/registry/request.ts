@@ -48,10 +48,7 @@ export function parseRequest(target: string, upstreams: Upstreams): ParsedReques
   const namespace = query.get('ns') ?? undefined;
   if (namespace !== undefined && !upstreams.has(namespace)) {
     const shown = JSON.stringify(namespace.slice(0, 100));
-    throw new RegistryError(
-      'NAME_UNKNOWN',
-      `no upstream ${shown} is configured (query ns): add it under upstreams`,
-    );
+    throw new RegistryError('NAME_UNKNOWN', `no upstream ${shown} is configured (query ns): add it under upstreams`);
   }
   const path = decode(question < 0 ? target : target.slice(0, question));
   const parts = path.split('/').slice(2);
@@ -78,25 +75,18 @@ function parseParts(parts: string[], namespace: string | undefined, upstreams: U
   if (verb === 'blobs' && last !== 'uploads') {
     return { kind: 'blob', repository: repository(names), digest: digestIn(last) };
   }
-  if (verb === 'referrers')
-    return { kind: 'referrers', repository: repository(names), digest: digestIn(last) };
+  if (verb === 'referrers') return { kind: 'referrers', repository: repository(names), digest: digestIn(last) };
   const uploads = parts.lastIndexOf('uploads');
   if (uploads > 0 && parts[uploads - 1] === 'blobs' && uploads >= parts.length - 2) {
     const owner = repository(parts.slice(0, uploads - 1));
     const isCollection = uploads === parts.length - 1 || last === '';
-    return isCollection
-      ? { kind: 'uploads', repository: owner }
-      : { kind: 'upload', repository: owner, id: last };
+    return isCollection ? { kind: 'uploads', repository: owner } : { kind: 'upload', repository: owner, id: last };
   }
   throw new RegistryError('NAME_UNKNOWN', 'this is not an endpoint of the OCI distribution API');
 }
 
 /** The repository that a query names, written as in a path. */
-export function repositoryNamed(
-  name: string,
-  namespace: string | undefined,
-  upstreams: Upstreams,
-): Repository {
+export function repositoryNamed(name: string, namespace: string | undefined, upstreams: Upstreams): Repository {
   return parseRepository(name.split('/'), namespace, upstreams);
 }
 

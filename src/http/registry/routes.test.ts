@@ -62,9 +62,10 @@ describe('the route table', () => {
   const services = {
     repositories: () => Promise.reject(reached),
     ...Object.fromEntries(
-      ['blobs', 'manifests', 'tags', 'tagLists', 'referrers', 'uploads', 'manifestPushes', 'deletes'].map(
-        name => [name, failing(reached)],
-      ),
+      ['blobs', 'manifests', 'tags', 'tagLists', 'referrers', 'uploads', 'manifestPushes', 'deletes'].map(name => [
+        name,
+        failing(reached),
+      ]),
     ),
   };
 

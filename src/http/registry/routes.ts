@@ -13,14 +13,7 @@ import { deleteManifest, getManifest, type ManifestServices, putManifest } from 
 import { getReferrers, type ReferrerServices } from './referrers.ts';
 import { type Kind, type ParsedRequest, parseRequest } from './request.ts';
 import { getTags, type TagServices } from './tags.ts';
-import {
-  deleteUpload,
-  getUpload,
-  patchUpload,
-  postUploads,
-  putUpload,
-  type UploadServices,
-} from './uploads.ts';
+import { deleteUpload, getUpload, patchUpload, postUploads, putUpload, type UploadServices } from './uploads.ts';
 
 export interface Services
   extends BlobServices,
@@ -39,11 +32,7 @@ export type Action = 'pull' | 'push' | 'delete';
 
 export interface Route<K extends Kind> {
   readonly action: Action;
-  readonly handle: (
-    services: Services,
-    exchange: Exchange,
-    request: ParsedRequest<K>,
-  ) => Promise<void> | void;
+  readonly handle: (services: Services, exchange: Exchange, request: ParsedRequest<K>) => Promise<void> | void;
 }
 
 /** By kind and method. HEAD is handled as GET; Node leaves out the body. */

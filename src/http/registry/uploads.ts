@@ -125,10 +125,7 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
 }
 
 function wrongLength(sizeBytes: number): RegistryError {
-  return new RegistryError(
-    'SIZE_INVALID',
-    `Content-Range names ${sizeBytes} bytes, but the body has another length`,
-  );
+  return new RegistryError('SIZE_INVALID', `Content-Range names ${sizeBytes} bytes, but the body has another length`);
 }
 
 function hasBody(exchange: Exchange): boolean {

@@ -32,10 +32,7 @@ describe('a file of schema 1', () => {
     const path = await databasePath(t);
     writeFirst(path, true);
     const metadata = await openDatabase(t, path, { content: [row('not indexed again')] });
-    assert.deepEqual(
-      { ...(await metadata.findManifest(APP, manifest.digest)) },
-      { ...manifest, mediaType: 'a/b' },
-    );
+    assert.deepEqual({ ...(await metadata.findManifest(APP, manifest.digest)) }, { ...manifest, mediaType: 'a/b' });
     assert.equal((await metadata.findBlob(APP, blob.digest))?.sizeBytes, 7);
     assert.equal(await metadata.totalBytes(), 16);
     assert.deepEqual(
@@ -43,10 +40,7 @@ describe('a file of schema 1', () => {
       [blob.digest, manifest.digest],
     );
     assert.deepEqual(await metadata.pulledTags(APP), ['gone', 'latest']);
-    assert.deepEqual(
-      { ...(await metadata.findTag(APP, 'latest')) },
-      { digest: manifest.digest, checkedAtMs: 3000 },
-    );
+    assert.deepEqual({ ...(await metadata.findTag(APP, 'latest')) }, { digest: manifest.digest, checkedAtMs: 3000 });
     assert.deepEqual(await metadata.findTagList(APP), { tags: ['latest', 'v1'], checkedAtMs: 5000 });
     assert.deepEqual(
       (await metadata.repositories()).map(repository => ({ ...repository })),

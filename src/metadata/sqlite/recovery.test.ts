@@ -30,11 +30,7 @@ describe('the database file', () => {
       make();
       const metadata = await openDatabase(t, path, { content });
       assert.equal(await metadata.totalBytes(), 3);
-      assert.equal(
-        await metadata.findBlob(APP, row('a').digest),
-        undefined,
-        'no link comes from content alone',
-      );
+      assert.equal(await metadata.findBlob(APP, row('a').digest), undefined, 'no link comes from content alone');
       await metadata.close();
       await rm(path);
     }
@@ -169,9 +165,7 @@ describe('a damaged database file', () => {
       await first.close();
       // Makes the file large, then breaks the table of content.
       const database = new Database(path);
-      database.exec(
-        `CREATE TABLE padding (bytes BLOB); INSERT INTO padding VALUES (zeroblob(${33 * 1024 * 1024}))`,
-      );
+      database.exec(`CREATE TABLE padding (bytes BLOB); INSERT INTO padding VALUES (zeroblob(${33 * 1024 * 1024}))`);
       const pages = database
         .prepare("SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('content', 'links') AND rootpage > 0")
         .pluck()

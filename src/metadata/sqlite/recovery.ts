@@ -123,16 +123,12 @@ function openDatabase(path: string): OpenDatabase {
 /** Errors of the disk, or of another process that holds the file; anything else is a bug and stays as it is. */
 function storageFailure(error: unknown): unknown {
   const isStorage =
-    error instanceof Database.SqliteError &&
-    /^SQLITE_(FULL|IOERR|READONLY|CANTOPEN|BUSY|PERM)/.test(error.code);
-  return isStorage
-    ? new StorageFailure(`metadata.db cannot be used (${error.message})`, { cause: error })
-    : error;
+    error instanceof Database.SqliteError && /^SQLITE_(FULL|IOERR|READONLY|CANTOPEN|BUSY|PERM)/.test(error.code);
+  return isStorage ? new StorageFailure(`metadata.db cannot be used (${error.message})`, { cause: error }) : error;
 }
 
 function isDamage(error: unknown): boolean {
   return (
-    error instanceof Database.SqliteError &&
-    (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
+    error instanceof Database.SqliteError && (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
   );
 }

@@ -60,9 +60,7 @@ export function prepare(database: Database) {
     removeLink: sql(`DELETE FROM links WHERE repository_id = ${OF_REPOSITORY} AND digest = ? AND kind = ?`),
 
     putParts: sql('INSERT OR IGNORE INTO parts (manifest, child) SELECT ?, value FROM json_each(?)'),
-    unreadManifests: sql(
-      'SELECT digest FROM unread_manifests WHERE digest > ? ORDER BY digest LIMIT ?',
-    ).pluck(),
+    unreadManifests: sql('SELECT digest FROM unread_manifests WHERE digest > ? ORDER BY digest LIMIT ?').pluck(),
     // For a manifest that is still there: it may have been removed while its bytes were read.
     putUnreadParts: sql(
       `INSERT OR IGNORE INTO parts (manifest, child)
@@ -73,16 +71,12 @@ export function prepare(database: Database) {
     findTag: sql(
       `SELECT digest, checked_at_ms AS checkedAtMs FROM tags WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`,
     ),
-    putTag: sql(
-      'INSERT OR REPLACE INTO tags (repository_id, tag, digest, checked_at_ms) VALUES (?, ?, ?, ?)',
-    ),
+    putTag: sql('INSERT OR REPLACE INTO tags (repository_id, tag, digest, checked_at_ms) VALUES (?, ?, ?, ?)'),
     confirmTag: sql(`UPDATE tags SET checked_at_ms = ? WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`),
     forgetTag: sql(`DELETE FROM tags WHERE repository_id = ${OF_REPOSITORY} AND tag = ?`),
     forgetTagsTo: sql(`DELETE FROM tags WHERE repository_id = ${OF_REPOSITORY} AND digest = ?`),
     pulledTags: sql(`SELECT tag FROM tags WHERE repository_id = ${OF_REPOSITORY} ORDER BY tag`).pluck(),
-    findTagList: sql(
-      `SELECT tags, checked_at_ms AS checkedAtMs FROM tag_lists WHERE repository_id = ${OF_REPOSITORY}`,
-    ),
+    findTagList: sql(`SELECT tags, checked_at_ms AS checkedAtMs FROM tag_lists WHERE repository_id = ${OF_REPOSITORY}`),
     putTagList: sql('INSERT OR REPLACE INTO tag_lists (repository_id, tags, checked_at_ms) VALUES (?, ?, ?)'),
 
     findReferrers: sql(

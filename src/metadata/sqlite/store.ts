@@ -23,9 +23,7 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
   void backfillParts(file, options.readManifest, closing.signal).catch(() => {});
 
   const findLink = async (repository: Repository, digest: Digest, kind: 'blob' | 'manifest') =>
-    file.run(sql => sql.findLink.get(repository.upstream, repository.name, digest, kind)) as
-      | ManifestRow
-      | undefined;
+    file.run(sql => sql.findLink.get(repository.upstream, repository.name, digest, kind)) as ManifestRow | undefined;
 
   return {
     findBlob: (repository, digest) => findLink(repository, digest, 'blob'),

@@ -27,43 +27,23 @@ describe('parseChallenge', () => {
     ['reads Basic without a realm', 'Basic', BASIC],
     ['prefers Bearer, be it first', 'Bearer realm="https://a/t", Basic realm="b"', bearer('https://a/t')],
     ['prefers Bearer, be it last', 'Basic realm="b", Bearer realm="https://a/t"', bearer('https://a/t')],
-    [
-      'falls back to Basic beside schemes that it does not know',
-      'Negotiate, NTLM abc==, Basic realm="b"',
-      BASIC,
-    ],
+    ['falls back to Basic beside schemes that it does not know', 'Negotiate, NTLM abc==, Basic realm="b"', BASIC],
     [
       'takes no service from another challenge before it',
       'Digest service="x", Bearer realm="https://a/t"',
       bearer('https://a/t'),
     ],
-    [
-      'reads a scheme and names in capitals',
-      'BEARER REALM="https://a/t",Service="s"',
-      bearer('https://a/t', 's'),
-    ],
+    ['reads a scheme and names in capitals', 'BEARER REALM="https://a/t",Service="s"', bearer('https://a/t', 's')],
     ['reads values without quotes', 'Bearer realm=https://a/t, service=s', bearer('https://a/t', 's')],
     ['reads space around signs', 'Bearer  realm = "https://a/t" , service = "s"', bearer('https://a/t', 's')],
-    [
-      'reads parameters in any order',
-      'Bearer scope="x",service="s",realm="https://a/t"',
-      bearer('https://a/t', 's'),
-    ],
+    ['reads parameters in any order', 'Bearer scope="x",service="s",realm="https://a/t"', bearer('https://a/t', 's')],
     [
       'reads commas in quotes',
       'Bearer realm="https://a/t?x=1,service=evil",service="s"',
       bearer('https://a/t?x=1,service=evil', 's'),
     ],
-    [
-      'reads escapes in quotes',
-      'Bearer realm="https://a/\\"t\\\\",service="a\\,b"',
-      bearer('https://a/"t\\', 'a,b'),
-    ],
-    [
-      'takes the first of two of a name',
-      'Bearer realm="https://a/t",realm="https://evil/t"',
-      bearer('https://a/t'),
-    ],
+    ['reads escapes in quotes', 'Bearer realm="https://a/\\"t\\\\",service="a\\,b"', bearer('https://a/"t\\', 'a,b')],
+    ['takes the first of two of a name', 'Bearer realm="https://a/t",realm="https://evil/t"', bearer('https://a/t')],
     ['keeps an empty service', 'Bearer realm="https://a/t",service=""', bearer('https://a/t', '')],
     ['finds no Bearer inside quotes', 'Basic realm="x, Bearer realm=https://evil/t"', BASIC],
     ['finds nothing in no header', undefined, undefined],
@@ -73,11 +53,7 @@ describe('parseChallenge', () => {
     ['finds nothing in another scheme', 'Negotiate', undefined],
     ['finds nothing in a scheme that only ends so', 'XBearer realm="https://a/t", Basically', undefined],
     ['finds nothing in quotes that do not end', 'Bearer realm="https://a/t', undefined],
-    [
-      'finds nothing in a header that is far too long',
-      `Bearer realm="https://a/t",x="${'y'.repeat(8192)}"`,
-      undefined,
-    ],
+    ['finds nothing in a header that is far too long', `Bearer realm="https://a/t",x="${'y'.repeat(8192)}"`, undefined],
   ];
   for (const [what, header, challenge] of table) {
     test(what, () => assert.deepEqual(parseChallenge(header), challenge));

@@ -116,10 +116,7 @@ describe('a token', () => {
     for (let times = 0; times < 3; times++) {
       for (const ask of [asks.pull, asks.push]) await send(ask);
     }
-    assert.deepEqual(tokensOf(ghcr), [
-      'basic repository:owner/app:pull',
-      'basic repository:owner/app:pull,push',
-    ]);
+    assert.deepEqual(tokensOf(ghcr), ['basic repository:owner/app:pull', 'basic repository:owner/app:pull,push']);
   });
 
   test('is asked for once by all who need it at once', async t => {
@@ -192,10 +189,7 @@ describe('a credential that is denied for a write', () => {
     assert.equal(await send(asks.pull), 200);
     await assert.rejects(send(asks.push), fails('DENIED', /\(write:packages\)$/));
     assert.equal(await send(asks.pull), 200);
-    assert.deepEqual(tokensOf(ghcr), [
-      'basic repository:owner/app:pull',
-      'basic repository:owner/app:pull,push',
-    ]);
+    assert.deepEqual(tokensOf(ghcr), ['basic repository:owner/app:pull', 'basic repository:owner/app:pull,push']);
   });
 
   for (const [pushDenied, code] of [

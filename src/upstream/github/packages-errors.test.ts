@@ -3,14 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { TestClock } from '../../../test/support/clock.ts';
-import {
-  one,
-  packagesAt,
-  packagesOfGhcr,
-  pushBoth,
-  scriptedApi,
-  two,
-} from '../../../test/support/packages-api.ts';
+import { one, packagesAt, packagesOfGhcr, pushBoth, scriptedApi, two } from '../../../test/support/packages-api.ts';
 import { APP, fails, manifestsIn, SECRET } from '../../../test/support/upstream-clients.ts';
 import { type ErrorCode, RegistryError } from '../../oci/errors.ts';
 
@@ -24,38 +17,34 @@ describe('what GitHub does not do', () => {
       fails('UNSUPPORTED', /does not delete ghcr\.io\/owner\/app@sha256:.*more than 5000 downloads/),
     );
     ghcr.deleteManifest(APP.name, one.manifest.digest);
-    await assert.rejects(
-      packages.delete(APP, { tag: 'v2' }),
-      fails('UNSUPPORTED', /delete the package instead/),
-    );
+    await assert.rejects(packages.delete(APP, { tag: 'v2' }), fails('UNSUPPORTED', /delete the package instead/));
     assert.deepEqual(manifestsIn(ghcr), [two.manifest.digest]);
   });
 
   const nowS = new TestClock().now() / 1000;
   const none = { 'x-ratelimit-remaining': '0' };
-  const answers: [status: number, headers: Record<string, string>, code: ErrorCode, retryAfterMs?: number][] =
-    [
-      [422, {}, 'UNSUPPORTED'],
-      [429, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
-      [429, { 'retry-after': 'Thu, 01 Jan 2026 00:00:30 GMT' }, 'TOOMANYREQUESTS', 30_000],
-      [429, {}, 'TOOMANYREQUESTS', 60_000],
-      [429, { 'retry-after': 'soon' }, 'TOOMANYREQUESTS', 60_000],
-      [429, { 'retry-after': '999999999' }, 'TOOMANYREQUESTS', 3_600_000],
-      [403, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
-      [403, none, 'TOOMANYREQUESTS', 60_000],
-      [403, { ...none, 'x-ratelimit-reset': `${nowS + 90}` }, 'TOOMANYREQUESTS', 90_000],
-      [403, { ...none, 'x-ratelimit-reset': `${nowS - 90}` }, 'TOOMANYREQUESTS', 60_000],
-      [403, { ...none, 'x-ratelimit-reset': `${nowS + 1e6}` }, 'TOOMANYREQUESTS', 3_600_000],
-      [403, { ...none, 'x-ratelimit-reset': 'never' }, 'TOOMANYREQUESTS', 60_000],
-      [403, { 'x-ratelimit-remaining': '10' }, 'DENIED'],
-      [401, none, 'DENIED'],
-      [500, {}, 'UPSTREAM_UNAVAILABLE'],
-      [502, {}, 'UPSTREAM_UNAVAILABLE'],
-      [503, {}, 'UPSTREAM_UNAVAILABLE'],
-      [301, { location: '/elsewhere' }, 'UPSTREAM_INVALID'],
-      [410, {}, 'UPSTREAM_INVALID'],
-      [418, {}, 'UPSTREAM_INVALID'],
-    ];
+  const answers: [status: number, headers: Record<string, string>, code: ErrorCode, retryAfterMs?: number][] = [
+    [422, {}, 'UNSUPPORTED'],
+    [429, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
+    [429, { 'retry-after': 'Thu, 01 Jan 2026 00:00:30 GMT' }, 'TOOMANYREQUESTS', 30_000],
+    [429, {}, 'TOOMANYREQUESTS', 60_000],
+    [429, { 'retry-after': 'soon' }, 'TOOMANYREQUESTS', 60_000],
+    [429, { 'retry-after': '999999999' }, 'TOOMANYREQUESTS', 3_600_000],
+    [403, { 'retry-after': '7' }, 'TOOMANYREQUESTS', 7_000],
+    [403, none, 'TOOMANYREQUESTS', 60_000],
+    [403, { ...none, 'x-ratelimit-reset': `${nowS + 90}` }, 'TOOMANYREQUESTS', 90_000],
+    [403, { ...none, 'x-ratelimit-reset': `${nowS - 90}` }, 'TOOMANYREQUESTS', 60_000],
+    [403, { ...none, 'x-ratelimit-reset': `${nowS + 1e6}` }, 'TOOMANYREQUESTS', 3_600_000],
+    [403, { ...none, 'x-ratelimit-reset': 'never' }, 'TOOMANYREQUESTS', 60_000],
+    [403, { 'x-ratelimit-remaining': '10' }, 'DENIED'],
+    [401, none, 'DENIED'],
+    [500, {}, 'UPSTREAM_UNAVAILABLE'],
+    [502, {}, 'UPSTREAM_UNAVAILABLE'],
+    [503, {}, 'UPSTREAM_UNAVAILABLE'],
+    [301, { location: '/elsewhere' }, 'UPSTREAM_INVALID'],
+    [410, {}, 'UPSTREAM_INVALID'],
+    [418, {}, 'UPSTREAM_INVALID'],
+  ];
   for (const [status, headers, code, retryAfterMs] of answers) {
     test(`because of a ${status} with ${JSON.stringify(headers)} is ${code}, whichever request it comes to`, async t => {
       for (const method of ['GET', 'DELETE']) {
@@ -78,10 +67,7 @@ describe('what GitHub does not do', () => {
       'API rate limit exceeded for user ID 1.',
     ]) {
       const { packages } = await scriptedApi(t, () => ({ status: 403, body: { message } }));
-      await assert.rejects(
-        packages.delete(APP, { tag: 'v1' }),
-        fails('TOOMANYREQUESTS', /limits our requests: 403/),
-      );
+      await assert.rejects(packages.delete(APP, { tag: 'v1' }), fails('TOOMANYREQUESTS', /limits our requests: 403/));
     }
   });
 

@@ -3,14 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Ghcr } from '../../../test/support/ghcr/ghcr.ts';
 import { type Image, makeImage } from '../../../test/support/images.ts';
-import {
-  one,
-  packagesAt,
-  packagesOfGhcr,
-  pushBoth,
-  scriptedApi,
-  two,
-} from '../../../test/support/packages-api.ts';
+import { one, packagesAt, packagesOfGhcr, pushBoth, scriptedApi, two } from '../../../test/support/packages-api.ts';
 import { APP, CREDENTIAL, fails, manifestsIn, SECRET } from '../../../test/support/upstream-clients.ts';
 import type { OwnedCredential } from '../../credentials/credential.ts';
 import { digestOf } from '../../oci/digest.ts';
@@ -215,10 +208,7 @@ describe('a credential', () => {
   test('that is not an administrator of the package is DENIED', async t => {
     const { ghcr, packages } = await packagesOfGhcr(t, { user: { packages: ['*'], writes: [] } });
     pushBoth(ghcr);
-    await assert.rejects(
-      packages.delete(APP, { tag: 'v2' }),
-      fails('DENIED', /administrator of the package/),
-    );
+    await assert.rejects(packages.delete(APP, { tag: 'v2' }), fails('DENIED', /administrator of the package/));
   });
 
   test('that is not authorized for single sign-on is DENIED, with what to do', async t => {

@@ -179,17 +179,11 @@ function messageOf(text: string): string {
  * How long GitHub wants no more requests; undefined when the response is not a rate limit.
  * https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
  */
-function rateLimitOf(
-  { status, header }: UpstreamResponse,
-  message: string,
-  nowMs: number,
-): number | undefined {
+function rateLimitOf({ status, header }: UpstreamResponse, message: string, nowMs: number): number | undefined {
   const isLimit =
     status === 429 ||
     (status === 403 &&
-      (header('x-ratelimit-remaining') === '0' ||
-        header('retry-after') !== undefined ||
-        /rate limit/i.test(message)));
+      (header('x-ratelimit-remaining') === '0' || header('retry-after') !== undefined || /rate limit/i.test(message)));
   if (!isLimit) return undefined;
   const resetMs = Number(header('x-ratelimit-reset')) * 1000 - nowMs;
   const waitMs = retryAfterMs(header('retry-after'), nowMs) ?? (resetMs > 0 ? resetMs : UNNAMED_WAIT_MS);

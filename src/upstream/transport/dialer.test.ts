@@ -54,10 +54,7 @@ test('no response, no headers in time, and a body that stalls are told apart', a
     response.writeHead(200, { 'content-length': 10 });
     response.write('x');
   });
-  await assert.rejects(
-    readAll(await stalling.dial(), 10),
-    (error: RegistryError) => error.code === 'UPSTREAM_TIMEOUT',
-  );
+  await assert.rejects(readAll(await stalling.dial(), 10), (error: RegistryError) => error.code === 'UPSTREAM_TIMEOUT');
 });
 
 test('an abort ends it at any stage, with its reason', async t => {

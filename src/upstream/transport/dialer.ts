@@ -2,7 +2,6 @@
 // environment, additional certificate authorities. Redirects and statuses are the callers' business.
 import { getCACertificates } from 'node:tls';
 import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
-import { connector } from './connector.ts';
 import { networkError, ResponseReceiver, type UpstreamResponse } from './response.ts';
 
 export interface Timeouts {
@@ -52,7 +51,7 @@ export class Dialer {
       keepAliveTimeout: 30_000,
       headersTimeout: headersMs,
       bodyTimeout: stallMs,
-      connect: connector(connecting),
+      connect: connecting,
       // The same behind a proxy, where the connection to the upstream is inside the proxy's.
       requestTls: connecting,
     });
@@ -75,9 +74,7 @@ export class Dialer {
           method,
           headers: { ...headers, 'user-agent': 'ghcr-cache' },
           // undici takes iterables, which its types do not say.
-          body: (body === undefined || Buffer.isBuffer(body)
-            ? (body ?? null)
-            : sender.send(body)) as Buffer | null,
+          body: (body === undefined || Buffer.isBuffer(body) ? (body ?? null) : sender.send(body)) as Buffer | null,
           ...(headersMs !== undefined && { headersTimeout: headersMs }),
         },
         receiver,

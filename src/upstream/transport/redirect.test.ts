@@ -183,10 +183,9 @@ describe('following redirects among servers', () => {
 
   test('a circle has an end', async t => {
     const registry = await serve(t, (_, response) => response.writeHead(302, { location: '/again' }).end());
-    await assert.rejects(
-      dialFollowing(dialer(t), { method: 'GET', url: new URL(registry.origin), headers: {} }),
-      { code: 'UPSTREAM_INVALID' },
-    );
+    await assert.rejects(dialFollowing(dialer(t), { method: 'GET', url: new URL(registry.origin), headers: {} }), {
+      code: 'UPSTREAM_INVALID',
+    });
     assert.equal(registry.requests.length, 6);
   });
 });

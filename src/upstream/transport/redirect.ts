@@ -15,8 +15,7 @@ export async function dialFollowing(dialer: Dialer, request: DialRequest): Promi
     if (!isRedirect(response)) return response;
     const location = response.header('location');
     await discard(response);
-    if (redirects === REDIRECTS_LIMIT)
-      throw invalid(request.url, `redirects more than ${REDIRECTS_LIMIT} times`);
+    if (redirects === REDIRECTS_LIMIT) throw invalid(request.url, `redirects more than ${REDIRECTS_LIMIT} times`);
     const next = location && URL.parse(location, url.href);
     if (!next) throw invalid(request.url, 'redirects to no valid address');
     if (next.protocol !== 'https:' && next.protocol !== url.protocol) {

@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { test } from 'node:test';
 import { dialTo } from '../../../test/support/upstream-clients.ts';
-import { releaseBuffer } from '../../base/receive-buffers.ts';
 import { discard, readAll } from './response.ts';
 
 test('a body longer than is wanted ends its connection', async t => {
@@ -34,11 +33,7 @@ test('every chunk that arrived is handed over, also when the body then breaks, a
 });
 
 /** Sends bytes in pieces of these sizes, over and over. */
-async function sendInPieces(
-  response: ServerResponse,
-  bytes: Buffer,
-  sizes: readonly number[],
-): Promise<void> {
+async function sendInPieces(response: ServerResponse, bytes: Buffer, sizes: readonly number[]): Promise<void> {
   for (let at = 0, i = 0; at < bytes.length; i++) {
     const piece = bytes.subarray(at, at + (sizes[i % sizes.length] ?? 0));
     if (!response.write(piece)) await once(response, 'drain');
@@ -47,7 +42,7 @@ async function sendInPieces(
   response.end();
 }
 
-test('bytes stay what they are until they are released, and their memory is used again', async t => {
+test('bytes stay what they are while later ones arrive', async t => {
   const sent = randomBytes(8_000_000);
   const { dial } = await dialTo(t, (request, response) => {
     // With a length, and in chunks of HTTP, many of which come in one read.
@@ -56,25 +51,21 @@ test('bytes stay what they are until they are released, and their memory is used
     void sendInPieces(response, sent, isWhole ? [sent.length] : [1, 50, 70_000, 3, 1_000_000, 16_384]);
   });
   for (const headers of [{ 'x-whole': 'yes' }, {}]) {
-    const memories = new Set<ArrayBufferLike>();
     const kept: { chunk: Buffer; at: number }[] = [];
-    const releaseOne = (which: number) => {
+    const checkOne = (which: number) => {
       const [one] = kept.splice(which, 1);
       if (one === undefined) return;
       assert(one.chunk.equals(sent.subarray(one.at, one.at + one.chunk.length)), `at ${one.at}`);
-      releaseBuffer(one.chunk);
     };
     let at = 0;
     const broken = await (await dial(undefined, headers)).body.read(chunk => {
-      memories.add(chunk.buffer);
       kept.push({ chunk, at });
       at += chunk.length;
-      if (kept.length > 3) releaseOne(at % kept.length);
+      if (kept.length > 3) checkOne(at % kept.length);
       return at % 5 === 0 ? new Promise(resolve => setImmediate(resolve)) : undefined;
     });
-    while (kept.length > 0) releaseOne(0);
+    while (kept.length > 0) checkOne(0);
     assert.deepEqual([broken, at], [undefined, sent.length]);
-    if ('x-whole' in headers) assert(memories.size < 12, `${memories.size} pieces of memory for 8 MB`);
   }
 });
 

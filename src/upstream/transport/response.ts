@@ -15,8 +15,8 @@ export interface UpstreamResponse {
 }
 
 /**
- * Is handed each chunk, with its memory, which may be released (base/receive-buffers.ts). A promise asks the sender to
- * wait. What it throws, or rejects with, ends the body.
+ * Is handed each chunk, with its memory. A promise asks the sender to wait. What it throws, or rejects with, ends the
+ * body.
  */
 export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
 
@@ -74,11 +74,7 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
     if (this.#signal?.aborted) this.#onAbort();
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: IncomingHttpHeaders,
-  ): void {
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     if (status < 200) return;
     const header = (name: string) => {
       const value = headers[name];
@@ -151,10 +147,7 @@ export async function discard({ body }: UpstreamResponse): Promise<void> {
 }
 
 /** The whole body; undefined when it is longer than `limitBytes`. Throws as Dialer.dial does when it breaks. */
-export async function readAll(
-  { url, body }: UpstreamResponse,
-  limitBytes: number,
-): Promise<Buffer | undefined> {
+export async function readAll({ url, body }: UpstreamResponse, limitBytes: number): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
   let length = 0;
   const error = await body.read(chunk => {

@@ -112,8 +112,7 @@ test('a key that the loader ignores is found', async () => {
 function recording<T>(config: T, read: Set<string>, path = ''): T {
   if (IMAGES.includes(path)) return config;
   const inner = <U>(value: U, step: string) => recording(value, read, step);
-  if (config instanceof Map)
-    return new Map([...config].map(([key, each]) => [key, inner(each, `${path}.*`)])) as T;
+  if (config instanceof Map) return new Map([...config].map(([key, each]) => [key, inner(each, `${path}.*`)])) as T;
   if (Array.isArray(config)) return config.map(each => inner(each, `${path}[]`)) as T;
   if (!isPlain(config)) return config;
   return new Proxy(config, {
@@ -131,9 +130,7 @@ function leavesOf(config: unknown, path = ''): string[] {
   if (Array.isArray(config) && config.some(isPlain) && !IMAGES.includes(path))
     return config.flatMap(each => leavesOf(each, `${path}[]`));
   if (!isPlain(config)) return [path];
-  return Object.entries(config).flatMap(([key, each]) =>
-    leavesOf(each, path === '' ? key : `${path}.${key}`),
-  );
+  return Object.entries(config).flatMap(([key, each]) => leavesOf(each, path === '' ? key : `${path}.${key}`));
 }
 
 function isPlain(value: unknown): value is object {
@@ -157,8 +154,7 @@ async function unreadLeaves(t: TestContext, change: (config: Config) => object =
   const log = openLog(recorded);
   const cache = await startCache(recorded, { clock, random: testRandom(), log });
   t.after(() => cache.stop(0));
-  const pull = () =>
-    fetchRaw(`http://127.0.0.1:${cache.server.address.port}/v2/ghcr.io/octo/app/manifests/v1`);
+  const pull = () => fetchRaw(`http://127.0.0.1:${cache.server.address.port}/v2/ghcr.io/octo/app/manifests/v1`);
   assert.equal((await pull()).headers['x-cache'], 'miss');
   assert.equal((await pull()).headers['x-cache'], 'hit');
   ghcr.deletePackage('octo/app');

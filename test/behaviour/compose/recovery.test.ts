@@ -1,15 +1,7 @@
 // What survives: restarts, kill -9, rot and damage on disk.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -261,6 +253,5 @@ test('the data directory is an OCI image layout that other tools can read', asyn
   assert.deepEqual(JSON.parse(readFileSync(join(data, 'content/oci-layout'), 'utf8')), {
     imageLayoutVersion: '1.0.0',
   });
-  for (const { digest, sizeBytes } of image.layers)
-    assert.equal(statSync(fileOf(data, digest)).size, sizeBytes);
+  for (const { digest, sizeBytes } of image.layers) assert.equal(statSync(fileOf(data, digest)).size, sizeBytes);
 });

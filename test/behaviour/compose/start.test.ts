@@ -49,9 +49,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
         stdio: ['ignore', 'pipe', 'ignore'],
       });
       child.stdout.once('data', () => child.kill(signal));
-      const [code, endedBy] = await new Promise<unknown[]>(resolve =>
-        child.once('exit', (...how) => resolve(how)),
-      );
+      const [code, endedBy] = await new Promise<unknown[]>(resolve => child.once('exit', (...how) => resolve(how)));
       assert.deepEqual([code, endedBy], [0, null]);
       assert.equal(existsSync(join(data, 'metadata.db')), true);
       assert.equal(existsSync(join(data, 'metadata.db-wal')), false, 'the database was closed');
@@ -88,9 +86,7 @@ async function assertReleases(text: string, problem: RegExp, mend: () => unknown
 test('a start on a port that is in use names it, and releases lock and database', async t => {
   const port = await usedPort(t);
   const text = `listen: { port: ${port} }\ncache: { minFree: 1MiB }\n`;
-  const problem = new RegExp(
-    `^Error: cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there`,
-  );
+  const problem = new RegExp(`^Error: cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there`);
   await assertReleases(text, problem, () => {});
 });
 
@@ -111,9 +107,7 @@ test('a start with metadata of a newer version names it, and releases lock and d
   };
   await (await start()).stop(0);
   setVersion(version => version + 1000);
-  await assertReleases(LISTEN, /was written by a newer ghcr-cache/, () =>
-    setVersion(version => version - 1000),
-  );
+  await assertReleases(LISTEN, /was written by a newer ghcr-cache/, () => setVersion(version => version - 1000));
 });
 
 /** Of a server that listens there until the test is over. */

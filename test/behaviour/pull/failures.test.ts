@@ -203,11 +203,7 @@ test('a manifest that is not what it should be is fetched again once, then refus
     ['an HTML page', answers.htmlPage, /text\/html/],
     ['other JSON', { status: 200, body: { hello: 'world' } }, /no manifest|wrong content/],
     ['nothing', { status: 200, body: '' }, /no manifest|wrong content/],
-    [
-      'a manifest too large',
-      { status: 200, body: Buffer.alloc(4 * 1024 * 1024 + 1, ' ') },
-      /larger than 4 MiB/,
-    ],
+    ['a manifest too large', { status: 200, body: Buffer.alloc(4 * 1024 * 1024 + 1, ' ') }, /larger than 4 MiB/],
   ];
   for (const [name, answer, says] of cases) {
     for (const path of [V1, `/v2/owner/app/manifests/${image.manifest.digest}`]) {

@@ -29,8 +29,7 @@ async function startWithBlob(
 async function assertDiskIsRight(cache: TestCache): Promise<void> {
   await cache.settled();
   const directory = join(cache.data, 'content/blobs/sha256');
-  for (const hex of readdirSync(directory))
-    assert.equal(digestOf(readFileSync(join(directory, hex))), `sha256:${hex}`);
+  for (const hex of readdirSync(directory)) assert.equal(digestOf(readFileSync(join(directory, hex))), `sha256:${hex}`);
 }
 
 async function assertPulls(cache: TestCache, path: string, blob: Content): Promise<void> {
@@ -42,9 +41,7 @@ async function assertPulls(cache: TestCache, path: string, blob: Content): Promi
 test('50 clients on one cold blob cost one download; five that hang up midway change nothing', async t => {
   const { ghcr, cache, blob, path, downloads } = await startWithBlob(t, 8 * MIB);
   const stall = ghcr.fault({ endpoint: 'blobhost', stallAfter: 2 * MIB });
-  const leavers = Array.from({ length: 5 }, () =>
-    cache.get(path, { leaveAfter: MIB }).catch(() => undefined),
-  );
+  const leavers = Array.from({ length: 5 }, () => cache.get(path, { leaveAfter: MIB }).catch(() => undefined));
   const stayers = Array.from({ length: 45 }, () => cache.get(path));
   await stall.reached();
   await Promise.all(leavers);
@@ -62,9 +59,7 @@ test('the first bytes leave as they arrive, and a client that comes late gets wh
   });
   const stall = ghcr.fault({ endpoint: 'blobhost', stallAfter: 512 * 1024 });
   const got = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  const replies = got.map(({ resolve }) =>
-    cache.get(path, { onData: soFar => soFar >= 512 * 1024 && resolve() }),
-  );
+  const replies = got.map(({ resolve }) => cache.get(path, { onData: soFar => soFar >= 512 * 1024 && resolve() }));
   await Promise.all(got.map(({ promise }) => promise));
   const range = await cache.get(path, { headers: { range: 'bytes=1000-1999' } });
   assert(range.body.equals(bytesOf(blob, 1000, 2000)));
@@ -139,14 +134,11 @@ for (const share of [0.1, 0.5, 0.99]) {
     for (const action of ['cutAfter', 'shortClaimed', 'stallAfter'] as const) {
       const { ghcr, cache, blob, path } = await startWithBlob(t, 3 * MIB);
       const at = Math.floor(blob.sizeBytes * share);
-      const fault: FaultAction =
-        action === 'shortClaimed' ? { shortClaimed: blob.sizeBytes - at } : { [action]: at };
+      const fault: FaultAction = action === 'shortClaimed' ? { shortClaimed: blob.sizeBytes - at } : { [action]: at };
       ghcr.fault({ endpoint: 'blobhost', times: 1, ...fault });
       const reply = await cache.get(path);
       assert(reply.complete && reply.body.equals(bytesOf(blob)), action);
-      const ranges = ghcr.requests
-        .filter(({ endpoint }) => endpoint === 'blobhost')
-        .map(({ range }) => range);
+      const ranges = ghcr.requests.filter(({ endpoint }) => endpoint === 'blobhost').map(({ range }) => range);
       assert.deepEqual(ranges, [undefined, `bytes=${at}-`], action);
       // For a fresh redirect, since the old one may have expired.
       assert.equal(ghcr.count({ endpoint: 'blob', status: 307 }), 2);
@@ -197,12 +189,7 @@ for (const [name, action] of Object.entries(wrong)) {
       const { ghcr, cache, blob, path } = await startWithBlob(t, sizeBytes);
       const spoilt = action.corruptAt === -1 ? { corruptAt: sizeBytes - 1 } : action;
       const fault = ghcr.fault({ endpoint: 'blobhost', ...spoilt });
-      const requests = [
-        {},
-        {},
-        { headers: { range: 'bytes=0-' } },
-        { headers: { range: `bytes=${sizeBytes - 10}-` } },
-      ];
+      const requests = [{}, {}, { headers: { range: 'bytes=0-' } }, { headers: { range: `bytes=${sizeBytes - 10}-` } }];
       for (const reply of await Promise.all(requests.map(request => cache.get(path, request)))) {
         if (action.tooLong !== undefined && reply.status < 300) {
           // What comes after the announced end need not spoil what came before.

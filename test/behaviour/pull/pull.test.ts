@@ -409,11 +409,7 @@ test('Accept: all types are asked for upstream, and a client gets none that it d
   const refused = await cache.get(manifestPath('v1'), { headers: { accept } });
   assert.equal(refused.status, 404);
   assert.match(errorOf(refused).message, /index\.v1\+json.*Accept/);
-  for (const headers of [
-    {},
-    { accept: '*/*' },
-    { accept: `${accept}, application/vnd.oci.image.index.v1+json` },
-  ]) {
+  for (const headers of [{}, { accept: '*/*' }, { accept: `${accept}, application/vnd.oci.image.index.v1+json` }]) {
     assert.equal((await cache.get(manifestPath('v1'), { headers })).status, 200);
   }
   const asked = ghcr.requests.find(

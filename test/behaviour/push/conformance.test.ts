@@ -97,11 +97,7 @@ async function assertGone(client: PushClient, path: string): Promise<void> {
 }
 
 /** As clients push a manifest whose length they do not know. */
-function pushManifest(
-  client: PushClient,
-  { bytes, mediaType, digest }: Manifest,
-  reference: string = digest,
-) {
+function pushManifest(client: PushClient, { bytes, mediaType, digest }: Manifest, reference: string = digest) {
   const headers = { 'content-type': mediaType };
   return client.ask('PUT', `manifests/${reference}`, { headers, body: inPieces(bytes, [], 1000) });
 }
@@ -118,8 +114,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       assert.equal(referrers.status, 200);
       assert.equal(referrers.headers['content-type'], INDEX);
       assert.deepEqual(JSON.parse(referrers.body.toString()).manifests, []);
-      for (const path of [`blobs/${digest}`, `manifests/${digest}`, 'manifests/v1'])
-        await assertGone(client, path);
+      for (const path of [`blobs/${digest}`, `manifests/${digest}`, 'manifests/v1']) await assertGone(client, path);
     });
 
     test('blobs, by each way of sending them, in each algorithm', async t => {
@@ -253,11 +248,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
         assert(got.body.equals(bytesOf(blob, first, end)));
       }
       for (const range of ['1000-0', '4000-5000']) {
-        assert.equal(
-          (await client.get(`blobs/${blob.digest}`, { range: `bytes=${range}` })).status,
-          416,
-          range,
-        );
+        assert.equal((await client.get(`blobs/${blob.digest}`, { range: `bytes=${range}` })).status, 416, range);
       }
     });
 
@@ -306,13 +297,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
         assert.deepEqual(await client.tags(), ['foreign', ...lives.map(([tag]) => tag)].sort());
         for (const [tag, { manifest }] of lives) {
           for (const reference of [tag, manifest.digest]) {
-            await assertServed(
-              client,
-              `manifests/${reference}`,
-              manifest.digest,
-              manifest.bytes,
-              manifest.mediaType,
-            );
+            await assertServed(client, `manifests/${reference}`, manifest.digest, manifest.bytes, manifest.mediaType);
           }
         }
 
@@ -426,10 +411,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
       const half = await page(`?n=${names.length / 2}`);
       assert.deepEqual(half.tags, sorted.slice(0, names.length / 2));
       const [, next = ''] = /^<([^>]+)>; rel="next"$/.exec(String(half.link)) ?? [];
-      assert.deepEqual(
-        JSON.parse((await client.get(next)).body.toString()).tags,
-        sorted.slice(names.length / 2),
-      );
+      assert.deepEqual(JSON.parse((await client.get(next)).body.toString()).tags, sorted.slice(names.length / 2));
       assert.deepEqual(await page('?n=0'), { tags: [], link: undefined });
     });
 
@@ -445,10 +427,7 @@ for (const [name, { switches, algorithms, deletesBlobs }] of Object.entries(KIND
           ...(i < 2 && { artifactType: 'application/vnd.example.a' }),
         }),
       );
-      const referrers = [
-        ...images,
-        makeIndex([subject], { subject: manifest, annotations: { 'key-4': 'value 4' } }),
-      ];
+      const referrers = [...images, makeIndex([subject], { subject: manifest, annotations: { 'key-4': 'value 4' } })];
       const list = async (query = '') => {
         const got = await client.get(`referrers/${manifest.digest}${query}`);
         assert.equal(got.status, 200);

@@ -106,11 +106,7 @@ describe('clients that disconnect', () => {
     const location = await client.open();
     const gate = Promise.withResolvers<void>();
     const fault = ghcr.fault({ endpoint: 'upload', method: 'PUT', gate: gate.promise });
-    const closing = client.finish(
-      location,
-      small.digest,
-      inPieces(bytesOf(small), [[small.sizeBytes, () => {}]]),
-    );
+    const closing = client.finish(location, small.digest, inPieces(bytesOf(small), [[small.sizeBytes, () => {}]]));
     await fault.reached();
     // As by a client that was killed and started again.
     const leaving = client.finish(location, small.digest, inPieces(bytesOf(small), [[1000, hangUp]]));
@@ -121,32 +117,28 @@ describe('clients that disconnect', () => {
     await assertPushed(both, small);
   });
 
-  test(
-    'keep no other client from pushing for longer than a minute, however many they are',
-    LIMIT,
-    async t => {
-      const both = await startPushing(t, { timeouts: PATIENT });
-      const { ghcr, cache, clock, client } = both;
-      const all = ghcr.until({ endpoint: 'upload', method: 'PATCH' }, 32);
-      const bytes = (i: number) => bytesOf(randomContent(MIB + 1, `left ${i}`));
-      await Promise.all(
-        Array.from({ length: 32 }, async (_, i) => {
-          const location = await client.open();
-          await client.patch(
-            location,
-            inPieces(bytes(i), [
-              [MIB, () => all],
-              [MIB, hangUp],
-            ]),
-          );
-        }),
-      );
-      await eventually(() => disconnectsOf(cache) === 32);
-      clock.advance(61_000);
-      assertCreated(await client.stream(small));
-      await assertPushed(both, small);
-    },
-  );
+  test('keep no other client from pushing for longer than a minute, however many they are', LIMIT, async t => {
+    const both = await startPushing(t, { timeouts: PATIENT });
+    const { ghcr, cache, clock, client } = both;
+    const all = ghcr.until({ endpoint: 'upload', method: 'PATCH' }, 32);
+    const bytes = (i: number) => bytesOf(randomContent(MIB + 1, `left ${i}`));
+    await Promise.all(
+      Array.from({ length: 32 }, async (_, i) => {
+        const location = await client.open();
+        await client.patch(
+          location,
+          inPieces(bytes(i), [
+            [MIB, () => all],
+            [MIB, hangUp],
+          ]),
+        );
+      }),
+    );
+    await eventually(() => disconnectsOf(cache) === 32);
+    clock.advance(61_000);
+    assertCreated(await client.stream(small));
+    await assertPushed(both, small);
+  });
 
   test('that are still sending get the error response', LIMIT, async t => {
     const both = await startPushing(t, { config: { push: 'off' } });
@@ -191,9 +183,7 @@ describe('an upstream that breaks the connection', () => {
     const both = await startPushing(t);
     const { ghcr, clock, client } = both;
     for (const blob of [small, large]) {
-      const faults = ['PATCH', 'PUT'].map(method =>
-        ghcr.fault({ endpoint: 'upload', method, cutRequestAfter: 1000 }),
-      );
+      const faults = ['PATCH', 'PUT'].map(method => ghcr.fault({ endpoint: 'upload', method, cutRequestAfter: 1000 }));
       const location = await client.open();
       assert.equal((await client.patch(location, bytesOf(blob))).status, 202);
       const failed = await client.finish(location, blob.digest);

@@ -6,15 +6,7 @@ import { describe, test } from 'node:test';
 import type { TestCache } from '../../support/cache.ts';
 import { type Ghcr, startGhcr } from '../../support/ghcr/ghcr.ts';
 import { makeImage, randomContent } from '../../support/images.ts';
-import {
-  assertError,
-  MIB,
-  NAME,
-  SECRET,
-  sentenceOf,
-  startPushing,
-  WRITER,
-} from '../../support/push-client.ts';
+import { assertError, MIB, NAME, SECRET, sentenceOf, startPushing, WRITER } from '../../support/push-client.ts';
 import { LOOPBACK_TLS } from '../../support/tls.ts';
 
 describe('credentials', () => {
@@ -28,8 +20,7 @@ describe('credentials', () => {
     for (const { endpoint, headers, path } of ghcr.requests) {
       const sent = JSON.stringify(headers) + path;
       if (sent.includes(SECRET)) assert.equal(endpoint, 'api');
-      if (sent.includes(encoded))
-        assert(endpoint === 'token' || (basic && endpoint !== 'blobhost'), endpoint);
+      if (sent.includes(encoded)) assert(endpoint === 'token' || (basic && endpoint !== 'blobhost'), endpoint);
     }
   }
 

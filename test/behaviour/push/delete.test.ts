@@ -33,8 +33,7 @@ describe('deletes of an ordinary registry', () => {
     const got = await client.delete('manifests/v1');
     assert.deepEqual([got.status, got.body.length], [202, 0], sentenceOf(got));
     assert.equal(upstreamTag(ghcr, 'v1'), undefined);
-    for (const method of ['GET', 'HEAD'])
-      assert.equal((await client.ask(method, 'manifests/v1')).status, 404);
+    for (const method of ['GET', 'HEAD']) assert.equal((await client.ask(method, 'manifests/v1')).status, 404);
     assert.deepEqual(await client.tags(), ['v2']);
     for (const reference of ['v2', image.manifest.digest]) {
       assert.equal((await client.get(`manifests/${reference}`)).headers['x-cache'], 'hit');
@@ -205,8 +204,7 @@ describe('deletes through the package API', () => {
       assert.equal((await client.get(`manifests/${tag}`)).status, 200);
     }
     assert.equal((await client.delete(`manifests/${at(1).manifest.digest}`)).status, 202);
-    for (const tag of ['v1', 'latest', 'stable'])
-      assert.equal((await client.get(`manifests/${tag}`)).status, 404);
+    for (const tag of ['v1', 'latest', 'stable']) assert.equal((await client.get(`manifests/${tag}`)).status, 404);
   });
 
   test('say what GitHub does not allow, and nothing is gone', async t => {
@@ -264,11 +262,7 @@ describe('deletes through the package API', () => {
     const path = `manifests/${at(0).manifest.digest}`;
     for (const method of ['GET', 'DELETE']) {
       for (const [answer, status, code] of [
-        [
-          { status: 429, headers: { 'retry-after': '17' }, body: { message: 'slow down' } },
-          429,
-          'TOOMANYREQUESTS',
-        ],
+        [{ status: 429, headers: { 'retry-after': '17' }, body: { message: 'slow down' } }, 429, 'TOOMANYREQUESTS'],
         [{ status: 503, body: { message: 'unwell' } }, 502, 'UPSTREAM_UNAVAILABLE'],
         [{ status: 401, body: { message: 'Bad credentials' } }, 403, 'DENIED'],
       ] as const) {

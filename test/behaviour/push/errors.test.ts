@@ -39,11 +39,7 @@ describe('an upstream that is unavailable', () => {
     assertError(got, 502, 'UPSTREAM_UNAVAILABLE', /cannot be reached|failing/);
     assert.deepEqual(filesIn(cache, 'ingest'), []);
     assertError(await client.start({ digest: small.digest }, bytesOf(small)), 502, 'UPSTREAM_UNAVAILABLE');
-    assertError(
-      await client.start({ mount: small.digest, from: 'owner/other' }),
-      502,
-      'UPSTREAM_UNAVAILABLE',
-    );
+    assertError(await client.start({ mount: small.digest, from: 'owner/other' }), 502, 'UPSTREAM_UNAVAILABLE');
     assertError(await client.manifest(image.manifest, 'v1'), 502, 'UPSTREAM_UNAVAILABLE');
     assertError(await client.delete('manifests/v1'), 502, 'UPSTREAM_UNAVAILABLE');
     assert.deepEqual(await contentOnDisk(cache), []);
@@ -130,34 +126,16 @@ describe('an upstream that is unavailable', () => {
 
 describe('an upstream that returns an error', () => {
   type Push = (blob: Content, both: Pushing) => Promise<Got>;
-  const steps: [
-    name: string,
-    method: string,
-    endpoint: 'upload-start' | 'upload',
-    sizeBytes: number,
-    push: Push,
-  ][] = [
+  const steps: [name: string, method: string, endpoint: 'upload-start' | 'upload', sizeBytes: number, push: Push][] = [
     ['POST', 'POST', 'upload-start', 1000, (blob, { client }) => client.put(blob)],
     ['PUT', 'PUT', 'upload', 1000, (blob, { client }) => client.stream(blob)],
     ['PATCH', 'PATCH', 'upload', large.sizeBytes, (blob, { client, ghcr }) => client.streamAhead(ghcr, blob)],
-    [
-      'closing PUT',
-      'PUT',
-      'upload',
-      large.sizeBytes,
-      (blob, { client, ghcr }) => client.streamAhead(ghcr, blob),
-    ],
+    ['closing PUT', 'PUT', 'upload', large.sizeBytes, (blob, { client, ghcr }) => client.streamAhead(ghcr, blob)],
   ];
   const responses: [string, Answer, number, string, RegExp][] = [
     ['401', errorAnswer(401, 'UNAUTHORIZED', 'authentication required'), 403, 'DENIED', RIGHTS],
     ['403', errorAnswer(403, 'DENIED', 'permission_denied: write_package'), 403, 'DENIED', RIGHTS],
-    [
-      '413',
-      errorAnswer(413, 'SIZE_INVALID', 'too much'),
-      413,
-      'TOO_LARGE',
-      /larger than ghcr\.io takes.*too much/,
-    ],
+    ['413', errorAnswer(413, 'SIZE_INVALID', 'too much'), 413, 'TOO_LARGE', /larger than ghcr\.io takes.*too much/],
     ['429', answers.tooManyRequests('1m30s', 2000), 429, 'TOOMANYREQUESTS', /limits our requests/],
     ['429 with Retry-After', answers.retryAfter('90'), 429, 'TOOMANYREQUESTS', /limits our requests/],
     ['the secondary rate limit', answers.secondaryRateLimit, 429, 'TOOMANYREQUESTS', /limits our requests/],
@@ -232,12 +210,7 @@ describe('an upstream that returns an error', () => {
 
   test('no credential, or a wrong one', async t => {
     const without = await startPushing(t, { upstream: { credentials: [{ ...CI, owner: 'somebody' }] } });
-    assertError(
-      await without.client.start(),
-      403,
-      'DENIED',
-      /no credential of the config is for owner "owner"/,
-    );
+    assertError(await without.client.start(), 403, 'DENIED', /no credential of the config is for owner "owner"/);
     for (const auth of ['bearer', 'basic'] as const) {
       const wrong = await startPushing(t, {
         upstream: { credentials: [{ ...CI, token: 'wrong' }] },

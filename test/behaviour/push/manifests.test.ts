@@ -2,14 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { digestOf } from '../../../src/oci/digest.ts';
-import {
-  contentOf,
-  type Image,
-  type Index,
-  type Manifest,
-  makeImage,
-  makeIndex,
-} from '../../support/images.ts';
+import { contentOf, type Image, type Index, type Manifest, makeImage, makeIndex } from '../../support/images.ts';
 import {
   assertCreated,
   assertError,
@@ -45,10 +38,7 @@ describe('manifests', () => {
       assert.equal(got.headers.location, `/v2/${NAME}/manifests/${manifest.digest}`);
       assert.equal(got.headers['docker-content-digest'], manifest.digest);
       assert.equal(got.headers['content-length'], '0');
-      assert.deepEqual(
-        Buffer.from(packageOf(ghcr)?.manifests.get(manifest.digest)?.bytes ?? []),
-        manifest.bytes,
-      );
+      assert.deepEqual(Buffer.from(packageOf(ghcr)?.manifests.get(manifest.digest)?.bytes ?? []), manifest.bytes);
       for (const method of ['GET', 'HEAD'] as const) {
         const back = await client.ask(method, `manifests/${reference}`);
         assert.equal(back.status, 200);
@@ -89,17 +79,9 @@ describe('manifests', () => {
     for (const [tag, kind] of Object.entries(kinds)) {
       assertCreated(await client.image(kind, tag));
       const got = await client.get(`manifests/${tag}`);
-      assert.deepEqual(
-        [got.headers['content-type'], got.body],
-        [kind.manifest.mediaType, kind.manifest.bytes],
-      );
+      assert.deepEqual([got.headers['content-type'], got.body], [kind.manifest.mediaType, kind.manifest.bytes]);
     }
-    for (const [i, odd] of [
-      { layers: [] },
-      { layers: null },
-      { subject: null },
-      { annotations: null },
-    ].entries()) {
+    for (const [i, odd] of [{ layers: [] }, { layers: null }, { subject: null }, { annotations: null }].entries()) {
       assertCreated(await client.manifest(manifestOf({ ...fields, ...odd }), `odd-${i}`));
     }
   });
@@ -161,10 +143,7 @@ describe('manifests', () => {
     const { ghcr, client } = await startWithParts(t);
     ghcr.resetCounters();
     const { bytes } = image.manifest;
-    for (const digest of [
-      digestOf(Buffer.concat([bytes, Buffer.from(' ')])),
-      digestOf(Buffer.from(' '), 'sha512'),
-    ]) {
+    for (const digest of [digestOf(Buffer.concat([bytes, Buffer.from(' ')])), digestOf(Buffer.from(' '), 'sha512')]) {
       assertError(await client.manifest(image.manifest, digest), 400, 'DIGEST_INVALID', new RegExp(digest));
     }
     for (const name of ['sha256:baddigeststring', 'sha256:', 'md5:00', `${image.manifest.digest}0`]) {
@@ -188,8 +167,7 @@ describe('manifests', () => {
     const headers = { 'content-type': OCI };
     assertCreated(await client.manifest(most, 'most'));
     assertCreated(await client.ask('PUT', 'manifests/chunked', { headers, body: chunked(most) }));
-    for (const tag of ['most', 'chunked'])
-      assert.deepEqual((await client.get(`manifests/${tag}`)).body, most.bytes);
+    for (const tag of ['most', 'chunked']) assert.deepEqual((await client.get(`manifests/${tag}`)).body, most.bytes);
     ghcr.resetCounters();
     for (const got of [
       await client.manifest(over, 'over'),
@@ -210,12 +188,7 @@ describe('manifests', () => {
       [index, image.manifest.digest],
     ] as const) {
       for (const reference of ['v1', manifest.digest]) {
-        assertError(
-          await client.manifest(manifest, reference),
-          400,
-          'MANIFEST_BLOB_UNKNOWN',
-          new RegExp(missing),
-        );
+        assertError(await client.manifest(manifest, reference), 400, 'MANIFEST_BLOB_UNKNOWN', new RegExp(missing));
         assert.equal((await client.get(`manifests/${reference}`)).status, 404);
       }
     }
@@ -383,11 +356,7 @@ describe('the warning that GitHub will not connect a package to a repository', (
     const { client } = await startPushing(t);
     const labelled = makeImage({ layers: [1], labels: { [SOURCE]: url } });
     const rows: [string, Image | Index, RegExp | undefined][] = [
-      [
-        'without',
-        image,
-        /label org\.opencontainers\.image\.source, such as https:\/\/github\.com\/owner\/app/,
-      ],
+      ['without', image, /label org\.opencontainers\.image\.source, such as https:\/\/github\.com\/owner\/app/],
       ['an empty label', makeImage({ layers: [2], labels: { [SOURCE]: '' } }), /label/],
       ['a label', labelled, undefined],
       ['an annotation', makeImage({ layers: [3], annotations: { [SOURCE]: url } }), undefined],

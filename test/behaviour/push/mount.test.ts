@@ -125,8 +125,7 @@ describe('content that the upstream has lost', () => {
     for (const each of index.images) {
       if (!('layers' in each)) continue;
       for (const blob of [each.config, ...each.layers]) {
-        if ((await client.head(`blobs/${blob.digest}`)).status !== 200)
-          assertCreated(await client.stream(blob));
+        if ((await client.head(`blobs/${blob.digest}`)).status !== 200) assertCreated(await client.stream(blob));
       }
       if ((await client.head(`manifests/${each.manifest.digest}`)).status !== 200) {
         assertCreated(await client.manifest(each.manifest));

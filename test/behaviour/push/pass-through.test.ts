@@ -175,8 +175,7 @@ describe('without space', () => {
       clock.advance(1000);
     }
     await client.image(makeImage({ layers: [1000, 2000] }), 'v1');
-    for (const blob of pulled)
-      assert.equal((await client.get(`blobs/${blob.digest}`)).headers['x-cache'], 'hit');
+    for (const blob of pulled) assert.equal((await client.get(`blobs/${blob.digest}`)).headers['x-cache'], 'hit');
     // A large one evicts what was used least recently.
     const got = await client.stream(randomContent(4 * MIB, 'pushed'));
     assert.equal(got.headers['x-cache'], 'miss');

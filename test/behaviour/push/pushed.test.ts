@@ -34,8 +34,7 @@ describe('what was pushed is a hit', () => {
       assert.equal(got.headers['docker-content-digest'], manifest.digest);
       assert.equal(got.headers['content-type'], manifest.mediaType);
     }
-    for (const { config, layers } of images)
-      for (const blob of [config, ...layers]) await assertPushed(both, blob);
+    for (const { config, layers } of images) for (const blob of [config, ...layers]) await assertPushed(both, blob);
     assert.equal(ghcr.requests.length, 0);
   });
 
@@ -43,12 +42,7 @@ describe('what was pushed is a hit', () => {
     const { ghcr, client } = await startPushing(t);
     const image = makeImage({ layers: [1000] });
     const layer = image.layers[0] ?? assert.fail();
-    const paths = [
-      `blobs/${layer.digest}`,
-      'manifests/v1',
-      `manifests/${image.manifest.digest}`,
-      'tags/list',
-    ];
+    const paths = [`blobs/${layer.digest}`, 'manifests/v1', `manifests/${image.manifest.digest}`, 'tags/list'];
     for (const path of paths) {
       assert.equal((await client.head(path)).status, 404, path);
       assert.equal((await client.get(path)).status, 404, path);
@@ -69,11 +63,7 @@ describe('what was pushed is a hit', () => {
     const image = makeImage({ layers: [1000] });
     await client.image(image, 'v1');
     const other = new PushClient(cache.url, 'owner/other');
-    for (const path of [
-      'manifests/v1',
-      `manifests/${image.manifest.digest}`,
-      `blobs/${image.config.digest}`,
-    ]) {
+    for (const path of ['manifests/v1', `manifests/${image.manifest.digest}`, `blobs/${image.config.digest}`]) {
       assert.equal((await other.get(path)).status, 404, path);
     }
   });

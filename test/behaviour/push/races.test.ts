@@ -4,14 +4,7 @@ import { describe, test } from 'node:test';
 import type { Got } from '../../support/ghcr/ask.ts';
 import { answers, type Ghcr } from '../../support/ghcr/ghcr.ts';
 import { makeImage } from '../../support/images.ts';
-import {
-  assertCreated,
-  assertError,
-  image,
-  LIMIT,
-  startPushing,
-  startWithParts,
-} from '../../support/push-client.ts';
+import { assertCreated, assertError, image, LIMIT, startPushing, startWithParts } from '../../support/push-client.ts';
 
 describe('requests that were sent before a push and are answered after it', () => {
   const subject = makeImage({ layers: [10] });

@@ -48,8 +48,7 @@ describe('referrers', () => {
   }
 
   const digestsOf = (entries: readonly { digest: string }[]) => entries.map(({ digest }) => digest).sort();
-  const digestsIn = (images: readonly (Image | Index)[]) =>
-    images.map(({ manifest }) => manifest.digest).sort();
+  const digestsIn = (images: readonly (Image | Index)[]) => images.map(({ manifest }) => manifest.digest).sort();
 
   /** What other tools find at the upstream by the fallback tag. */
   function fallbackEntries(ghcr: Ghcr): Listed[] {
@@ -142,9 +141,7 @@ describe('referrers', () => {
         await client.parts(image);
         const [first] = images;
         await client.parts(first ?? assert.fail());
-        const pushes = images.map(({ manifest }, i) =>
-          client.manifest(manifest, i % 2 ? `t${i}` : manifest.digest),
-        );
+        const pushes = images.map(({ manifest }, i) => client.manifest(manifest, i % 2 ? `t${i}` : manifest.digest));
         for (const got of await Promise.all(pushes)) assertCreated(got);
         assert.deepEqual(digestsOf(await listed(client)), digestsIn(images));
         if (!hasApi) assert.deepEqual(digestsOf(fallbackEntries(ghcr)), digestsIn(images));
@@ -169,10 +166,7 @@ describe('referrers', () => {
     const referrer = makeImage({ layers: [20], subject: long.manifest });
     const got = await client.image(referrer, 'v1');
     assert.equal(got.headers['oci-subject'], long.manifest.digest);
-    assert.deepEqual(
-      digestsOf(await listed(client, '', `referrers/${long.manifest.digest}`)),
-      digestsIn([referrer]),
-    );
+    assert.deepEqual(digestsOf(await listed(client, '', `referrers/${long.manifest.digest}`)), digestsIn([referrer]));
   });
 
   test('that other tools have written to the fallback tag stay, and are listed', async t => {

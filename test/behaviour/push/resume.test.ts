@@ -80,10 +80,7 @@ describe('a restart', () => {
     assertCreated(await both.client.stream(finished));
     await both.cache.stop();
     writeFileSync(join(data, 'ingest', '123-4'), 'what an ingest without a name has left');
-    writeFileSync(
-      join(data, 'ingest', '00000000-0000-0000-0000-000000000000'),
-      'an upload that has no record',
-    );
+    writeFileSync(join(data, 'ingest', '00000000-0000-0000-0000-000000000000'), 'an upload that has no record');
     rmSync(join(data, 'ingest', idOf(lost)));
     const second = await both.startCache(data);
     assert.deepEqual(filesIn(second, 'ingest'), [idOf(kept)]);

@@ -50,13 +50,11 @@ describe('uploads', () => {
 
   const ways: Record<string, (client: PushClient, blob: Content, bytes: Buffer) => Promise<unknown>> = {
     'POST ?digest= with everything': (client, { digest }, bytes) => client.start({ digest }, bytes),
-    'POST ?digest= with chunked encoding': (client, { digest }, bytes) =>
-      client.start({ digest }, inPieces(bytes)),
+    'POST ?digest= with chunked encoding': (client, { digest }, bytes) => client.start({ digest }, inPieces(bytes)),
     'PUT with everything': (client, blob) => client.put(blob),
     'PUT with chunked encoding': (client, blob, bytes) => client.put(blob, inPieces(bytes)),
     'one PATCH, then PUT': (client, blob) => client.stream(blob),
-    'one PATCH with chunked encoding, then PUT': (client, blob, bytes) =>
-      client.stream(blob, inPieces(bytes)),
+    'one PATCH with chunked encoding, then PUT': (client, blob, bytes) => client.stream(blob, inPieces(bytes)),
     'several PATCHes without a range': async (client, { digest }, bytes) => {
       const location = await client.open();
       for (const [first, last] of thirds(bytes)) await client.patch(location, bytes.subarray(first, last));
@@ -177,11 +175,7 @@ describe('uploads', () => {
   test('sha512, named at the start or only at the end', async t => {
     const both = await startPushing(t, { fake: { switches: ALL_DIGESTS } });
     const { client } = both;
-    const starts: Record<string, string>[] = [
-      { 'digest-algorithm': 'sha512' },
-      {},
-      { 'digest-algorithm': 'sha256' },
-    ];
+    const starts: Record<string, string>[] = [{ 'digest-algorithm': 'sha512' }, {}, { 'digest-algorithm': 'sha256' }];
     for (const [i, query] of starts.entries()) {
       for (const sizeBytes of [0, 1000, 1.5 * MIB]) {
         const blob = randomContent(sizeBytes, `sha512 ${i}`, 'sha512');
@@ -191,10 +185,7 @@ describe('uploads', () => {
         assertCreated(got);
         assert.equal(got.headers['docker-content-digest'], blob.digest);
         await assertPushed(both, blob);
-        assert.equal(
-          (await client.head(`blobs/${blob.digest}`)).headers['docker-content-digest'],
-          blob.digest,
-        );
+        assert.equal((await client.head(`blobs/${blob.digest}`)).headers['docker-content-digest'], blob.digest);
       }
     }
     const sha256 = randomContent(1000, 'in spite of it');
@@ -203,13 +194,7 @@ describe('uploads', () => {
     const whole = randomContent(1000, 'at once', 'sha512');
     assertCreated(await client.start({ digest: whole.digest }, bytesOf(whole)));
     for (const blob of [sha256, whole]) await assertPushed(both, blob);
-    assertError(
-      await client.start({ 'digest-algorithm': 'md5' }),
-      400,
-      'DIGEST_INVALID',
-      /md5/,
-      /sha256, sha512/,
-    );
+    assertError(await client.start({ 'digest-algorithm': 'md5' }), 400, 'DIGEST_INVALID', /md5/, /sha256, sha512/);
   });
 
   test('chunks out of order are rejected, and the upload goes on from its offset', async t => {
@@ -218,11 +203,7 @@ describe('uploads', () => {
     const blob = randomContent(3000, 'ordered');
     const bytes = bytesOf(blob);
     const location = await client.open();
-    const assertStands = async (
-      got: Awaited<ReturnType<typeof client.patch>>,
-      at: number,
-      code = 'RANGE_INVALID',
-    ) => {
+    const assertStands = async (got: Awaited<ReturnType<typeof client.patch>>, at: number, code = 'RANGE_INVALID') => {
       assertError(got, 416, code);
       assert.equal(locationOf(got), location);
       assert.equal(got.headers.range, `0-${Math.max(0, at - 1)}`);
@@ -240,10 +221,7 @@ describe('uploads', () => {
     }
     for (const range of ['bytes', '5', '2000-1000', '-1-5', 'a-b', '1000-']) {
       const headers = { 'content-range': range };
-      await assertStands(
-        await client.ask('PATCH', location, { headers, body: bytes.subarray(1000, 2000) }),
-        1000,
-      );
+      await assertStands(await client.ask('PATCH', location, { headers, body: bytes.subarray(1000, 2000) }), 1000);
     }
     const headers = { 'content-range': '1000-1500' };
     const longer = await client.ask('PATCH', location, { headers, body: bytes.subarray(1000, 2000) });
@@ -301,14 +279,7 @@ describe('uploads', () => {
     const blob = randomContent(1000, 'malformed');
     const location = await both.client.open();
     await both.client.patch(location, bytesOf(blob));
-    for (const digest of [
-      '',
-      'sha256:',
-      'sha256:abc',
-      `md5:${'0'.repeat(32)}`,
-      blob.digest.toUpperCase(),
-      '../x',
-    ]) {
+    for (const digest of ['', 'sha256:', 'sha256:abc', `md5:${'0'.repeat(32)}`, blob.digest.toUpperCase(), '../x']) {
       assertError(await both.client.finish(location, digest), 400, 'DIGEST_INVALID');
       assertError(await both.client.start({ digest }, bytesOf(blob)), 400, 'DIGEST_INVALID');
     }

@@ -62,12 +62,7 @@ async function setUp(t: TestContext) {
 test('what was pulled longest ago goes first, and no more than must', async t => {
   const { data, start, pull, bring, isHere } = await setUp(t);
   const cache = await start([]);
-  const [one, two, three, four] = ['one', 'two', 'three', 'four'].map(imageOf) as [
-    Image,
-    Image,
-    Image,
-    Image,
-  ];
+  const [one, two, three, four] = ['one', 'two', 'three', 'four'].map(imageOf) as [Image, Image, Image, Image];
   await bring(cache, one, 'one');
   await bring(cache, two, 'two');
   await bring(cache, three, 'three');

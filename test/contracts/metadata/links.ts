@@ -191,8 +191,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
 
   suite('repositories are those with a link or a tag, in order of upstream and name', async metadata => {
     const names = ['b/a', 'a', 'a/b', 'a-b', 'a.b', 'a/a', 'a_b', 'a0'];
-    const found = async () =>
-      (await metadata.repositories()).map(({ upstream, name }) => `${upstream} ${name}`);
+    const found = async () => (await metadata.repositories()).map(({ upstream, name }) => `${upstream} ${name}`);
     assert.deepEqual(await found(), []);
     for (const upstream of ['quay.io', 'ghcr.io']) {
       for (const name of names) await metadata.linkBlob([{ upstream, name }], row('blob'));

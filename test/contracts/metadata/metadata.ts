@@ -3,16 +3,7 @@ import assert from 'node:assert/strict';
 import { linkStoreSuite } from './links.ts';
 import { pinSuite } from './pins.ts';
 import { referrerStoreSuite } from './referrers.ts';
-import {
-  APP,
-  assertIs,
-  assertIsManifest,
-  type MakeMetadata,
-  manifestRow,
-  OTHER,
-  row,
-  suiteOf,
-} from './suite.ts';
+import { APP, assertIs, assertIsManifest, type MakeMetadata, manifestRow, OTHER, row, suiteOf } from './suite.ts';
 import { tagStoreSuite } from './tags.ts';
 import { uploadStoreSuite } from './uploads.ts';
 import { usageStoreSuite } from './usage.ts';

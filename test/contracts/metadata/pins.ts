@@ -17,11 +17,7 @@ const byDigest = ({ digest }: { digest: Digest }, repository = APP): Pin => ({
 async function linkImage(
   metadata: Metadata,
   seed: string,
-  {
-    repository = APP,
-    tags = [],
-    shared = [],
-  }: { repository?: Repository; tags?: string[]; shared?: Digest[] } = {},
+  { repository = APP, tags = [], shared = [] }: { repository?: Repository; tags?: string[]; shared?: Digest[] } = {},
 ): Promise<{ manifest: LinkedManifest; all: Digest[] }> {
   const blobs = [row(`${seed} config`), row(`${seed} layer`)];
   for (const blob of blobs) await metadata.linkBlob([repository], blob);

@@ -1,13 +1,7 @@
 // What the suites of the metadata contracts share: how a store is made and opened again, and rows to put into it.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type {
-  ContentRow,
-  LinkedManifest,
-  ManifestRow,
-  Metadata,
-  UploadRow,
-} from '../../../src/metadata/metadata.ts';
+import type { ContentRow, LinkedManifest, ManifestRow, Metadata, UploadRow } from '../../../src/metadata/metadata.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import type { Repository } from '../../../src/oci/reference.ts';
 import { TestClock } from '../../support/clock.ts';

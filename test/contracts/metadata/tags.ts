@@ -13,10 +13,7 @@ export function tagStoreSuite(name: string, make: MakeMetadata): void {
     await metadata.linkManifest(APP, one, ['latest']);
     const firstMs = clock.now();
     clock.advance(1000);
-    assert.deepEqual(
-      { ...(await metadata.findTag(APP, 'latest')) },
-      { digest: one.digest, checkedAtMs: firstMs },
-    );
+    assert.deepEqual({ ...(await metadata.findTag(APP, 'latest')) }, { digest: one.digest, checkedAtMs: firstMs });
     await metadata.linkManifest(APP, two, ['latest']);
     assert.deepEqual(
       { ...(await metadata.findTag(APP, 'latest')) },
@@ -104,20 +101,15 @@ export function tagStoreSuite(name: string, make: MakeMetadata): void {
         { tag: 'new', digest: two.digest, checkedAtMs: firstMs + 1000 },
         { tag: 'newer', digest: two.digest, checkedAtMs: firstMs + 1000 },
       ]);
-      assert.deepEqual(await tags(store, OTHER), [
-        { tag: 'moved', digest: one.digest, checkedAtMs: firstMs },
-      ]);
+      assert.deepEqual(await tags(store, OTHER), [{ tag: 'moved', digest: one.digest, checkedAtMs: firstMs }]);
     }
   });
 
   suite('names and tags may be any text: none is taken for another, or for a part of a query', async metadata => {
-    const texts = fc.uniqueArray(
-      fc.string({ unit: fc.constantFrom(...'aA%_*?\'"\\;-/ é\u{1f600}'), maxLength: 6 }),
-      {
-        minLength: 2,
-        maxLength: 8,
-      },
-    );
+    const texts = fc.uniqueArray(fc.string({ unit: fc.constantFrom(...'aA%_*?\'"\\;-/ é\u{1f600}'), maxLength: 6 }), {
+      minLength: 2,
+      maxLength: 8,
+    });
     await fc.assert(
       fc.asyncProperty(texts, fc.nat(), async (names, round) => {
         const upstream = `upstream-${round}`;

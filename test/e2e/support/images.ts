@@ -37,14 +37,7 @@ export interface Image {
   readonly file: { readonly path: string; readonly sha256: string };
 }
 
-export type ImageName =
-  | 'layers'
-  | 'multiarch'
-  | 'schema2'
-  | 'schema2-list'
-  | 'medium'
-  | 'one-layer'
-  | 'large';
+export type ImageName = 'layers' | 'multiarch' | 'schema2' | 'schema2-list' | 'medium' | 'one-layer' | 'large';
 
 /** The image of that name, which `makeImages` created. */
 export function image(name: ImageName): Image {
@@ -138,8 +131,7 @@ class ImageBuilder {
   ): Promise<Image> {
     const layers: Descriptor[] = [];
     // Level 0, because random bytes do not compress.
-    for (const bytes of tarLayers)
-      layers.push(await this.#pushBlob(this.#types.layer, gzipSync(bytes, { level: 0 })));
+    for (const bytes of tarLayers) layers.push(await this.#pushBlob(this.#types.layer, gzipSync(bytes, { level: 0 })));
     const diffIds = tarLayers.map(digestOf);
 
     const single = architectures.length === 1;
@@ -187,11 +179,7 @@ class ImageBuilder {
       ...manifest,
       platform: { architecture, os: 'linux' },
     }));
-    return this.#pushManifest(
-      this.#types.index,
-      { schemaVersion: 2, mediaType: this.#types.index, manifests },
-      TAG,
-    );
+    return this.#pushManifest(this.#types.index, { schemaVersion: 2, mediaType: this.#types.index, manifests }, TAG);
   }
 
   async #pushBlob(mediaType: string, bytes: Buffer): Promise<Descriptor> {

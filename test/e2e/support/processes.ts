@@ -15,8 +15,7 @@ const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 /** The environment of all programs: this machine's, without proxies and without anyone's registry logins. */
 export function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(
-    ([name]) =>
-      !/_proxy$/i.test(name) && !/^(REGISTRY_|CR_PAT$|GITHUB_TOKEN$|GHCR_USERNAME$|DOCKER_HOST$)/.test(name),
+    ([name]) => !/_proxy$/i.test(name) && !/^(REGISTRY_|CR_PAT$|GITHUB_TOKEN$|GHCR_USERNAME$|DOCKER_HOST$)/.test(name),
   );
   return {
     ...Object.fromEntries(own),

@@ -180,8 +180,7 @@ export class CountingProxy implements AsyncDisposable {
 
   #takeCut(exchange: Exchange): number {
     const cut = this.#cut;
-    if (!cut || exchange.method !== 'GET' || !exchange.path.endsWith(cut.pathEnd))
-      return Number.POSITIVE_INFINITY;
+    if (!cut || exchange.method !== 'GET' || !exchange.path.endsWith(cut.pathEnd)) return Number.POSITIVE_INFINITY;
     this.#cut = undefined;
     return cut.atByte;
   }

@@ -39,10 +39,7 @@ async function readVariant(base: string, digest: string, original: Image): Promi
   return { architecture: variant.architecture, manifest, config, layers, diffIds };
 }
 
-async function readManifest(
-  base: string,
-  reference: string,
-): Promise<{ descriptor: Descriptor; bytes: Buffer }> {
+async function readManifest(base: string, reference: string): Promise<{ descriptor: Descriptor; bytes: Buffer }> {
   const { status, headers, body } = await get(`${base}/manifests/${reference}`);
   assert.equal(status, 200, `${reference}: ${body.subarray(0, 500)}`);
   const digest = digestOf(body);

@@ -49,9 +49,7 @@ export class ImagePush {
     const [config, ...layers] = this.blobs.map(({ mediaType, digest, bytes }) => {
       return { mediaType, digest, size: bytes.length };
     });
-    const manifest = Buffer.from(
-      JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST_TYPE, config, layers }),
-    );
+    const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST_TYPE, config, layers }));
     this.manifest = { bytes: manifest, digest: digestOf(manifest) };
   }
 }
@@ -156,19 +154,9 @@ export class Pusher {
     image.isDone = true;
   }
 
-  async #ask(
-    method: string,
-    url: string,
-    headers: Record<string, string> = {},
-    body?: Buffer,
-  ): Promise<Answer> {
+  async #ask(method: string, url: string, headers: Record<string, string> = {}, body?: Buffer): Promise<Answer> {
     try {
-      return await ask(
-        method,
-        url,
-        { ...headers, ...(body && { 'content-length': `${body.length}` }) },
-        body,
-      );
+      return await ask(method, url, { ...headers, ...(body && { 'content-length': `${body.length}` }) }, body);
     } catch (error) {
       throw new Interrupted(`${method} ${url}`, { cause: error });
     }

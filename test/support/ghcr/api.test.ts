@@ -59,10 +59,7 @@ describe('the package API', () => {
     );
     assert.deepEqual(jsonOf(await get(ghcr, `${VERSIONS}/${versions[1].id}`)), versions[1]);
     assert.deepEqual(jsonOf(await get(ghcr, new URL(versions[1].url).pathname)), versions[1]);
-    assert.equal(
-      ghcr.count({ endpoint: 'api', repository: 'org/team/app', reference: String(versions[1].id) }),
-      2,
-    );
+    assert.equal(ghcr.count({ endpoint: 'api', repository: 'org/team/app', reference: String(versions[1].id) }), 2);
   });
 
   test('pages, with a Link header', async () => {
@@ -106,8 +103,7 @@ describe('the package API', () => {
       await t.test(path, async () => {
         const got = await get(ghcr, path);
         assert.equal(got.status, status);
-        if (status === 404)
-          assert.deepEqual(Object.keys(jsonOf(got)), ['message', 'documentation_url', 'status']);
+        if (status === 404) assert.deepEqual(Object.keys(jsonOf(got)), ['message', 'documentation_url', 'status']);
       });
     }
   });
@@ -155,10 +151,7 @@ describe('the package API', () => {
     assert.match(jsonOf(denied).message, /^You cannot delete the last tagged version of a package\./);
     assert.equal((await remove(ghcr, `${VERSIONS}/${first}`)).status, 204);
     ghcr.deleteTag('org/team/app', 'v1');
-    assert.match(
-      jsonOf(await remove(ghcr, `${VERSIONS}/${second}`)).message,
-      /the last version of a package/,
-    );
+    assert.match(jsonOf(await remove(ghcr, `${VERSIONS}/${second}`)).message, /the last version of a package/);
     ghcr.switches.keepLastVersion = false;
     assert.equal((await remove(ghcr, `${VERSIONS}/${second}`)).status, 204);
 
@@ -200,10 +193,7 @@ describe('the package API', () => {
     assert.equal((await get(ghcr, '/user/packages/container/app/versions')).status, 200);
     ghcr.switches.singleSignOn = 'partial-results';
     const partial = await get(ghcr, VERSIONS);
-    assert.deepEqual(
-      [partial.status, partial.headers['x-github-sso']],
-      [200, 'partial-results; organizations=1'],
-    );
+    assert.deepEqual([partial.status, partial.headers['x-github-sso']], [200, 'partial-results; organizations=1']);
   });
 
   test('faults apply to it, and it can be stopped', async () => {

@@ -163,10 +163,7 @@ export class PackageApi implements Site {
     const lastTagged = tagged.size === 1 && tagged.has(digest);
     if (keepLastVersion && (lastTagged || found.manifests.size === 1)) {
       const which = lastTagged ? 'last tagged version' : 'last version';
-      return apiError(
-        400,
-        `You cannot delete the ${which} of a package. You must delete the package instead.`,
-      );
+      return apiError(400, `You cannot delete the ${which} of a package. You must delete the package instead.`);
     }
     this.#state.packages.deleteManifest(found.name, digest);
     return { status: 204 };

@@ -21,10 +21,7 @@ export interface Asking {
   onHeaders?: (response: http.IncomingMessage) => void;
 }
 
-export function ask(
-  url: string,
-  { method = 'GET', headers = {}, body, onHeaders }: Asking = {},
-): Promise<Got> {
+export function ask(url: string, { method = 'GET', headers = {}, body, onHeaders }: Asking = {}): Promise<Got> {
   return new Promise(resolve => {
     const got: Got = {
       status: undefined,
@@ -39,21 +36,17 @@ export function ask(
     };
     const end = () => resolve({ ...got, body: Buffer.concat(chunks) });
     const client = url.startsWith('https:') ? https : http;
-    const request = client.request(
-      url,
-      { method, headers, agent: false, ca: LOOPBACK_TLS.cert },
-      response => {
-        Object.assign(got, { status: response.statusCode, headers: response.headers });
-        onHeaders?.(response);
-        response
-          .on('data', chunk => chunks.push(chunk))
-          .on('end', () => {
-            got.complete = response.complete;
-          })
-          .on('error', fail)
-          .on('close', end);
-      },
-    );
+    const request = client.request(url, { method, headers, agent: false, ca: LOOPBACK_TLS.cert }, response => {
+      Object.assign(got, { status: response.statusCode, headers: response.headers });
+      onHeaders?.(response);
+      response
+        .on('data', chunk => chunks.push(chunk))
+        .on('end', () => {
+          got.complete = response.complete;
+        })
+        .on('error', fail)
+        .on('close', end);
+    });
     request.on('error', error => {
       fail(error);
       end();

@@ -25,10 +25,7 @@ describe('challenge and token', () => {
     );
     assert.equal(denied.headers['docker-distribution-api-version'], 'registry/2.0');
     assert.ok(denied.headers['x-github-request-id']);
-    assert.equal(
-      denied.body.toString(),
-      '{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}\n',
-    );
+    assert.equal(denied.body.toString(), '{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}\n');
 
     const token = await tokenFor(ghcr);
     assert.match(Buffer.from(token, 'base64').toString(), /^v1:owner\/app:\d{19}$/);
@@ -82,11 +79,7 @@ describe('challenge and token', () => {
     const rows: [string, http.OutgoingHttpHeaders, number, string?][] = [
       ['basic', basic('alice', 'ghp_alice'), 403, 'invalid token'],
       ['nonsense', bearer('nonsense'), 403, 'invalid token'],
-      [
-        'token of a user with the right',
-        bearer(await tokenFor(ghcr, NAME, basic('alice', 'ghp_alice'))),
-        200,
-      ],
+      ['token of a user with the right', bearer(await tokenFor(ghcr, NAME, basic('alice', 'ghp_alice'))), 200],
       ['right to all of an owner', pat('ghp_dan'), 200],
       ['personal access token', pat('ghp_alice'), 200],
       ['no right to the package', pat('ghp_bob'), 403, 'permission_denied: read_package'],

@@ -50,8 +50,7 @@ export class Auth {
   token(request: IncomingMessage, url: URL): Answer {
     if (request.method !== 'GET') return answers.unsupported;
     const credentials = basicCredentials(request.headers.authorization);
-    const user =
-      credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
+    const user = credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
     // Invalid credentials are denied even where an anonymous client would be served.
     if (request.headers.authorization !== undefined && !user) return DENIED;
 
@@ -136,11 +135,7 @@ export class Auth {
     return user ? errorAnswer(403, 'DENIED', this.#state.switches.deniedMessage) : DENIED;
   }
 
-  #denyWrite(
-    user: User | undefined,
-    repository: string,
-    action: Exclude<Action, 'pull'>,
-  ): Answer | undefined {
+  #denyWrite(user: User | undefined, repository: string, action: Exclude<Action, 'pull'>): Answer | undefined {
     if (!user) return DENIED;
     const scoped = scopesOf(user).includes(action === 'push' ? 'write:packages' : 'delete:packages');
     if (scoped && mayWrite(user, repository)) return undefined;
@@ -176,8 +171,7 @@ export class Auth {
 
   #basicGrant(header: string | undefined): Grant | 'challenge' {
     const credentials = basicCredentials(header);
-    const user =
-      credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
+    const user = credentials && this.#state.packages.userByPassword(credentials.username, credentials.password);
     return user ? unrestricted(user) : 'challenge';
   }
 
@@ -187,8 +181,7 @@ export class Auth {
     if (token === undefined) return 'denied';
     const grant = this.#grants.get(token);
     if (grant) {
-      const expired =
-        grant.revoked || this.#state.now() - grant.issuedAtMs >= this.#state.switches.tokenTtlMs;
+      const expired = grant.revoked || this.#state.now() - grant.issuedAtMs >= this.#state.switches.tokenTtlMs;
       return expired ? this.#state.switches.expiredToken : grant;
     }
     const user = this.#state.packages.userByToken(Buffer.from(token, 'base64').toString());
@@ -223,8 +216,7 @@ interface Scope {
 function allows(scopes: readonly Scope[] | undefined, repository: string, action: Action): boolean {
   if (scopes === undefined) return true;
   return scopes.some(
-    scope =>
-      scope.repository === repository && (scope.actions.includes(action) || scope.actions.includes('*')),
+    scope => scope.repository === repository && (scope.actions.includes(action) || scope.actions.includes('*')),
   );
 }
 

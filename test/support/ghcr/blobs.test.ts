@@ -18,10 +18,7 @@ describe('blobs', () => {
     const got = await ask(redirect.headers.location ?? '');
     assert.equal(got.status, 200);
     assert.deepEqual(got.body, layerBytes);
-    assert.equal(
-      ghcr.bytes({ endpoint: 'blobhost', repository: NAME, digest: layer.digest }),
-      layer.sizeBytes,
-    );
+    assert.equal(ghcr.bytes({ endpoint: 'blobhost', repository: NAME, digest: layer.digest }), layer.sizeBytes);
     ghcr.switches.blobHead = 'redirect';
     assert.equal((await ask(ghcr.url + BLOB, { method: 'HEAD' })).status, 307);
   });

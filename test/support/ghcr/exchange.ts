@@ -25,17 +25,11 @@ export interface Site {
 }
 
 /** Content, or the single range of it that a GET asks for. Several ranges get all of it. */
-export function contentReply(
-  { request, fault }: Exchange,
-  content: Source,
-  headers: Record<string, string>,
-): Reply {
+export function contentReply({ request, fault }: Exchange, content: Source, headers: Record<string, string>): Reply {
   const { sizeBytes } = content;
   const ifRange = request.headers['if-range'];
   const ignored =
-    request.method !== 'GET' ||
-    fault?.action.ignoreRange ||
-    (ifRange !== undefined && ifRange !== headers.etag);
+    request.method !== 'GET' || fault?.action.ignoreRange || (ifRange !== undefined && ifRange !== headers.etag);
   const spans = ignored ? undefined : parseRange(request.headers.range, sizeBytes);
   if (spans?.length === 0) return { status: 416, headers: { 'content-range': `bytes */${sizeBytes}` } };
   const [span] = spans ?? [];
@@ -43,8 +37,7 @@ export function contentReply(
 
   const sentSpan = { ...span, end: span.end - (fault?.action.short ?? 0) };
   const contentRange =
-    fault?.action.contentRange?.(sentSpan, sizeBytes) ??
-    `bytes ${sentSpan.start}-${sentSpan.end - 1}/${sizeBytes}`;
+    fault?.action.contentRange?.(sentSpan, sizeBytes) ?? `bytes ${sentSpan.start}-${sentSpan.end - 1}/${sizeBytes}`;
   return { status: 206, headers: { ...headers, 'content-range': contentRange }, content, span };
 }
 

@@ -34,11 +34,7 @@ describe('faults', () => {
     ['cut by a reset', { cutAfter: 1000, reset: true }, { complete: false, code: 'ECONNRESET' }],
     ['short', { short: 1 }, { body: layerBytes.subarray(0, -1), complete: true }],
     ['short, chunked', { short: 1, chunked: true }, { body: layerBytes.subarray(0, -1), complete: true }],
-    [
-      'less than Content-Length',
-      { shortClaimed: 10 },
-      { body: layerBytes.subarray(0, -10), complete: false },
-    ],
+    ['less than Content-Length', { shortClaimed: 10 }, { body: layerBytes.subarray(0, -10), complete: false }],
     [
       'more than the blob, chunked',
       { tooLong: 3, chunked: true },
@@ -63,8 +59,7 @@ describe('faults', () => {
       await using ghcr = await startFilled();
       const fault = ghcr.fault({ endpoint: 'blobhost', ...action });
       const got = await pullLayer(ghcr, asking);
-      for (const key of Object.keys(expected) as (keyof Got)[])
-        assert.deepEqual(got[key], expected[key], key);
+      for (const key of Object.keys(expected) as (keyof Got)[]) assert.deepEqual(got[key], expected[key], key);
       assert.equal(fault.hits, 1);
       await ghcr.until({ endpoint: 'blobhost', state: got.complete ? 'finished' : 'aborted' });
       fault.remove();

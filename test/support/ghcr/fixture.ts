@@ -22,10 +22,7 @@ export const startOpen = (switches: Partial<Switches> = {}, options: GhcrOptions
   startGhcr({ ...options, switches: { auth: 'none', ...switches } });
 
 /** As `startOpen`, with the image in a public package. */
-export async function startFilled(
-  switches: Partial<Switches> = {},
-  options: GhcrOptions = {},
-): Promise<Ghcr> {
+export async function startFilled(switches: Partial<Switches> = {}, options: GhcrOptions = {}): Promise<Ghcr> {
   const ghcr = await startOpen(switches, options);
   ghcr.push(NAME, image, 'latest');
   return ghcr;

@@ -73,15 +73,7 @@ export interface RequestRecord extends Route {
 export type RequestFilter = Partial<
   Pick<
     RequestRecord,
-    | 'endpoint'
-    | 'method'
-    | 'repository'
-    | 'reference'
-    | 'digest'
-    | 'upload'
-    | 'authorization'
-    | 'status'
-    | 'state'
+    'endpoint' | 'method' | 'repository' | 'reference' | 'digest' | 'upload' | 'authorization' | 'status' | 'state'
   >
 >;
 

@@ -58,10 +58,7 @@ describe('manifests', () => {
     assert.equal((await ask(ghcr.url + MANIFEST, { headers })).status, 200);
     ghcr.switches.ifNoneMatch = true;
     assert.equal((await ask(ghcr.url + MANIFEST, { headers })).status, 304);
-    assert.equal(
-      (await ask(ghcr.url + MANIFEST, { headers: { ...headers, 'if-none-match': '"x"' } })).status,
-      200,
-    );
+    assert.equal((await ask(ghcr.url + MANIFEST, { headers: { ...headers, 'if-none-match': '"x"' } })).status, 200);
   });
 
   test('headers can be omitted', async () => {
@@ -112,10 +109,7 @@ describe('pushed manifests', () => {
       assert.equal(put.headers['docker-content-digest'], digest);
     }
     const spaced = Buffer.from(`${image.manifest.bytes} \n`);
-    assert.equal(
-      (await pusher.manifest('v2', spaced, 'application/vnd.other+json; charset=utf-8')).status,
-      201,
-    );
+    assert.equal((await pusher.manifest('v2', spaced, 'application/vnd.other+json; charset=utf-8')).status, 201);
     const got = await pusher.ask('GET', 'manifests/v2', {
       headers: { accept: 'application/vnd.other+json' },
     });
@@ -162,14 +156,7 @@ describe('pushed manifests', () => {
       ['no type', 'v1', '{}', undefined, 400, 'MANIFEST_INVALID'],
       ['no tag', '.v1', '{}', mediaType, 400, 'TAG_INVALID'],
       ['another digest', image.manifest.digest, '{}', mediaType, 400, 'DIGEST_INVALID'],
-      [
-        'an unsupported algorithm',
-        digestOf(Buffer.from('{}'), 'sha512'),
-        '{}',
-        mediaType,
-        400,
-        'DIGEST_INVALID',
-      ],
+      ['an unsupported algorithm', digestOf(Buffer.from('{}'), 'sha512'), '{}', mediaType, 400, 'DIGEST_INVALID'],
       ['too large', 'v1', padded(4 * MIB + 1), mediaType, 413, 'SIZE_INVALID'],
     ];
     for (const [name, reference, bytes, type, status, code] of rows) {

@@ -87,9 +87,7 @@ export class Manifests {
   /** The digest, if the request names one, and the tags to set; undefined when any is malformed. */
   #namesFor({ record, url }: Exchange): { digest: string | undefined; tags: string[] } | undefined {
     const { searchParams } = url;
-    const more = this.#state.switches.nextSpec
-      ? [...searchParams.getAll('digest'), ...searchParams.getAll('tag')]
-      : [];
+    const more = this.#state.switches.nextSpec ? [...searchParams.getAll('digest'), ...searchParams.getAll('tag')] : [];
     const references = [record.reference ?? '', ...more].map(parseReference);
     if (references.includes(undefined)) return undefined;
     return {

@@ -26,10 +26,7 @@ test('either origin can be https', async () => {
   assert.match(ghcr.url, /^https:/);
   assert.match(ghcr.blobUrl, /^http:/);
   assert.deepEqual((await pullLayer(ghcr)).body, layerBytes);
-  await using both = await startFilled(
-    {},
-    { tls: LOOPBACK_TLS, blobTls: LOOPBACK_TLS, hostname: 'localhost' },
-  );
+  await using both = await startFilled({}, { tls: LOOPBACK_TLS, blobTls: LOOPBACK_TLS, hostname: 'localhost' });
   assert.match(both.blobUrl, /^https:\/\/localhost:/);
   assert.deepEqual((await pullLayer(both)).body, layerBytes);
 });

@@ -1,11 +1,6 @@
 // A listening socket of the fake ghcr.io, plain or TLS, on loopback. It can be stopped, and then comes back on the same
 // port.
-import {
-  createServer,
-  type Server as HttpServer,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http';
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { SEND_BUFFER_BYTES } from './send.ts';

@@ -47,8 +47,7 @@ export class Registry implements Site {
         digest: named,
       };
     }
-    const [, repository, noun, last = ''] =
-      /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$/.exec(path) ?? [];
+    const [, repository, noun, last = ''] = /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$/.exec(path) ?? [];
     const digest = parseDigest(last);
     if (noun === 'manifests') return { endpoint: 'manifest', repository, reference: last, digest };
     if (noun === 'blobs') return { endpoint: 'blob', repository, digest: last };

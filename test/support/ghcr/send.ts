@@ -11,12 +11,7 @@ import type { RequestLog } from './log.ts';
 /** How many bytes may wait in a socket: two pieces, so that the next is ready when one has been sent. */
 export const SEND_BUFFER_BYTES = 2 * 1024 * 1024;
 
-export async function send(
-  exchange: Exchange,
-  log: RequestLog,
-  reply: Reply,
-  chunked: boolean,
-): Promise<void> {
+export async function send(exchange: Exchange, log: RequestLog, reply: Reply, chunked: boolean): Promise<void> {
   const { request, response, record, fault } = exchange;
   const action = fault?.action ?? {};
   const content = reply.content ?? sourceOf(bodyBytes(reply));
@@ -56,11 +51,7 @@ function bodyBytes({ body = '' }: Answer): Uint8Array {
 }
 
 /** Sends a span with all that its fault does to it; false when the response must not be ended any more. */
-async function sendBody(
-  { response, record, fault, gone }: Exchange,
-  content: Source,
-  span: Span,
-): Promise<boolean> {
+async function sendBody({ response, record, fault, gone }: Exchange, content: Source, span: Span): Promise<boolean> {
   const { cutAfter, reset, stallAfter, shortClaimed, tooLong, corruptAt, throttle } = fault?.action ?? {};
   const length = span.end - span.start;
 

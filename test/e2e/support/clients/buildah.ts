@@ -34,8 +34,7 @@ export class Buildah implements PushingClient {
     } else {
       const list = `list-of-${image.repository.replaceAll('/', '-')}`;
       await this.#buildah('manifest', 'create', list);
-      for (const { config } of image.variants)
-        await this.#buildah('manifest', 'add', list, hexOf(config.digest));
+      for (const { config } of image.variants) await this.#buildah('manifest', 'add', list, hexOf(config.digest));
       await this.#buildah('manifest', 'push', '--all', ...how, list, target);
       await this.#buildah('manifest', 'rm', list);
     }

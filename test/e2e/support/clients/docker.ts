@@ -9,13 +9,7 @@ import { newDirectory } from '../workspace.ts';
 import { nameOf, type PushingClient } from './client.ts';
 import { type Containerd, startContainerd } from './containerd-daemon.ts';
 
-const NO_NETWORKS = [
-  '--bridge=none',
-  '--iptables=false',
-  '--ip6tables=false',
-  '--ip-forward=false',
-  '--ip-masq=false',
-];
+const NO_NETWORKS = ['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false'];
 
 export class Docker implements PushingClient {
   readonly name = 'docker';

@@ -55,12 +55,7 @@ export class Oras extends DirectoryClient implements PushingClient {
 
   /** The referrers of the image, of one type or all. */
   async discover(host: string, subject: Image, artifactType?: string): Promise<Artifact[]> {
-    const output = await this.#oras(
-      'discover',
-      ...this.#options(artifactType),
-      '--depth=1',
-      nameOf(host, subject),
-    );
+    const output = await this.#oras('discover', ...this.#options(artifactType), '--depth=1', nameOf(host, subject));
     const { referrers } = JSON.parse(output) as { referrers: Artifact[] };
     return referrers.map(artifactIn);
   }

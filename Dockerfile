@@ -25,7 +25,7 @@ COPY package.json LICENSE ./
 COPY bin ./bin
 
 # Inside a container, loopback is the container alone. So this config listens on every address, which in
-# open mode has to be said: whoever reaches the port may pull with the stored credential. So publish it on
+# open mode has to be said: any client that reaches the port may use the stored credential. So publish it on
 # 127.0.0.1, as above.
 RUN mkdir -p /etc/ghcr-cache /data \
  && printf '%s\n' \

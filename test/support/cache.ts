@@ -34,7 +34,7 @@ export interface TestCache extends AsyncDisposable {
   readonly clock: TestClock;
   readonly data: string;
   /** The directory of the config file. */
-  readonly folder: string;
+  readonly directory: string;
   /** Everything logged so far. */
   log(): string;
   get(path: string, request?: RawRequest): Promise<Reply>;
@@ -90,7 +90,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     url: origin,
     clock,
     data,
-    folder: directory,
+    directory,
     log: () => lines.join('\n'),
     get: (path, request) => fetchRaw(origin + path, request),
     head: (path, request) => fetchRaw(origin + path, { ...request, method: 'HEAD' }),
@@ -103,10 +103,10 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
 /** A fake ghcr.io and a cache in front of it, on one clock, both stopped after the test. */
 export async function startBoth(
   t: TestContext,
-  options: Omit<TestCacheOptions, 'ghcr'> & { stand?: GhcrOptions } = {},
+  options: Omit<TestCacheOptions, 'ghcr'> & { fake?: GhcrOptions } = {},
 ): Promise<{ ghcr: Ghcr; cache: TestCache; clock: TestClock }> {
   const clock = options.clock ?? new TestClock();
-  const ghcr = await startGhcr({ now: clock.now, ...options.stand });
+  const ghcr = await startGhcr({ now: clock.now, ...options.fake });
   t.after(() => ghcr.close());
   const cache = await startTestCache({ ...options, ghcr, clock });
   t.after(() => cache.stop());

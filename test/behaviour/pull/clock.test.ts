@@ -71,7 +71,7 @@ for (const [how, byMs] of [
     });
 
     test('a list of referrers is fresh for its 10 s', async t => {
-      const { ghcr, cache, clock } = await startBoth(t, { stand: { switches: { referrers: 'supported' } } });
+      const { ghcr, cache, clock } = await startBoth(t, { fake: { switches: { referrers: 'supported' } } });
       ghcr.push('owner/app', image, 'v1');
       assert.equal((await cache.get(REFERRERS)).headers['x-cache'], 'miss');
       clock.set(byMs);

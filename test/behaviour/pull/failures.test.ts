@@ -18,7 +18,7 @@ const uncached = randomContent(200_000, 'uncached');
 const UNCACHED = `/v2/owner/app/blobs/${uncached.digest}`;
 
 /** With an image in the cache whose tag is no longer fresh, and a blob that only the upstream has. */
-async function startWithCached(t: TestContext, options: TestCacheOptions & { stand?: GhcrOptions } = {}) {
+async function startWithCached(t: TestContext, options: TestCacheOptions & { fake?: GhcrOptions } = {}) {
   const both = await startBoth(t, options);
   both.ghcr.push('owner/app', image, 'v1');
   both.ghcr.addBlob('owner/app', uncached);
@@ -153,7 +153,7 @@ test('redirects: loops, rubbish and an end of https are not followed; relative o
     ['not at all', { redirects: false }, 200],
   ];
   for (const [name, switches, status, says] of cases) {
-    const { ghcr, cache } = await startBoth(t, { stand: { switches } });
+    const { ghcr, cache } = await startBoth(t, { fake: { switches } });
     ghcr.push('owner/app', image, 'v1');
     const reply = await cache.get(BLOB);
     assert.equal(reply.status, status, name);
@@ -168,7 +168,7 @@ test('redirects: loops, rubbish and an end of https are not followed; relative o
 
 test('a redirect from https to http is refused, and the extra CA of the config is trusted', async t => {
   const { ghcr, cache } = await startBoth(t, {
-    stand: { tls: LOOPBACK_TLS, hostname: 'localhost' },
+    fake: { tls: LOOPBACK_TLS, hostname: 'localhost' },
     upstream: { ca: 'ca.pem' },
     files: { 'ca.pem': LOOPBACK_TLS.cert },
   });
@@ -181,7 +181,7 @@ test('a redirect from https to http is refused, and the extra CA of the config i
 });
 
 test('an upstream whose certificate is not trusted is refused with a sentence', async t => {
-  const { cache } = await startBoth(t, { stand: { tls: LOOPBACK_TLS, hostname: 'localhost' } });
+  const { cache } = await startBoth(t, { fake: { tls: LOOPBACK_TLS, hostname: 'localhost' } });
   const reply = await cache.get(V1);
   assert.equal(reply.status, 502);
   assert.match(errorOf(reply).message, /self-signed certificate|unable to verify/);
@@ -234,7 +234,7 @@ test('a manifest whose bytes do not hash to its digest is never served', async t
 
 test('an upstream that leaves out digest and size headers still serves', async t => {
   const { ghcr, cache, clock } = await startBoth(t, {
-    stand: { switches: { omitDigest: true, omitEtag: true, omitContentLength: true } },
+    fake: { switches: { omitDigest: true, omitEtag: true, omitContentLength: true } },
   });
   ghcr.push('owner/app', image, 'v1');
   assert.equal((await cache.get(V1)).headers['docker-content-digest'], image.manifest.digest);

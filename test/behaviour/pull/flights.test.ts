@@ -15,7 +15,7 @@ const MIB = 1024 * 1024;
 async function startWithBlob(
   t: TestContext,
   sizeBytes: number,
-  options: TestCacheOptions & { stand?: GhcrOptions } = {},
+  options: TestCacheOptions & { fake?: GhcrOptions } = {},
 ) {
   const both = await startBoth(t, options);
   const blob = randomContent(sizeBytes);
@@ -242,7 +242,7 @@ test('no client gets the final stretch before the digest is known', async t => {
 
 test('a blob whose size is not told comes whole and right', async t => {
   const { cache, blob, path } = await startWithBlob(t, 2 * MIB, {
-    stand: { switches: { omitContentLength: true } },
+    fake: { switches: { omitContentLength: true } },
   });
   const reply = await cache.get(path);
   assert(reply.body.equals(bytesOf(blob)));
@@ -252,7 +252,7 @@ test('a blob whose size is not told comes whole and right', async t => {
 test('a blob whose size is not told takes its room as it comes, and no more than there is', async t => {
   const limits = {
     config: { cache: { maxSize: '65MiB', minFree: '0' } },
-    stand: { switches: { omitContentLength: true } },
+    fake: { switches: { omitContentLength: true } },
   };
   const { cache, blob, path } = await startWithBlob(t, 66 * MIB, limits);
   const reply = await cache.get(path);

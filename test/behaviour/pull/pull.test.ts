@@ -89,7 +89,7 @@ test('sha512 content is pulled and served like any other', async t => {
 
 test('HEAD has the headers of GET, fetches no blob, and is answered from here when hot', async t => {
   for (const blobHead of ['ok', 'redirect'] as const) {
-    const { ghcr, cache } = await startBoth(t, { stand: { switches: { blobHead } } });
+    const { ghcr, cache } = await startBoth(t, { fake: { switches: { blobHead } } });
     const image = makeImage({ layers: [500_000] });
     ghcr.push('owner/app', image, 'v1');
     const [layer] = image.layers;
@@ -193,7 +193,7 @@ test('If-None-Match and If-Range are compared with the digest', async t => {
 
 test('a tag is fresh for its time, then costs one conditional question and no blob', async t => {
   for (const ifNoneMatch of [true, false]) {
-    const { ghcr, cache, clock } = await startBoth(t, { stand: { switches: { ifNoneMatch } } });
+    const { ghcr, cache, clock } = await startBoth(t, { fake: { switches: { ifNoneMatch } } });
     const image = makeImage({ layers: [1000] });
     ghcr.push('owner/app', image, 'v1');
     await cache.get(manifestPath('v1'));

@@ -156,7 +156,7 @@ describe('deletes through the package API', () => {
 
   for (const [kind, name] of [
     ['an organisation', NAME],
-    ['an organisation, in a folder', 'owner/team/app'],
+    ['an organisation, in a team', 'owner/team/app'],
     ['a user', 'octocat/app'],
   ] as const) {
     test(`of ${kind}: by digest and by tag`, async t => {

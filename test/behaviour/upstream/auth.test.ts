@@ -16,7 +16,7 @@ const image = makeImage({ layers: [100_000, 50_000] });
 const layer = image.layers[0] ?? assert.fail();
 const BLOB = `/v2/owner/app/blobs/${layer.digest}`;
 
-async function startPrivate(t: TestContext, options: TestCacheOptions & { stand?: GhcrOptions } = {}) {
+async function startPrivate(t: TestContext, options: TestCacheOptions & { fake?: GhcrOptions } = {}) {
   const both = await startBoth(t, { upstream: { credentials: [CI] }, ...options });
   both.ghcr.addUser({ username: 'octocat', token: SECRET, packages: ['owner/*'] });
   both.ghcr.addPackage('owner/app', { visibility: 'private' });
@@ -28,10 +28,10 @@ async function startPrivate(t: TestContext, options: TestCacheOptions & { stand?
 function assertNothingLeaked(cache: TestCache, ghcr: Ghcr): void {
   const encoded = Buffer.from(`octocat:${SECRET}`).toString('base64');
   const texts = [cache.log()];
-  const visit = (folder: string) => {
-    for (const entry of readdirSync(folder, { withFileTypes: true })) {
-      if (entry.isDirectory()) visit(join(folder, entry.name));
-      else texts.push(readFileSync(join(folder, entry.name), 'latin1'));
+  const visit = (directory: string) => {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) visit(join(directory, entry.name));
+      else texts.push(readFileSync(join(directory, entry.name), 'latin1'));
     }
   };
   visit(cache.data);
@@ -76,7 +76,7 @@ test('a token is used until it expires: 60 s unless the answer says', async t =>
     [300, 300],
   ] as const) {
     const { ghcr, cache, clock } = await startPrivate(t, {
-      stand: { switches: { expiresIn } },
+      fake: { switches: { expiresIn } },
       config: { tags: [{ match: '*', fresh: '1ms' }] },
     });
     const tokens = async () => {
@@ -93,7 +93,7 @@ test('a token is used until it expires: 60 s unless the answer says', async t =>
 
 for (const expiredToken of ['challenge', 'denied'] as const) {
   test(`a token that expired early is renewed midway, when that is told by ${expiredToken}`, async t => {
-    const { ghcr, cache } = await startPrivate(t, { stand: { switches: { expiredToken } } });
+    const { ghcr, cache } = await startPrivate(t, { fake: { switches: { expiredToken } } });
     assert.equal((await cache.get(V1)).status, 200);
     ghcr.expireTokens();
     assert((await cache.get(BLOB)).body.equals(bytesOf(layer)));
@@ -102,7 +102,7 @@ for (const expiredToken of ['challenge', 'denied'] as const) {
   });
 
   test(`a token that expires during a long pull (${expiredToken}) does not end it`, async t => {
-    const { ghcr, cache } = await startPrivate(t, { stand: { switches: { expiredToken } } });
+    const { ghcr, cache } = await startPrivate(t, { fake: { switches: { expiredToken } } });
     const cut = ghcr.fault({ endpoint: 'blobhost', cutAfter: 50_000, times: 1 });
     const pulling = cache.get(BLOB);
     await cut.reached();
@@ -123,7 +123,7 @@ test('missing or private, anonymously: each of ghcr.io’s answers becomes one t
     [{ private: 'later-403' }, 'private', 403, /private or does not exist.*credential/],
   ];
   for (const [switches, kind, status, says] of cases) {
-    const { ghcr, cache } = await startBoth(t, { stand: { switches } });
+    const { ghcr, cache } = await startBoth(t, { fake: { switches } });
     if (kind === 'private') {
       ghcr.addPackage('owner/app', { visibility: 'private' });
       ghcr.push('owner/app', image, 'v1');
@@ -211,12 +211,12 @@ test('the environment gives the credential for ghcr.io when the config names non
 });
 
 test('a registry with a Basic challenge gets the credential on every request', async t => {
-  const { ghcr, cache } = await startPrivate(t, { stand: { switches: { auth: 'basic', redirects: false } } });
+  const { ghcr, cache } = await startPrivate(t, { fake: { switches: { auth: 'basic', redirects: false } } });
   assert.equal((await cache.get(V1)).status, 200);
   assert((await cache.get(BLOB)).body.equals(bytesOf(layer)));
   assert.equal(ghcr.count({ endpoint: 'token' }), 0);
   const wrong = await startPrivate(t, {
-    stand: { switches: { auth: 'basic' } },
+    fake: { switches: { auth: 'basic' } },
     upstream: { credentials: [{ ...CI, token: 'wrong' }] },
   });
   const denied = await wrong.cache.get(V1);
@@ -225,7 +225,7 @@ test('a registry with a Basic challenge gets the credential on every request', a
 });
 
 test('a registry that challenges no one gets no credential', async t => {
-  const { ghcr, cache } = await startPrivate(t, { stand: { switches: { auth: 'none' } } });
+  const { ghcr, cache } = await startPrivate(t, { fake: { switches: { auth: 'none' } } });
   assert.equal((await cache.get(V1)).status, 200);
   assert(ghcr.requests.every(({ authorization }) => authorization === 'none'));
 });
@@ -242,7 +242,7 @@ test('a hostile realm gets neither our credential nor a request', async t => {
     '//x',
     '',
   ]) {
-    const { ghcr, cache } = await startPrivate(t, { stand: { switches: { realm } } });
+    const { ghcr, cache } = await startPrivate(t, { fake: { switches: { realm } } });
     const denied = await cache.get(V1);
     assert.equal(denied.status, 502, realm);
     assert.match(errorOf(denied).message, /not trusted with our credentials|token/);
@@ -256,7 +256,7 @@ test('a realm that the config names is told our credential', async t => {
   t.after(() => realm.close());
   realm.addUser({ username: 'octocat', token: SECRET });
   const { cache } = await startPrivate(t, {
-    stand: { switches: { realm: `${realm.url}/token` } },
+    fake: { switches: { realm: `${realm.url}/token` } },
     upstream: { credentials: [CI], realms: [new URL(realm.url).host] },
   });
   await cache.get(V1);
@@ -310,7 +310,7 @@ test('a token file is read again when the secret in it was rotated', async t => 
     files: { token: 'old' },
   });
   assert.equal((await cache.get(V1)).status, 403);
-  writeFileSync(join(cache.folder, 'token'), SECRET);
+  writeFileSync(join(cache.directory, 'token'), SECRET);
   clock.advance(120_000);
   assert.equal((await cache.get(V1)).status, 200);
   assert(ghcr.count({ endpoint: 'token' }) > 1);

@@ -14,7 +14,7 @@ async function setUp(t: TestContext) {
   const clock = new TestClock();
   // The upstream's clock is not set with ours.
   const both = await startBoth(t, {
-    ...{ clock, stand: { now: clock.monotonic } },
+    ...{ clock, fake: { now: clock.monotonic } },
     config: { tags: [{ match: '*', fresh: '1ms' }] },
   });
   both.ghcr.push('owner/app', makeImage({ layers: [] }), 'v1');

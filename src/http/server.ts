@@ -6,7 +6,8 @@ import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Clock } from '../base/clock.ts';
 import { createHealth, type HealthServices } from './admin/health.ts';
-import { createRegistry, type Services } from './registry/routes.ts';
+import { createRegistry } from './registry/routes.ts';
+import type { Services } from './registry/services.ts';
 
 /** A connection on which nothing moves for so long is closed. */
 const IDLE_MS = 120_000;

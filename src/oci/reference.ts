@@ -12,6 +12,12 @@ export type Reference =
   | { readonly tag: string; readonly digest?: undefined }
   | { readonly digest: Digest; readonly tag?: undefined };
 
+/** Which upstreams are configured. */
+export interface Upstreams {
+  has(host: string): boolean;
+  readonly default: string;
+}
+
 // Anchored and linear, and only applied to input of bounded length.
 const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -49,7 +55,7 @@ export function imageName(repository: Repository, reference?: Reference): string
  */
 export function parseImage(
   text: string,
-  upstreams: { has(host: string): boolean; readonly default: string },
+  upstreams: Upstreams,
 ): { repository: Repository; reference: Reference } | undefined {
   const [, whole = '', tag = 'latest', digest] =
     /^([^:@]*(?::\d+\/[^:@]*)?)(?::([^:@/]+))?(?:@(.+))?$/.exec(text) ?? [];

@@ -1,23 +1,11 @@
 // Blobs: pull, whole or in ranges, and delete (distribution spec 1.1, /v2/<name>/blobs/<digest>).
 import { RegistryError } from '../../oci/errors.ts';
 import { parseRange } from '../../oci/range.ts';
-import type { Blobs } from '../../pull/blobs.ts';
-import type { Deletes } from '../../push/delete.ts';
-import { type BodySending, sendSource } from '../body/send.ts';
+import { sendSource } from '../body/send.ts';
 import { contentHeaders, isKnownToClient, rangeFor } from './conditional.ts';
-import type { Exchange } from './exchange.ts';
-import type { ParsedRequest } from './request.ts';
+import type { Handler } from './services.ts';
 
-export interface BlobServices extends BodySending {
-  readonly blobs: Blobs;
-  readonly deletes: Deletes;
-}
-
-export async function getBlob(
-  services: BlobServices,
-  exchange: Exchange,
-  { resource: { repository, digest } }: ParsedRequest<'blob'>,
-): Promise<void> {
+export const getBlob: Handler<'blob'> = async (services, exchange, { resource: { repository, digest } }) => {
   exchange.outcome = 'miss';
   const content = contentHeaders(digest, 'application/octet-stream');
   content['accept-ranges'] = 'bytes';
@@ -42,13 +30,9 @@ export async function getBlob(
   }
   const headers = Object.assign(exchange.headers(), content);
   await sendSource(exchange.outgoing, headers, source, spans, services);
-}
+};
 
-export async function deleteBlob(
-  { deletes }: BlobServices,
-  exchange: Exchange,
-  { resource: { repository, digest } }: ParsedRequest<'blob'>,
-): Promise<void> {
+export const deleteBlob: Handler<'blob'> = async ({ deletes }, exchange, { resource: { repository, digest } }) => {
   await deletes.blob(repository, digest);
   exchange.send(202);
-}
+};

@@ -2,31 +2,16 @@
 import { RegistryError } from '../../oci/errors.ts';
 import { accepts, MANIFEST_LIMIT_BYTES } from '../../oci/manifest.ts';
 import { imageName, isTag } from '../../oci/reference.ts';
-import type { Manifests } from '../../pull/manifests.ts';
-import type { Tags } from '../../pull/tags.ts';
-import type { Deletes } from '../../push/delete.ts';
-import type { ManifestPushes } from '../../push/manifest.ts';
 import { receiveAll } from '../body/receive.ts';
 import type { Headers } from '../body/send.ts';
 import { contentHeaders, isKnownToClient } from './conditional.ts';
-import type { Exchange } from './exchange.ts';
-import type { ParsedRequest } from './request.ts';
-
-export interface ManifestServices {
-  readonly manifests: Manifests;
-  readonly tags: Tags;
-  readonly manifestPushes: ManifestPushes;
-  readonly deletes: Deletes;
-}
+import type { Handler } from './services.ts';
 
 /** The most tags that one manifest may be pushed under in one request. */
 const TAGS_LIMIT = 100;
 
-export async function getManifest(
-  { manifests, tags }: ManifestServices,
-  exchange: Exchange,
-  { resource: { repository, reference } }: ParsedRequest<'manifest'>,
-): Promise<void> {
+export const getManifest: Handler<'manifest'> = async ({ manifests, tags }, exchange, { resource }) => {
+  const { repository, reference } = resource;
   exchange.outcome = 'miss';
   const { manifest, outcome, stale } =
     reference.tag === undefined
@@ -44,39 +29,28 @@ export async function getManifest(
   if (isKnownToClient(exchange.header('if-none-match'), digest)) {
     exchange.send(304, headers, undefined, stale);
   } else exchange.send(200, headers, bytes, stale);
-}
+};
 
-export async function putManifest(
-  { manifestPushes }: ManifestServices,
-  exchange: Exchange,
-  { resource: { repository, reference }, query }: ParsedRequest<'manifest'>,
-): Promise<void> {
+export const putManifest: Handler<'manifest'> = async ({ manifestPushes }, exchange, { resource, query }) => {
   const tags = query.getAll('tag');
   if (tags.length > TAGS_LIMIT || !tags.every(isTag)) {
     throw new RegistryError('TAG_INVALID', `the query has a tag that is not valid, or more than ${TAGS_LIMIT} tags`);
   }
   const bytes = await receiveAll(exchange.incoming, MANIFEST_LIMIT_BYTES);
-  const { digest, subject, outcome, warning } = await manifestPushes.push(
-    repository,
-    reference,
-    tags,
-    exchange.header('content-type'),
-    bytes,
-  );
+  const { repository, reference } = resource;
+  const pushed = await manifestPushes.push(repository, reference, tags, exchange.header('content-type'), bytes);
+  const { digest, subject, outcome, warning } = pushed;
   exchange.outcome = outcome;
   const further: Headers = {};
   if (subject !== undefined) further['oci-subject'] = subject;
   if (tags.length > 0) further['oci-tag'] = tags.join(', ');
   if (warning !== undefined) further.warning = `299 - "${warning}"`;
   exchange.sendCreated('manifests', digest, further);
-}
+};
 
-export async function deleteManifest(
-  { deletes }: ManifestServices,
-  exchange: Exchange,
-  { resource: { repository, reference } }: ParsedRequest<'manifest'>,
-): Promise<void> {
+export const deleteManifest: Handler<'manifest'> = async ({ deletes }, exchange, { resource }) => {
+  const { repository, reference } = resource;
   if (reference.tag === undefined) await deletes.manifest(repository, reference.digest);
   else await deletes.tag(repository, reference.tag);
   exchange.send(202);
-}
+};

@@ -2,7 +2,7 @@
 // slashes; there is no list of patterns to match.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { isName, parseReference, type Reference, type Repository } from '../../oci/reference.ts';
+import { isName, parseReference, type Reference, type Repository, type Upstreams } from '../../oci/reference.ts';
 
 /** What a request target names, by kind. */
 interface Names {
@@ -26,11 +26,6 @@ export interface ParsedRequest<K extends Kind = Kind> {
   readonly query: URLSearchParams;
   /** The `ns` of the query, if any; the response has to name it. */
   readonly namespace: string | undefined;
-}
-
-export interface Upstreams {
-  has(host: string): boolean;
-  readonly default: string;
 }
 
 const NO_QUERY = new URLSearchParams();

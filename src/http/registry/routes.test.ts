@@ -8,7 +8,8 @@ import { digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createApp, startServer } from '../server.ts';
 import type { Kind } from './request.ts';
-import { type Action, ROUTES, type Services } from './routes.ts';
+import { type Action, ROUTES } from './routes.ts';
+import type { Services } from './services.ts';
 
 /** A server with nothing behind it but what a test needs, and what it logs. */
 async function serve(t: TestContext, services: object, isLevelEnabled = () => true) {

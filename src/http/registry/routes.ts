@@ -3,37 +3,27 @@
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
-import type { Clock } from '../../base/clock.ts';
-import type { Log } from '../../base/log.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { type BlobServices, deleteBlob, getBlob } from './blobs.ts';
-import { type CatalogServices, getBase, getCatalog } from './catalog.ts';
+import { deleteBlob, getBlob } from './blobs.ts';
 import { Exchange } from './exchange.ts';
-import { deleteManifest, getManifest, type ManifestServices, putManifest } from './manifests.ts';
-import { getReferrers, type ReferrerServices } from './referrers.ts';
+import { getCatalog, getReferrers, getTags } from './lists.ts';
+import { deleteManifest, getManifest, putManifest } from './manifests.ts';
 import { type Kind, type ParsedRequest, parseRequest } from './request.ts';
-import { getTags, type TagServices } from './tags.ts';
-import { deleteUpload, getUpload, patchUpload, postUploads, putUpload, type UploadServices } from './uploads.ts';
-
-export interface Services
-  extends BlobServices,
-    CatalogServices,
-    ManifestServices,
-    ReferrerServices,
-    TagServices,
-    UploadServices {
-  /** Set by the configuration: nothing is pushed or deleted through this cache. */
-  readonly pushesOff: boolean;
-  readonly clock: Clock;
-  readonly log: Log;
-}
+import type { Handler, Services } from './services.ts';
+import { deleteUpload, getUpload, patchUpload, postUploads, putUpload } from './uploads.ts';
 
 export type Action = 'pull' | 'push' | 'delete';
 
-export interface Route<K extends Kind> {
+interface Route<K extends Kind> {
   readonly action: Action;
-  readonly handle: (services: Services, exchange: Exchange, request: ParsedRequest<K>) => Promise<void> | void;
+  readonly handle: Handler<K>;
 }
+
+/** Distribution spec 1.1, "Determining Support". */
+const getBase: Handler<'base'> = (_services, exchange) => {
+  exchange.outcome = 'hit';
+  exchange.send(200, { 'content-type': 'application/json' }, '{}\n');
+};
 
 /** By kind and method. HEAD is handled as GET; Node leaves out the body. */
 export const ROUTES: { readonly [K in Kind]: Readonly<Record<string, Route<K>>> } = {

@@ -3,25 +3,19 @@
 import { ALGORITHMS, type Algorithm, type Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseChunkRange } from '../../oci/range.ts';
-import type { Mounts } from '../../push/mount.ts';
 import type { Upload } from '../../push/upload.ts';
-import type { Uploads } from '../../push/uploads.ts';
 import { receive } from '../body/receive.ts';
 import type { Exchange } from './exchange.ts';
-import { digestIn, type ParsedRequest, repositoryNamed, type Upstreams } from './request.ts';
-
-export interface UploadServices {
-  readonly uploads: Uploads;
-  readonly mounts: Mounts;
-  readonly upstreams: Upstreams;
-}
+import { digestIn, repositoryNamed } from './request.ts';
+import type { Handler } from './services.ts';
 
 /** Mounts a blob, receives it whole in this request, or starts an upload. */
-export async function postUploads(
-  { uploads, mounts, upstreams }: UploadServices,
-  exchange: Exchange,
-  { resource: { repository }, query, namespace }: ParsedRequest<'uploads'>,
-): Promise<void> {
+export const postUploads: Handler<'uploads'> = async ({ uploads, mounts, upstreams }, exchange, request) => {
+  const {
+    resource: { repository },
+    query,
+    namespace,
+  } = request;
   const mount = query.get('mount');
   if (mount !== null) {
     const digest = digestIn(mount, 'mount');
@@ -45,33 +39,21 @@ export async function postUploads(
     if (!upload.isOver) await upload.cancel();
   }
   exchange.sendCreated('blobs', digest);
-}
+};
 
-export async function getUpload(
-  { uploads }: UploadServices,
-  exchange: Exchange,
-  { resource: { repository, id } }: ParsedRequest<'upload'>,
-): Promise<void> {
+export const getUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
   sendProgress(exchange, 204, await uploads.find(repository, id));
-}
+};
 
 /** Appends bytes, at the position in Content-Range if there is one. */
-export async function patchUpload(
-  { uploads }: UploadServices,
-  exchange: Exchange,
-  { resource: { repository, id } }: ParsedRequest<'upload'>,
-): Promise<void> {
+export const patchUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
   const upload = await uploads.find(repository, id);
   await append(exchange, upload);
   sendProgress(exchange, 202, upload);
-}
+};
 
 /** Appends the last bytes, if any, and finishes with the digest of them all. */
-export async function putUpload(
-  { uploads }: UploadServices,
-  exchange: Exchange,
-  { resource: { repository, id }, query }: ParsedRequest<'upload'>,
-): Promise<void> {
+export const putUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id }, query }) => {
   const digest = digestIn(query.get('digest') ?? '', 'digest');
   const upload = await uploads.find(repository, id);
   if (hasBody(exchange)) {
@@ -80,16 +62,12 @@ export async function putUpload(
   }
   exchange.outcome = await upload.finish(digest);
   exchange.sendCreated('blobs', digest);
-}
+};
 
-export async function deleteUpload(
-  { uploads }: UploadServices,
-  exchange: Exchange,
-  { resource: { repository, id } }: ParsedRequest<'upload'>,
-): Promise<void> {
+export const deleteUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
   await (await uploads.find(repository, id)).cancel();
   exchange.send(204);
-}
+};
 
 async function append(exchange: Exchange, upload: Upload): Promise<void> {
   try {

@@ -1,39 +1,42 @@
 // The one error class of the project. A module that cannot do what it was asked to throws a RegistryError with the
 // OCI code that fits and a sentence for the person who reads it: what happened, to which image, and what to do.
-// The HTTP layer maps codes to statuses in one table. Any other error is a bug, answered as a bare 500.
+// Any other error is a bug, answered as a bare 500.
 
-/** Codes of the OCI distribution spec 1.1, and below them those that only a proxy needs. */
-export type ErrorCode =
-  | 'BLOB_UNKNOWN'
-  | 'BLOB_UPLOAD_INVALID'
-  | 'BLOB_UPLOAD_UNKNOWN'
-  | 'DIGEST_INVALID'
-  | 'MANIFEST_BLOB_UNKNOWN'
-  | 'MANIFEST_INVALID'
-  | 'MANIFEST_UNKNOWN'
-  | 'NAME_INVALID'
-  | 'NAME_UNKNOWN'
-  | 'SIZE_INVALID'
-  | 'UNAUTHORIZED'
-  | 'DENIED'
-  | 'UNSUPPORTED'
-  | 'TOOMANYREQUESTS'
+/** The codes of the OCI distribution spec 1.1, below them those that only a proxy needs, and the status of each. */
+export const ERROR_STATUS = {
+  BLOB_UNKNOWN: 404,
+  BLOB_UPLOAD_INVALID: 400,
+  BLOB_UPLOAD_UNKNOWN: 404,
+  DIGEST_INVALID: 400,
+  MANIFEST_BLOB_UNKNOWN: 400,
+  MANIFEST_INVALID: 400,
+  MANIFEST_UNKNOWN: 404,
+  NAME_INVALID: 400,
+  NAME_UNKNOWN: 404,
+  SIZE_INVALID: 400,
+  UNAUTHORIZED: 401,
+  DENIED: 403,
+  UNSUPPORTED: 405,
+  TOOMANYREQUESTS: 429,
   // Not in the spec:
-  | 'PAGINATION_NUMBER_INVALID'
-  | 'RANGE_INVALID'
-  | 'TAG_INVALID'
-  | 'TOO_LARGE'
-  | 'UPSTREAM_UNAVAILABLE'
-  | 'UPSTREAM_TIMEOUT'
-  | 'UPSTREAM_INVALID'
-  | 'UNAVAILABLE';
+  PAGINATION_NUMBER_INVALID: 400,
+  RANGE_INVALID: 416,
+  TAG_INVALID: 400,
+  TOO_LARGE: 413,
+  UPSTREAM_UNAVAILABLE: 502,
+  UPSTREAM_TIMEOUT: 504,
+  UPSTREAM_INVALID: 502,
+  UNAVAILABLE: 503,
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_STATUS;
 
 /** Members that are undefined are left out. There are no nulls: clients print those to people. */
 export interface ErrorDetail {
   readonly [member: string]: string | number | boolean | readonly string[] | undefined;
 }
 
-export interface ErrorOptions {
+interface ErrorOptions {
   /** Machine-readable particulars, sent as the `detail` of the error body. Never a credential. */
   detail?: ErrorDetail;
   /** What led to it: logged, never sent. */

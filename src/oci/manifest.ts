@@ -19,22 +19,29 @@ export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
  * imply. Undefined when the bytes are not a manifest of a known type.
  */
 export function manifestType(bytes: Uint8Array, contentType: string | undefined): string | undefined {
-  let json: unknown;
+  const json = parse(bytes);
+  return json && typeOf(json, contentType);
+}
+
+function typeOf(json: Record<string, unknown>, contentType: string | undefined): string | undefined {
+  for (const type of [textOf(json.mediaType), mediaTypeOf(contentType)]) {
+    if (type !== undefined && (MANIFEST_TYPES as readonly string[]).includes(type)) return type;
+  }
+  if (json.schemaVersion !== 2) return undefined;
+  if (Array.isArray(json.manifests)) return 'application/vnd.oci.image.index.v1+json';
+  return Array.isArray(json.layers) ? 'application/vnd.oci.image.manifest.v1+json' : undefined;
+}
+
+/** The JSON object that a manifest is; undefined when the bytes are none. */
+function parse(bytes: Uint8Array): Record<string, unknown> | undefined {
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return typeof json === 'object' && json !== null && !Array.isArray(json)
+      ? (json as Record<string, unknown>)
+      : undefined;
   } catch {
     return undefined;
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) return undefined;
-  const manifest = json as Record<string, unknown>;
-  const declared = typeof manifest.mediaType === 'string' ? manifest.mediaType : undefined;
-  for (const type of [declared, mediaTypeOf(contentType)]) {
-    if (type !== undefined && (MANIFEST_TYPES as readonly string[]).includes(type)) return type;
-  }
-  if (manifest.schemaVersion !== 2) return undefined;
-  if (Array.isArray(manifest.manifests)) return 'application/vnd.oci.image.index.v1+json';
-  if (Array.isArray(manifest.layers)) return 'application/vnd.oci.image.manifest.v1+json';
-  return undefined;
 }
 
 /**
@@ -42,16 +49,8 @@ export function manifestType(bytes: Uint8Array, contentType: string | undefined)
  * manifests that were pulled as well: what cannot be read has no parts.
  */
 export function partsOf(bytes: Uint8Array): Digest[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return [];
-  }
-  const { config, layers, blobs, manifests } = (json ?? {}) as Record<string, unknown>;
-  const digests = [config, layers, blobs, manifests]
-    .flat()
-    .map(descriptor => parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? ''));
+  const { config, layers, blobs, manifests } = parse(bytes) ?? {};
+  const digests = [config, layers, blobs, manifests].flat().map(digestIn);
   return [...new Set(digests.filter(digest => digest !== undefined))];
 }
 
@@ -99,7 +98,7 @@ export interface ManifestParts {
   /** What an image index lists. */
   readonly manifests: readonly Digest[];
   /** The config of an image, whose labels may name its source. */
-  readonly config: { readonly mediaType: string | undefined; readonly digest: Digest | undefined } | undefined;
+  readonly config: { readonly mediaType: string | undefined; readonly digest: Digest } | undefined;
 }
 
 /**
@@ -107,27 +106,20 @@ export interface ManifestParts {
  * Whether everything that it references exists is for the upstream to decide.
  */
 export function readManifest(bytes: Uint8Array, contentType: string | undefined): ManifestParts {
-  const mediaType = manifestType(bytes, contentType);
-  if (mediaType === undefined) {
-    throw new RegistryError(
-      'MANIFEST_INVALID',
-      `this is not a manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`,
-    );
+  const json = parse(bytes);
+  const mediaType = json && typeOf(json, contentType);
+  if (json === undefined || mediaType === undefined) {
+    throw invalid(`this is not a manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`);
   }
   const sentAs = mediaTypeOf(contentType);
   if (sentAs !== undefined && sentAs !== mediaType) {
-    throw new RegistryError(
-      'MANIFEST_INVALID',
-      `the manifest is of type ${mediaType}, but was sent with Content-Type ${sentAs}`,
-    );
+    throw invalid(`the manifest is of type ${mediaType}, but was sent with Content-Type ${sentAs}`);
   }
-  const json = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
-  if (json.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'schemaVersion is not 2');
-  const digestOf = (field: string) =>
-    json[field] === undefined || json[field] === null ? undefined : descriptorDigest(json[field], field);
+  if (json.schemaVersion !== 2) throw invalid('schemaVersion is not 2');
+  const digestOf = (field: string) => (json[field] == null ? undefined : descriptorDigest(json[field], field));
   const digestsOf = (field: string) => {
     const entries = json[field] ?? [];
-    if (!Array.isArray(entries)) throw new RegistryError('MANIFEST_INVALID', `${field} is not a list`);
+    if (!Array.isArray(entries)) throw invalid(`${field} is not a list`);
     return entries.map(entry => descriptorDigest(entry, field));
   };
   const config = digestOf('config');
@@ -138,27 +130,31 @@ export function readManifest(bytes: Uint8Array, contentType: string | undefined)
     manifests: digestsOf('manifests'),
     artifactType: textOf(json.artifactType),
     annotations: annotationsOf(json.annotations),
-    config: config && {
-      mediaType: textOf((json.config as { mediaType?: unknown }).mediaType),
-      digest: config,
-    },
+    config: config && { mediaType: textOf((json.config as { mediaType?: unknown }).mediaType), digest: config },
   };
 }
 
 function annotationsOf(value: unknown): Record<string, string> | undefined {
   if (value === undefined || value === null) return undefined;
-  const isValid =
-    typeof value === 'object' && !Array.isArray(value) && Object.values(value).every(text => typeof text === 'string');
-  if (isValid) return value as Record<string, string>;
-  throw new RegistryError('MANIFEST_INVALID', 'annotations is not a map of strings');
+  const isMap = typeof value === 'object' && !Array.isArray(value);
+  if (isMap && Object.values(value).every(text => typeof text === 'string')) return value as Record<string, string>;
+  throw invalid('annotations is not a map of strings');
 }
 
 function descriptorDigest(descriptor: unknown, field: string): Digest {
-  const digest = parseDigest(textOf((descriptor as { digest?: unknown } | null)?.digest) ?? '');
+  const digest = digestIn(descriptor);
   if (digest !== undefined) return digest;
-  throw new RegistryError('MANIFEST_INVALID', `${field} has a descriptor without a sha256 or sha512 digest`);
+  throw invalid(`${field} has a descriptor without a sha256 or sha512 digest`);
+}
+
+function digestIn(descriptor: unknown): Digest | undefined {
+  return parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? '');
 }
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function invalid(message: string): RegistryError {
+  return new RegistryError('MANIFEST_INVALID', message);
 }

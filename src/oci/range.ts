@@ -10,11 +10,9 @@ export interface Span {
 const SPANS_LIMIT = 64;
 
 /**
- * The spans that a `Range` header requests of `size` bytes, in its order. Spans that cannot be satisfied are left out,
- * as the RFC says.
- * - `undefined`: no header, or one to be ignored (another unit, malformed, too many ranges, or ranges that together
- *   are longer than the whole): respond 200 with everything.
- * - an empty list: nothing can be satisfied: respond 416.
+ * The spans that a `Range` header requests of `size` bytes, in its order, without those that cannot be satisfied; none
+ * at all means 416. Undefined, for 200 with everything, when there is no header or it is to be ignored: another unit,
+ * malformed, too many ranges, or ranges that together are longer than the whole.
  */
 export function parseRange(header: string | undefined, size: number): Span[] | undefined {
   if (header === undefined) return undefined;
@@ -51,17 +49,11 @@ export function parseRange(header: string | undefined, size: number): Span[] | u
 /** A position; undefined when it is left out, NaN when it is not a number. Beyond 2^53 it is clipped, harmlessly. */
 function parsePosition(text: string): number | undefined {
   if (text === '') return undefined;
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    if (c < 0x30 || c > 0x39) return Number.NaN;
-  }
-  return Math.min(Number(text), Number.MAX_SAFE_INTEGER - 1);
+  return /^\d+$/.test(text) ? Math.min(Number(text), Number.MAX_SAFE_INTEGER - 1) : Number.NaN;
 }
 
 /** Parses the `Content-Range: bytes first-last/size` of a response; undefined when malformed or impossible. */
-export function parseContentRange(
-  header: string | undefined,
-): { start: number; end: number; size: number | undefined } | undefined {
+export function parseContentRange(header: string | undefined): (Span & { size: number | undefined }) | undefined {
   const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(header ?? '');
   if (!match) return undefined;
   const start = Number(match[1]);

@@ -24,12 +24,9 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
   if (spans?.length === 0) {
     source.close();
     const message = `no byte of the range ${range} is in the ${source.sizeBytes} bytes of ${digest}`;
-    throw new RegistryError('RANGE_INVALID', message, {
-      headers: { 'content-range': `bytes */${source.sizeBytes}` },
-    });
+    throw new RegistryError('RANGE_INVALID', message, { headers: { 'content-range': `bytes */${source.sizeBytes}` } });
   }
-  const headers = Object.assign(exchange.headers(), content);
-  await sendSource(exchange.outgoing, headers, source, spans, services);
+  await sendSource(exchange.outgoing, Object.assign(exchange.headers(), content), source, spans, services);
 };
 
 export const deleteBlob: Handler<'blob'> = async ({ deletes }, exchange, { resource: { repository, digest } }) => {

@@ -1,34 +1,9 @@
-// From errors to responses: one table of statuses, the OCI error body, and a bare 500 for anything that is not a
-// RegistryError; the log alone has its particulars. No 401 leaves without a challenge: a client would take it for its
-// own missing login, and docker would ask for a password that helps nothing.
-import { type ErrorCode, type ErrorDetail, RegistryError } from '../../oci/errors.ts';
+// From errors to responses: the OCI error body, and a bare 500 for anything that is not a RegistryError; the log alone
+// has its particulars. No 401 leaves without a challenge: a client would take it for its own missing login, and docker
+// would ask for a password that helps nothing.
+import { ERROR_STATUS, type ErrorDetail, RegistryError } from '../../oci/errors.ts';
 
-const STATUS: Record<ErrorCode, number> = {
-  BLOB_UNKNOWN: 404,
-  BLOB_UPLOAD_INVALID: 400,
-  BLOB_UPLOAD_UNKNOWN: 404,
-  DIGEST_INVALID: 400,
-  MANIFEST_BLOB_UNKNOWN: 400,
-  MANIFEST_INVALID: 400,
-  MANIFEST_UNKNOWN: 404,
-  NAME_INVALID: 400,
-  NAME_UNKNOWN: 404,
-  SIZE_INVALID: 400,
-  UNAUTHORIZED: 401,
-  DENIED: 403,
-  UNSUPPORTED: 405,
-  TOOMANYREQUESTS: 429,
-  PAGINATION_NUMBER_INVALID: 400,
-  RANGE_INVALID: 416,
-  TAG_INVALID: 400,
-  TOO_LARGE: 413,
-  UPSTREAM_UNAVAILABLE: 502,
-  UPSTREAM_TIMEOUT: 504,
-  UPSTREAM_INVALID: 502,
-  UNAVAILABLE: 503,
-};
-
-export interface ErrorResponse {
+interface ErrorResponse {
   readonly status: number;
   readonly headers: Record<string, string>;
   readonly body: string;
@@ -47,7 +22,7 @@ export function errorResponse(error: unknown): ErrorResponse {
   }
   const isBare = error.code === 'UNAUTHORIZED' && headers['www-authenticate'] === undefined;
   const code = isBare ? 'DENIED' : error.code;
-  const status = STATUS[code];
+  const status = ERROR_STATUS[code];
   return {
     status,
     headers,

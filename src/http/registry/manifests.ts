@@ -20,15 +20,12 @@ export const getManifest: Handler<'manifest'> = async ({ manifests, tags }, exch
   exchange.outcome = outcome;
   const { digest, mediaType, bytes } = manifest;
   if (!accepts(exchange.header('accept'), mediaType)) {
-    throw new RegistryError(
-      'MANIFEST_UNKNOWN',
-      `${imageName(repository, reference)} is of type ${mediaType}, which the Accept header does not allow`,
-    );
+    const message = `${imageName(repository, reference)} is of type ${mediaType}, which the Accept header does not allow`;
+    throw new RegistryError('MANIFEST_UNKNOWN', message);
   }
   const headers = contentHeaders(digest, mediaType);
-  if (isKnownToClient(exchange.header('if-none-match'), digest)) {
-    exchange.send(304, headers, undefined, stale);
-  } else exchange.send(200, headers, bytes, stale);
+  if (isKnownToClient(exchange.header('if-none-match'), digest)) exchange.send(304, headers, undefined, stale);
+  else exchange.send(200, headers, bytes, stale);
 };
 
 export const putManifest: Handler<'manifest'> = async ({ manifestPushes }, exchange, { resource, query }) => {

@@ -14,10 +14,8 @@ export interface Page {
 export function pageOf(query: URLSearchParams): (sorted: readonly string[]) => Page {
   const n = query.get('n');
   if (n !== null && !/^\d{1,9}$/.test(n)) {
-    throw new RegistryError(
-      'PAGINATION_NUMBER_INVALID',
-      `n=${JSON.stringify(n.slice(0, 50))} is not a number of entries`,
-    );
+    const message = `n=${JSON.stringify(n.slice(0, 50))} is not a number of entries`;
+    throw new RegistryError('PAGINATION_NUMBER_INVALID', message);
   }
   const last = query.get('last');
   return sorted => {

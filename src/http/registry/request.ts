@@ -61,21 +61,16 @@ function parseParts(parts: string[], namespace: string | undefined, upstreams: U
   if (verb === 'manifests') {
     const reference = parseReference(last);
     if (reference !== undefined) return { kind: 'manifest', repository: repository(names), reference };
+    const shown = JSON.stringify(last.slice(0, 200));
     const code = last.includes(':') ? 'DIGEST_INVALID' : 'TAG_INVALID';
-    throw new RegistryError(
-      code,
-      `${JSON.stringify(last.slice(0, 200))} is neither a tag nor a digest of a known algorithm`,
-    );
+    throw new RegistryError(code, `${shown} is neither a tag nor a digest of a known algorithm`);
   }
-  if (verb === 'blobs' && last !== 'uploads') {
-    return { kind: 'blob', repository: repository(names), digest: digestIn(last) };
-  }
+  if (verb === 'blobs' && last === 'uploads') return { kind: 'uploads', repository: repository(names) };
+  if (verb === 'blobs') return { kind: 'blob', repository: repository(names), digest: digestIn(last) };
   if (verb === 'referrers') return { kind: 'referrers', repository: repository(names), digest: digestIn(last) };
-  const uploads = parts.lastIndexOf('uploads');
-  if (uploads > 0 && parts[uploads - 1] === 'blobs' && uploads >= parts.length - 2) {
-    const owner = repository(parts.slice(0, uploads - 1));
-    const isCollection = uploads === parts.length - 1 || last === '';
-    return isCollection ? { kind: 'uploads', repository: owner } : { kind: 'upload', repository: owner, id: last };
+  if (verb === 'uploads' && names.at(-1) === 'blobs') {
+    const owner = repository(names.slice(0, -1));
+    return last === '' ? { kind: 'uploads', repository: owner } : { kind: 'upload', repository: owner, id: last };
   }
   throw new RegistryError('NAME_UNKNOWN', 'this is not an endpoint of the OCI distribution API');
 }
@@ -92,11 +87,8 @@ function parseRepository(names: string[], namespace: string | undefined, upstrea
   const upstream = namespace ?? (prefixed ? first : upstreams.default);
   const name = (prefixed ? names.slice(1) : names).join('/');
   if (!isName(name)) {
-    const shown = JSON.stringify(name.slice(0, 300));
-    throw new RegistryError(
-      'NAME_INVALID',
-      `${shown} is not a repository name: lower-case letters, digits and . _ - in parts between slashes`,
-    );
+    const rule = 'lower-case letters, digits and . _ - in parts between slashes';
+    throw new RegistryError('NAME_INVALID', `${JSON.stringify(name.slice(0, 300))} is not a repository name: ${rule}`);
   }
   return { upstream, name };
 }

@@ -70,9 +70,8 @@ export function createRegistry(services: Services): Hono<{ Bindings: HttpBinding
 }
 
 async function handle(services: Services, exchange: Exchange): Promise<void> {
-  const request = parse(services, exchange);
-  exchange.parsed = request;
-  return dispatch(services, exchange, request);
+  exchange.parsed = parse(services, exchange);
+  return dispatch(services, exchange, exchange.parsed);
 }
 
 function dispatch<K extends Kind>(
@@ -88,10 +87,8 @@ function dispatch<K extends Kind>(
     throw new RegistryError('UNSUPPORTED', message, { headers: { allow: allowOf(routes) } });
   }
   if (services.pushesOff && route.action !== 'pull') {
-    throw new RegistryError(
-      'DENIED',
-      'this cache accepts no pushes and deletes (push: off in its config); use the upstream directly',
-    );
+    const message = 'this cache accepts no pushes and deletes (push: off in its config); use the upstream directly';
+    throw new RegistryError('DENIED', message);
   }
   return route.handle(services, exchange, request);
 }

@@ -1,6 +1,6 @@
 // Uploads of blobs: started or done at once, continued, finished, cancelled (distribution spec 1.1, "Pushing Blobs").
 // A blob that another repository holds is mounted where that is possible.
-import { ALGORITHMS, type Algorithm, type Digest } from '../../oci/digest.ts';
+import { ALGORITHMS, type Algorithm, algorithmOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseChunkRange } from '../../oci/range.ts';
 import type { Upload } from '../../push/upload.ts';
@@ -11,11 +11,8 @@ import type { Handler } from './services.ts';
 
 /** Mounts a blob, receives it whole in this request, or starts an upload. */
 export const postUploads: Handler<'uploads'> = async ({ uploads, mounts, upstreams }, exchange, request) => {
-  const {
-    resource: { repository },
-    query,
-    namespace,
-  } = request;
+  const { query, namespace } = request;
+  const { repository } = request.resource;
   const mount = query.get('mount');
   if (mount !== null) {
     const digest = digestIn(mount, 'mount');
@@ -27,9 +24,9 @@ export const postUploads: Handler<'uploads'> = async ({ uploads, mounts, upstrea
     }
   }
   const whole = query.get('digest');
-  const digest = whole === null ? undefined : digestIn(whole, 'digest');
-  const upload = await uploads.start(repository, algorithmIn(query, digest));
-  if (digest === undefined) return sendProgress(exchange, 202, upload);
+  if (whole === null) return sendProgress(exchange, 202, await uploads.start(repository, algorithmIn(query)));
+  const digest = digestIn(whole, 'digest');
+  const upload = await uploads.start(repository, algorithmOf(digest));
   upload.expect(digest);
   try {
     await upload.append(undefined, (onChunk, stop) => receive(exchange.incoming, onChunk, stop));
@@ -74,16 +71,12 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
     const header = exchange.header('content-range');
     const span = header === undefined ? undefined : parseChunkRange(header);
     if (header !== undefined && span === undefined) {
-      throw new RegistryError(
-        'RANGE_INVALID',
-        `Content-Range ${JSON.stringify(header.slice(0, 100))} is not <first>-<last>`,
-      );
+      const shown = JSON.stringify(header.slice(0, 100));
+      throw new RegistryError('RANGE_INVALID', `Content-Range ${shown} is not <first>-<last>`);
     }
     const sizeBytes = span && span.end - span.start;
     const length = exchange.header('content-length');
-    if (sizeBytes !== undefined && length !== undefined && Number(length) !== sizeBytes) {
-      throw wrongLength(sizeBytes);
-    }
+    if (sizeBytes !== undefined && length !== undefined && Number(length) !== sizeBytes) throw wrongLength(sizeBytes);
     let receivedBytes = 0;
     await upload.append(span?.start, (onChunk, stop) => {
       const counted = (chunk: Buffer) => {
@@ -107,8 +100,7 @@ function wrongLength(sizeBytes: number): RegistryError {
 }
 
 function hasBody(exchange: Exchange): boolean {
-  const length = exchange.header('content-length');
-  return exchange.header('transfer-encoding') !== undefined || (length !== undefined && Number(length) > 0);
+  return exchange.header('transfer-encoding') !== undefined || Number(exchange.header('content-length') ?? 0) > 0;
 }
 
 function sendProgress(exchange: Exchange, status: 202 | 204, upload: Upload): void {
@@ -116,7 +108,6 @@ function sendProgress(exchange: Exchange, status: 202 | 204, upload: Upload): vo
   exchange.send(status, { ...progressHeaders(exchange, upload), ...length });
 }
 
-/** Where the upload is, and how far it has come. */
 function progressHeaders(exchange: Exchange, upload: Upload): Record<string, string> {
   return {
     location: exchange.location(`blobs/uploads/${upload.id}`),
@@ -125,12 +116,10 @@ function progressHeaders(exchange: Exchange, upload: Upload): Record<string, str
   };
 }
 
-function algorithmIn(query: URLSearchParams, digest: Digest | undefined): Algorithm {
-  const named = digest?.slice(0, digest.indexOf(':')) ?? query.get('digest-algorithm') ?? 'sha256';
+function algorithmIn(query: URLSearchParams): Algorithm {
+  const named = query.get('digest-algorithm') ?? 'sha256';
   const algorithm = ALGORITHMS.find(known => known === named);
   if (algorithm !== undefined) return algorithm;
-  throw new RegistryError(
-    'DIGEST_INVALID',
-    `digest-algorithm=${JSON.stringify(named.slice(0, 50))} is not one of ${ALGORITHMS.join(', ')}`,
-  );
+  const message = `digest-algorithm=${JSON.stringify(named.slice(0, 50))} is not one of ${ALGORITHMS.join(', ')}`;
+  throw new RegistryError('DIGEST_INVALID', message);
 }

@@ -45,6 +45,7 @@ describe('parseRequest', () => {
     ['/v2/owner/app/blobs/uploads/', { kind: 'uploads', repository }],
     [`/v2/owner/app/blobs/uploads/?mount=${DIGEST}&from=a/b`, { kind: 'uploads', repository }],
     ['/v2/owner/app/blobs/uploads/some-id', { kind: 'upload', repository, id: 'some-id' }],
+    ['/v2/owner/app/blobs/uploads/uploads', { kind: 'upload', repository, id: 'uploads' }],
     // A colon may be encoded, as anything may.
     [`/v2/owner/app/blobs/${encodeURIComponent(DIGEST)}`, { kind: 'blob', repository, digest: DIGEST }],
     [

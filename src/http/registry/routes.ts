@@ -5,11 +5,13 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import { RegistryError } from '../../oci/errors.ts';
 import { deleteBlob, getBlob } from './blobs.ts';
+import { getCatalog } from './catalog.ts';
 import { Exchange } from './exchange.ts';
-import { getCatalog, getReferrers, getTags } from './lists.ts';
 import { deleteManifest, getManifest, putManifest } from './manifests.ts';
+import { getReferrers } from './referrers.ts';
 import { type Kind, type ParsedRequest, parseRequest } from './request.ts';
 import type { Handler, Services } from './services.ts';
+import { getTags } from './tags.ts';
 import { deleteUpload, getUpload, patchUpload, postUploads, putUpload } from './uploads.ts';
 
 export type Action = 'pull' | 'push' | 'delete';

@@ -3,10 +3,7 @@
 import { randomUUID } from 'node:crypto';
 
 export interface Clock {
-  /**
-   * Wall time, in milliseconds since the epoch. It can be set back or forward at any moment, so it is only for
-   * what is stored or shown.
-   */
+  /** Wall time, in milliseconds since the epoch. It can be set at any moment, so it is only for what is stored or shown. */
   now(): number;
   /** Milliseconds of a clock that is never set, from an arbitrary zero: what every duration is measured on. */
   monotonic(): number;

@@ -1,14 +1,11 @@
-// Sizes and durations as people write them, parsed and formatted. A size is a number of bytes, or a number and one of B,
+// Sizes and durations as people write them. A size is a number of bytes, or a number and one of B,
 // KiB/Ki … TiB/Ti (powers of 1024), KB … TB (powers of 1000), in upper or lower case; fractions are fine. A bare `512k`
 // is rejected: programs differ by 2 to 10 percent on what it means. A duration is one or more of a number and ms, s, m, h,
 // d or w, from large to small: `90s`, `1h30m`; a bare number is rejected, except for 0.
 
-const KIBI = 1024;
-const BINARY_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
-
 const SIZE_UNITS: Record<string, number> = { '': 1, b: 1 };
 for (const [i, letter] of ['k', 'm', 'g', 't'].entries()) {
-  SIZE_UNITS[`${letter}ib`] = SIZE_UNITS[`${letter}i`] = KIBI ** (i + 1);
+  SIZE_UNITS[`${letter}ib`] = SIZE_UNITS[`${letter}i`] = 1024 ** (i + 1);
   SIZE_UNITS[`${letter}b`] = 1000 ** (i + 1);
 }
 
@@ -43,40 +40,6 @@ export function parseDuration(text: string): number | undefined {
     totalMs += Number(number) * (DURATION_UNITS[rank]?.[1] ?? Number.NaN);
   }
   return safeFloor(totalMs);
-}
-
-/** For people, to about three digits: `50GiB`, `1.5MiB`, `17B`; `none` for Infinity. parseSize reads all but that. */
-export function formatSize(bytes: number): string {
-  if (bytes === Number.POSITIVE_INFINITY) return 'none';
-  let value = bytes;
-  let rank = 0;
-  while (Math.round(value) >= KIBI && rank < BINARY_UNITS.length - 1) {
-    value /= KIBI;
-    rank++;
-  }
-  const decimals = rank === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return `${Number(value.toFixed(decimals))}${BINARY_UNITS[rank]}`;
-}
-
-/**
- * For people, in the two largest units that matter, rounded down: `1h30m`, `30d`, `1.5s`, `20ms`; `forever` for
- * Infinity. parseDuration reads all but that.
- */
-export function formatDuration(ms: number): string {
-  if (ms === Number.POSITIVE_INFINITY) return 'forever';
-  if (ms < 1000) return ms < 1 ? '0s' : `${Math.floor(ms)}ms`;
-  if (ms < 60_000) return `${Math.floor(ms / 100) / 10}s`;
-  // Weeks are parsed but not formatted: 30d says more than 4w2d.
-  const units = DURATION_UNITS.slice(1);
-  const first = units.findIndex(([, unitMs]) => ms >= unitMs);
-  let rest = ms;
-  let text = '';
-  for (const [name, unitMs] of units.slice(first, first + 2)) {
-    const count = Math.floor(rest / unitMs);
-    rest -= count * unitMs;
-    if (count > 0) text += `${count}${name}`;
-  }
-  return text;
 }
 
 function safeFloor(value: number): number | undefined {

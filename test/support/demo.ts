@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, systemRandom } from '../../src/base/clock.ts';
-import { formatSize } from '../../src/base/units.ts';
 import { startCache } from '../../src/compose/cache.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { startGhcr } from './ghcr/ghcr.ts';
@@ -12,6 +11,7 @@ import { fetchRaw } from './http-client.ts';
 import { makeImage, makeIndex } from './images.ts';
 
 const NAME = 'octo/app';
+const formatSize = (bytes: number) => `${(bytes / 1024).toFixed(1)} KiB`;
 const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-demo-'));
 const ghcr = await startGhcr();
 const amd64 = makeImage({ layers: [3_000_000, 12_000_000, 40_000, 700_000], seed: 'amd64' });

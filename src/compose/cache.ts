@@ -7,11 +7,6 @@ import { createApp, type RunningServer, startServer } from '../http/server.ts';
 import { openCore } from './core.ts';
 import type { Environment } from './environment.ts';
 
-export interface CacheEnvironment extends Environment {
-  /** Whether bodies may be sent by sendfile(2), where it is available. Default: true. */
-  readonly sendfile?: boolean;
-}
-
 export interface RunningCache {
   readonly server: RunningServer;
   /** Resolves when nothing is being stored any more. A client has its response a moment before that. */
@@ -21,7 +16,7 @@ export interface RunningCache {
 }
 
 /** Starts a cache. Contacts no upstream. Releases everything when it fails halfway. */
-export async function startCache(config: Config, environment: CacheEnvironment): Promise<RunningCache> {
+export async function startCache(config: Config, environment: Environment): Promise<RunningCache> {
   await using stack = new AsyncDisposableStack();
   const core = stack.use(await openCore(config, environment));
   const { clock, log, random } = environment;

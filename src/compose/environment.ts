@@ -9,4 +9,6 @@ export interface Environment {
   readonly log: Log;
   /** Of connections to upstreams. Default: `defaultTimeouts`. */
   readonly timeouts?: Timeouts;
+  /** Whether bodies may be sent by sendfile(2), where it is available. Default: true. */
+  readonly sendfile?: boolean;
 }

@@ -1,6 +1,7 @@
 // What a data directory holds: opened in order, released in reverse.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import type { Config } from '../config/load.ts';
 import type { Content } from '../content/content.ts';
 import type { Ingests } from '../content/ingest.ts';
@@ -13,7 +14,6 @@ import type { Metadata } from '../metadata/metadata.ts';
 import { openSqlite } from '../metadata/sqlite/store.ts';
 import { bufferUsage } from '../metadata/usage-buffer.ts';
 import { bytesOf } from '../pull/manifests.ts';
-import { lockData } from './data-lock.ts';
 import type { Environment } from './environment.ts';
 
 export interface Stores {
@@ -45,4 +45,21 @@ export async function openStores(
   const metadata = cached(bufferUsage(database, clock));
   stack.defer(() => metadata.close());
   return { content, ingests, metadata };
+}
+
+/**
+ * Locks the directory; returns what releases it. Throws when it is locked already: a second process would remove what
+ * the first has in flight. The lock is SQLite's, on an empty file, which the system releases however the process ends.
+ */
+function lockData(directory: string): () => void {
+  const lock = new Database(join(directory, 'lock'), { timeout: 0 });
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    lock.close();
+    const isHeld = error instanceof Database.SqliteError && error.code === 'SQLITE_BUSY';
+    if (!isHeld) throw error;
+    throw new Error(`${directory} is in use by another ghcr-cache; stop that one, or give this one another "data"`);
+  }
+  return () => lock.close();
 }

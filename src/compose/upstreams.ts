@@ -42,7 +42,7 @@ function createClients(
   config: UpstreamConfig,
   { clock, log, random, timeouts }: Environment,
   stack: AsyncDisposableStack,
-): { reads: Upstream; writes: UpstreamWrites } {
+) {
   const { url, offline, realms, ca, api } = config;
   const credentials = credentialsOf(config.credentials);
   const requests = new Requests({

@@ -171,3 +171,16 @@ test('a file that cannot be read is named', () => {
   chmodSync(join(directory, 'locked.yaml'), 0);
   assert.equal(message('locked.yaml'), 'locked.yaml: permission to read it is denied');
 });
+
+test('pushes go through, or are off', () => {
+  assert.equal(load('push: through').push, 'through');
+  assert.equal(load('push: off').push, 'off');
+  assertRejected([['push: no', '1: push: "no" is not one of through, off']]);
+});
+
+test('the level is one of those that pino has', () => {
+  assert.equal(load('log: { level: silent }').log.level, 'silent');
+  assertRejected([
+    ['log: { level: verbose }', '1: log.level: "verbose" is not one of trace, debug, info, warn, error, fatal, silent'],
+  ]);
+});

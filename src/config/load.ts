@@ -1,18 +1,14 @@
 // From a config file, or none, to a Config that holds together: read (source.ts), parse (each key on its own, with its
 // default), check (what keys mean to each other and to the disk). Everything that can be known to be wrong is rejected
-// here, at start, with one ConfigError: the first from the top of the file. Each section has a file of its own with its keys,
-// and every key is read by compose/ or cli/, or decided here.
-import { resolve } from 'node:path';
+// here, at start, with one ConfigError: the first from the top of the file. Sections of more than a word have files of their
+// own, and every key is read by compose/ or cli/, or decided here.
 import type { z } from 'zod';
-import { access, checkAccess } from './sections/access.ts';
 import { cache, data } from './sections/cache.ts';
-import { listen } from './sections/listen.ts';
-import { log } from './sections/log.ts';
+import { access, checkAccess, listen } from './sections/listen.ts';
 import { checkPins, pins } from './sections/pins.ts';
-import { push } from './sections/push.ts';
 import { checkTags, staleIfError, tags } from './sections/tags.ts';
 import { checkUpstreams, defaultUpstream, upstreams } from './sections/upstreams.ts';
-import { type ConfigError, emptySource, type KeyPath, readSource, type Source } from './source.ts';
+import { type ConfigError, type KeyPath, Source, type SourceOptions } from './source.ts';
 import { plannedKey } from './suggest.ts';
 import * as value from './values.ts';
 
@@ -20,14 +16,6 @@ export { ConfigError } from './source.ts';
 
 /** Every default filled in, every unit in the name, every path absolute. */
 export type Config = Readonly<ReturnType<typeof check>>;
-
-export interface LoadOptions {
-  /** Absent: the defaults. */
-  readonly file?: string | undefined;
-  readonly env: NodeJS.ProcessEnv;
-  /** The working directory. */
-  readonly cwd: string;
-}
 
 /** A whole config file, in the order of config.example.yaml. */
 export const schema = value.section({
@@ -38,15 +26,19 @@ export const schema = value.section({
   default: defaultUpstream,
   tags,
   staleIfError,
-  push,
+  /** `through` relays pushes and deletes to the upstream, `off` denies them. */
+  push: value.oneOf('through', 'off').prefault('through'),
   access,
   pins,
-  log,
+  /** What is written to stderr. */
+  log: value.section({
+    level: value.oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').prefault('info'),
+  }),
 });
 
 /** Reads, parses and checks. Relative paths are relative to the file's directory, or else to `cwd`. Throws ConfigError. */
-export function loadConfig({ file, env, cwd }: LoadOptions): Config {
-  const source = file === undefined ? emptySource(env, cwd) : readSource(resolve(cwd, file), file, env);
+export function loadConfig(options: SourceOptions): Config {
+  const source = new Source(options);
   return check(parse(source), source);
 }
 
@@ -62,7 +54,7 @@ function parse(source: Source): z.output<typeof schema> {
 
 function check(written: z.output<typeof schema>, source: Source) {
   const { access, staleIfError, ...rest } = written;
-  checkAccess(access, rest.listen, source);
+  checkAccess(access, rest.listen.host, source);
   const upstreams = checkUpstreams(rest.upstreams, rest.default, source);
   const hosts = { has: (host: string) => upstreams.has(host), default: rest.default };
   return {

@@ -9,16 +9,22 @@ import { fileProblem } from '../base/file-problem.ts';
 /** Keys and list positions, from the root. */
 export type KeyPath = readonly PropertyKey[];
 
+interface Place {
+  readonly file?: string | undefined;
+  /** From 1. */
+  readonly line?: number | undefined;
+  /** As in `upstreams.ghcr.io.credentials[0].token`. */
+  readonly key?: string;
+}
+
 /** A config that cannot be used. The message is one line: file, line and key, then what is wrong and what to do. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly file: string | undefined;
-  /** From 1. */
   readonly line: number | undefined;
-  /** As in `upstreams.ghcr.io.credentials[0].token`. */
   readonly key: string | undefined;
 
-  constructor(problem: string, { file, line, key }: { file?: string; line?: number; key?: string } = {}) {
+  constructor(problem: string, { file, line, key }: Place) {
     const place = `${file ?? 'config'}${line === undefined ? '' : `:${line}`}`;
     super(maskSecrets([place, key, problem].filter(Boolean).join(': ')).replaceAll(/\s+/g, ' '));
     this.file = file;
@@ -27,56 +33,32 @@ export class ConfigError extends Error {
   }
 }
 
-/** Where settings come from. */
-export interface Source {
-  /** Plain values, with the environment filled in. */
+export interface SourceOptions {
+  /** Absent: the defaults. */
+  readonly file?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  /** The working directory. */
+  readonly cwd: string;
+}
+
+/** Where settings come from: a file, or none. */
+export class Source {
+  /** Plain values, with the environment filled in; null or undefined when nothing is written. */
   readonly value: unknown;
   readonly env: NodeJS.ProcessEnv;
-  /** The error to throw about `keys`; its line is that of the nearest of their parents that is in the file. */
-  error(keys: KeyPath, problem: string): ConfigError;
-  /** The value at `keys` as the file spells it, for a message; undefined when there is none. */
-  quote(keys: KeyPath): string | undefined;
-  /** The absolute form of a path in it. */
-  resolve(path: string): string;
-}
-
-/** The source when no file was named. */
-export function emptySource(env: NodeJS.ProcessEnv, cwd: string): Source {
-  return {
-    value: {},
-    env,
-    error: (keys, problem) => new ConfigError(problem, { key: keyName(keys) }),
-    quote: () => undefined,
-    resolve: path => resolve(cwd, path),
-  };
-}
-
-/** Reads the file at the absolute `path`, which errors call `file`. Throws ConfigError. */
-export function readSource(path: string, file: string, env: NodeJS.ProcessEnv): Source {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ConfigError(fileProblem(error), { file });
-  }
-  return new YamlSource(text, { path, file, env });
-}
-
-class YamlSource implements Source {
-  readonly value: unknown;
-  readonly env: NodeJS.ProcessEnv;
-  readonly #file: string;
+  readonly #file: string | undefined;
   readonly #directory: string;
   readonly #document: yaml.Document;
   readonly #lines = new yaml.LineCounter();
   /** Texts as they were before the environment came in. */
   readonly #spelled = new Map<unknown, string>();
 
-  constructor(text: string, { path, file, env }: { path: string; file: string; env: NodeJS.ProcessEnv }) {
+  /** Reads `file`, which is relative to `cwd`; errors call it as it is given. Throws ConfigError. */
+  constructor({ file, env, cwd }: SourceOptions) {
     this.env = env;
     this.#file = file;
-    this.#directory = dirname(path);
-    this.#document = yaml.parseDocument(text, {
+    this.#directory = file === undefined ? cwd : dirname(resolve(cwd, file));
+    this.#document = yaml.parseDocument(file === undefined ? '' : readText(resolve(cwd, file), file), {
       lineCounter: this.#lines,
       prettyErrors: false,
       logLevel: 'error',
@@ -97,10 +79,12 @@ class YamlSource implements Source {
     }
   }
 
+  /** The error to throw about `keys`; its line is that of the nearest of their parents that is in the file. */
   error(keys: KeyPath, problem: string): ConfigError {
     return this.#errorAt(this.#find(keys).line, keys, problem);
   }
 
+  /** The value at `keys` as the file spells it, for a message; undefined when there is none. */
   quote(keys: KeyPath): string | undefined {
     const { node } = this.#find(keys);
     if (yaml.isMap(node)) return 'a map';
@@ -111,12 +95,13 @@ class YamlSource implements Source {
     return quoted.length > 80 ? `${quoted.slice(0, 79)}…` : quoted;
   }
 
+  /** The absolute form of a path that is written in it. */
   resolve(path: string): string {
     return resolve(this.#directory, path);
   }
 
   #errorAt(line: number | undefined, keys: KeyPath, problem: string): ConfigError {
-    return new ConfigError(problem, { file: this.#file, key: keyName(keys), ...(line && { line }) });
+    return new ConfigError(problem, { file: this.#file, key: keyName(keys), line });
   }
 
   #lineOf(node: unknown): number | undefined {
@@ -160,11 +145,8 @@ class YamlSource implements Source {
 
   #rejectUnknown(alias: yaml.Alias, keys: KeyPath): void {
     if (alias.resolve(this.#document)) return;
-    throw this.#errorAt(
-      this.#lineOf(alias),
-      keys,
-      'no such anchor is defined above; text that begins with * needs quotes',
-    );
+    const problem = 'no such anchor is defined above; text that begins with * needs quotes';
+    throw this.#errorAt(this.#lineOf(alias), keys, problem);
   }
 
   #fillIn(scalar: yaml.Scalar, keys: KeyPath): void {
@@ -173,6 +155,14 @@ class YamlSource implements Source {
     const filled = fillIn(scalar.value, this.env);
     if (typeof filled !== 'string') throw this.#errorAt(this.#lineOf(scalar), keys, filled.problem);
     scalar.value = filled;
+  }
+}
+
+function readText(path: string, file: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(fileProblem(error), { file });
   }
 }
 

@@ -10,7 +10,6 @@ import { isHost } from './host.ts';
 import { unknownKey } from './suggest.ts';
 
 const DURATION_PROBLEM = 'is not a duration; write a number with a unit, such as 60s, 5m or 30d';
-
 const UNQUOTED_PROBLEM = 'is not text; put it in quotes';
 
 /** A map of known keys. An empty one, as when all its lines are comments, holds its defaults. */
@@ -27,9 +26,7 @@ export function section<T extends z.core.$ZodLooseShape>(shape: T) {
   );
 }
 
-export function list<T extends z.core.SomeType>(item: T, problem = 'is not a list') {
-  return z.array(item, { error: problem });
-}
+export const list = <T extends z.core.SomeType>(item: T, error = 'is not a list') => z.array(item, { error });
 
 export const text = (what: string) =>
   value(readText, input => (isUnquoted(input) ? UNQUOTED_PROBLEM : `is not ${what}`));
@@ -111,19 +108,16 @@ export const apiUrl = value(
   'is not the address of an API; write it without a user, such as https://api.github.com',
 );
 
-export const tagGlob = value(
-  input => readGlob(input, { slash: false }),
-  'is not a glob over tags; its only wildcard is *, which matches anything',
-);
+export const tagGlob = value(readGlob, 'is not a glob over tags; its only wildcard is *, which matches anything');
 
 /** In lower case, as names and owners are on the wire, whatever GitHub displays. */
 export const nameGlob = value(
-  input => readGlob(input, { slash: true })?.toLowerCase(),
+  input => (typeof input === 'string' && isGlob(input) ? input.toLowerCase() : undefined),
   'is not a glob over repository names; its only wildcard is *, which matches anything, also across /',
 );
 
 export const ownerGlob = value(
-  input => readGlob(input, { slash: false })?.toLowerCase(),
+  input => readGlob(input)?.toLowerCase(),
   'is not a glob over owners; its only wildcard is *, which matches anything',
 );
 
@@ -154,9 +148,8 @@ function startsAtHome(input: unknown): boolean {
 
 function readWhole(input: unknown, least: number, most: number): number | undefined {
   const number = typeof input === 'string' && /^\d{1,15}$/.test(input) ? Number(input) : input;
-  return typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most
-    ? number
-    : undefined;
+  if (typeof number !== 'number' || !Number.isInteger(number)) return undefined;
+  return number >= least && number <= most ? number : undefined;
 }
 
 function readSize(input: unknown): number | undefined {
@@ -175,6 +168,6 @@ function readUrl(input: unknown, accepts: (url: URL) => boolean): URL | undefine
   return accepts(url) ? url : undefined;
 }
 
-function readGlob(input: unknown, { slash }: { slash: boolean }): string | undefined {
-  return typeof input === 'string' && isGlob(input) && (slash || !input.includes('/')) ? input : undefined;
+function readGlob(input: unknown): string | undefined {
+  return typeof input === 'string' && isGlob(input) && !input.includes('/') ? input : undefined;
 }

@@ -1,8 +1,5 @@
 // `data` and `cache`: where content is kept, and how much of it.
-import type { z } from 'zod';
 import * as value from '../values.ts';
-
-export type CacheConfig = z.output<typeof cache>;
 
 /** The data directory. */
 export const data = value.path.prefault('./data');
@@ -14,4 +11,4 @@ export const cache = value
     /** Bytes to leave free on the disk. */
     minFree: value.size.prefault('2GiB'),
   })
-  .transform(({ maxSize, minFree, ...rest }) => ({ ...rest, maxSizeBytes: maxSize, minFreeBytes: minFree }));
+  .transform(({ maxSize, minFree }) => ({ maxSizeBytes: maxSize, minFreeBytes: minFree }));

@@ -56,14 +56,13 @@ function check(written: z.output<typeof schema>, source: Source) {
   const { access, staleIfError, ...rest } = written;
   checkAccess(access, rest.listen.host, source);
   const upstreams = checkUpstreams(rest.upstreams, rest.default, source);
-  const hosts = { has: (host: string) => upstreams.has(host), default: rest.default };
   return {
     ...rest,
     upstreams,
     data: source.resolve(rest.data),
     tags: checkTags(rest.tags, source),
     staleIfErrorMs: staleIfError,
-    pins: checkPins(rest.pins, hosts, source),
+    pins: checkPins(rest.pins, { has: host => upstreams.has(host), default: rest.default }, source),
   };
 }
 

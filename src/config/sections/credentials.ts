@@ -60,11 +60,7 @@ function writtenCredential(
   if (username === undefined && host !== GHCR) throw source.error([...keys, 'username'], 'missing');
   if (token !== undefined && tokenFile !== undefined)
     throw source.error(keys, 'token and tokenFile are mutually exclusive');
-  const identity = {
-    name: name ?? `credential ${Number(keys.at(-1)) + 1}`,
-    owner,
-    username: username ?? ANY_USERNAME,
-  };
+  const identity = { name: name ?? `credential ${Number(keys.at(-1)) + 1}`, owner, username: username ?? ANY_USERNAME };
   const complain = (key: string) => (problem: string) => source.error([...keys, key], problem);
   if (token !== undefined) return fixedCredential(identity, token, complain('token'));
   if (tokenFile !== undefined) return fileCredential(identity, source.resolve(tokenFile), complain('tokenFile'));

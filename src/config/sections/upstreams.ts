@@ -31,14 +31,8 @@ export const upstreams = z.preprocess(withGhcr, z.record(z.string(), upstream, {
 /** The upstream of requests that name none. */
 export const defaultUpstream = value.text('a host').prefault(GHCR);
 
-interface Known {
-  readonly url: string;
-  readonly api?: string;
-  readonly realms?: readonly string[];
-}
-
 /** Where the upstreams are whose addresses do not follow from their names. */
-const KNOWN: Record<string, Known> = {
+const KNOWN: Record<string, { url: string; api?: string; realms?: string[] }> = {
   [GHCR]: { url: 'https://ghcr.io', api: 'https://api.github.com' },
   'docker.io': { url: 'https://registry-1.docker.io', realms: ['auth.docker.io'] },
 };
@@ -49,10 +43,10 @@ export function checkUpstreams(
   defaultHost: string,
   source: Source,
 ): ReadonlyMap<string, UpstreamConfig> {
-  const hosts = Object.keys(written);
   const checked = new Map(Object.entries(written).map(([host, each]) => [host, checkUpstream(host, each, source)]));
   if (checked.has(defaultHost)) return checked;
-  throw source.error(['default'], `"${defaultHost}" is not one of the upstreams, which are ${hosts.join(', ')}`);
+  const hosts = Object.keys(written).join(', ');
+  throw source.error(['default'], `"${defaultHost}" is not one of the upstreams, which are ${hosts}`);
 }
 
 function checkUpstream(host: string, written: z.output<typeof upstream>, source: Source) {
@@ -61,11 +55,11 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
     const problem = 'write it in lower case and with a dot or a port, as in ghcr.io or registry:5000';
     throw source.error(keys, `not a host; ${problem}`);
   }
-  const known: Known = KNOWN[host] ?? { url: `https://${host}` };
+  const known = KNOWN[host] ?? { url: `https://${host}` };
   const checked = {
     ...written,
     url: written.url ?? new URL(known.url),
-    api: written.api ?? (known.api === undefined ? undefined : new URL(known.api)),
+    api: written.api ?? (known.api ? new URL(known.api) : undefined),
     credentials: checkCredentials(host, written.credentials, source),
     realms: written.realms ?? known.realms ?? [],
     ca: written.ca === undefined ? undefined : readCertificate([...keys, 'ca'], written.ca, source),

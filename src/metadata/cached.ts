@@ -1,7 +1,6 @@
 // Keeps the rows that hot pulls look up in memory, so that a hit costs no query: links and tags, as they were since the
 // last change. Every change forgets all of them; no other process writes while this one holds the data directory. A
 // database that is recreated after damage is no change: what is cached was true and still is.
-import type { Digest } from '../oci/digest.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { ContentRow, ManifestRow, Metadata, TagRow } from './metadata.ts';
 
@@ -25,6 +24,17 @@ export function cached(metadata: Metadata): Metadata {
     }
     return row;
   };
+  const find = <Key, Row>(
+    rows: Map<string, Row>,
+    query: (repository: Repository, key: Key) => Promise<Row | undefined>,
+    repository: Repository,
+    what: Key,
+  ): Promise<Row | undefined> => {
+    // No host and no name has a space in it, so no two keys are the same.
+    const key = `${repository.upstream} ${repository.name} ${what}`;
+    const row = rows.get(key);
+    return row ? Promise.resolve(row) : lookUp(rows, key, query(repository, what));
+  };
   const changed = async <T>(changing: Promise<T>): Promise<T> => {
     try {
       return await changing;
@@ -38,21 +48,9 @@ export function cached(metadata: Metadata): Metadata {
 
   return {
     ...metadata,
-    findBlob: (repository, digest) => {
-      const key = keyOf(repository, digest);
-      const row = blobs.get(key);
-      return row ? Promise.resolve(row) : lookUp(blobs, key, metadata.findBlob(repository, digest));
-    },
-    findManifest: (repository, digest) => {
-      const key = keyOf(repository, digest);
-      const row = manifests.get(key);
-      return row ? Promise.resolve(row) : lookUp(manifests, key, metadata.findManifest(repository, digest));
-    },
-    findTag: (repository, tag) => {
-      const key = keyOf(repository, tag);
-      const row = tags.get(key);
-      return row ? Promise.resolve(row) : lookUp(tags, key, metadata.findTag(repository, tag));
-    },
+    findBlob: (repository, digest) => find(blobs, metadata.findBlob, repository, digest),
+    findManifest: (repository, digest) => find(manifests, metadata.findManifest, repository, digest),
+    findTag: (repository, tag) => find(tags, metadata.findTag, repository, tag),
     linkBlob: (repositories, content) => changed(metadata.linkBlob(repositories, content)),
     linkManifest: (repository, manifest, tags) => changed(metadata.linkManifest(repository, manifest, tags)),
     unlinkBlob: (repository, digest) => changed(metadata.unlinkBlob(repository, digest)),
@@ -61,9 +59,4 @@ export function cached(metadata: Metadata): Metadata {
     forgetTag: (repository, tag) => changed(metadata.forgetTag(repository, tag)),
     remove: digest => changed(metadata.remove(digest)),
   };
-}
-
-/** No host and no name has a space in it, so no two keys are the same. */
-function keyOf({ upstream, name }: Repository, what: Digest | string): string {
-  return `${upstream} ${name} ${what}`;
 }

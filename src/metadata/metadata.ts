@@ -124,6 +124,7 @@ export interface UsageStore {
   totalBytes(): Promise<number>;
 }
 
+/** Its methods are own properties that need no `this`, so that a decorator can spread and hand on those of another. */
 export interface Metadata extends LinkStore, TagStore, ReferrerStore, UploadStore, UsageStore {
   /** Makes all that was written before durable, against loss of power too. */
   sync(): Promise<void>;
@@ -133,10 +134,7 @@ export interface Metadata extends LinkStore, TagStore, ReferrerStore, UploadStor
   close(): Promise<void>;
 }
 
-/**
- * What a database implements: Metadata, except that pulls are recorded many at once; usage-buffer.ts makes it whole.
- * Its methods are own properties that need no `this`, so that a decorator can spread them.
- */
+/** What a database implements: Metadata, except that pulls are recorded many at once; usage-buffer.ts makes it whole. */
 export interface MetadataStore extends Omit<Metadata, 'touch'> {
   /** Sets when content was last pulled, in one transaction. What is not recorded is skipped. */
   touchAll(pulls: Iterable<readonly [digest: Digest, atMs: number]>): Promise<void>;

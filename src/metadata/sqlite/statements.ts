@@ -25,13 +25,13 @@ export function prepare(database: Database) {
     removeContent: sql('DELETE FROM content WHERE digest = ? RETURNING size_bytes').pluck(),
     touch: sql('UPDATE content SET touched_at_ms = ? WHERE digest = ?'),
     totalBytes: sql('SELECT coalesce(sum(size_bytes), 0) FROM content').pluck(),
-    // Pins are rows of upstream, name, tag, digest; one of the last two is null. While parts are still to be read, a
+    // Pins are objects with an upstream, a name, and a tag or a digest. While parts are still to be read, a
     // pin protects all that its repository links. UNION ends the recursion also where manifests name each other.
     leastRecentlyUsed: sql(
       `WITH RECURSIVE
          pins (repository_id, tag, digest) AS (
-           SELECT repositories.id, value ->> 2, value ->> 3
-           FROM json_each(?) JOIN repositories ON upstream = value ->> 0 AND name = value ->> 1
+           SELECT repositories.id, value ->> 'tag', value ->> 'digest'
+           FROM json_each(?) JOIN repositories ON upstream = value ->> 'upstream' AND name = value ->> 'name'
          ),
          pinned (digest) AS (
            SELECT digest FROM pins JOIN links USING (repository_id, digest)

@@ -126,9 +126,7 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
     remove: async digest => file.run(sql => (sql.removeContent.get(digest) as number | undefined) ?? 0),
 
     leastRecentlyUsed: async (limit, pins) => {
-      const rows = pins.map(({ repository: { upstream, name }, reference: { tag, digest } }) => [
-        ...[upstream, name, tag ?? null, digest ?? null],
-      ]);
+      const rows = pins.map(({ repository, reference }) => ({ ...repository, ...reference }));
       return file.run(sql => sql.leastRecentlyUsed.all(JSON.stringify(rows), limit)) as ContentRow[];
     },
 
@@ -136,14 +134,10 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
 
     sync: async () => {
       // A commit is in the log; what is not in it any more was made durable with the file it was moved to.
-      const log = await openFile(`${path}-wal`, 'r').catch(error => {
+      await using log = await openFile(`${path}-wal`, 'r').catch(error => {
         throw new StorageFailure(`metadata.db cannot be made durable (${error.message})`, { cause: error });
       });
-      try {
-        await log.datasync();
-      } finally {
-        await log.close();
-      }
+      await log.datasync();
     },
 
     check: async () => {

@@ -39,8 +39,7 @@ export function keepSmallInMemory(inner: Content): Content {
   }
 
   function keepIfSmall(digest: Digest, opened: OpenContent | undefined, removalsBefore: number) {
-    const isSmall = opened !== undefined && opened.sizeBytes <= SMALL_BYTES;
-    return isSmall ? keep(digest, opened, removalsBefore) : opened;
+    return opened && opened.sizeBytes <= SMALL_BYTES ? keep(digest, opened, removalsBefore) : opened;
   }
 
   /** What cannot be read, or is wrong, is handed on as it was opened. */

@@ -1,6 +1,7 @@
 // One open file with several users, each of which reads at positions of its own. The descriptor is closed when the
 // last user has released it and no call is in progress, so a number is never used after the system has it back.
-import { close, fdatasync, fstat, fstatSync, fsync, open, read, rename, type Stats, writev } from 'node:fs';
+import { close, fdatasync, fstat, fstatSync, fsync, open, read, type Stats, writev } from 'node:fs';
+import { open as openHandle, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { LentFile } from '../content.ts';
@@ -8,8 +9,6 @@ import type { LentFile } from '../content.ts';
 const openFile = promisify(open);
 const statFile = promisify(fstat);
 const syncFile = promisify(fsync);
-const renameFile = promisify(rename);
-const closeFile = promisify(close);
 
 export class SharedFile {
   readonly #fd: number;
@@ -80,14 +79,10 @@ export class SharedFile {
   /** Makes the bytes durable, then the name, in this order: after a crash the name never holds less. */
   async moveTo(path: string): Promise<void> {
     await syncFile(this.#fd);
-    await renameFile(this.#path, path);
+    await rename(this.#path, path);
     this.#path = path;
-    const directory = await openFile(dirname(path), 'r');
-    try {
-      await syncFile(directory);
-    } finally {
-      await closeFile(directory);
-    }
+    await using directory = await openHandle(dirname(path), 'r');
+    await directory.sync();
   }
 
   #use<T>(call: (done: (error: Error | null, result: T) => void) => void): Promise<T> {

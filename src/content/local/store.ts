@@ -43,9 +43,7 @@ export class LocalContent implements Content {
   open(digest: Digest): Promise<OpenContent | undefined> | OpenContent | undefined {
     const file = this.#open.get(digest);
     const found = file?.statIfThere();
-    return file === undefined || found === undefined
-      ? this.#openFile(digest)
-      : new ContentFile(digest, file.retain(), found);
+    return file && found ? new ContentFile(digest, file.retain(), found) : this.#openFile(digest);
   }
 
   async sizeOf(digest: Digest): Promise<number | undefined> {
@@ -102,7 +100,10 @@ export class LocalContent implements Content {
     const removals = this.#removals;
     const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
     if (file === undefined) return undefined;
-    const found = await file.stat();
+    const found = await file.stat().catch(error => {
+      file.release();
+      throw error;
+    });
     // What is smaller, and wanted often, is kept in memory.
     if (found.size > SMALL_BYTES && removals === this.#removals) this.#open.set(digest, file.retain());
     return new ContentFile(digest, file, found);

@@ -2,7 +2,6 @@
 // command.
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Config } from '../config/load.ts';
-import type { Repository } from '../oci/reference.ts';
 import { Blobs } from '../pull/blobs.ts';
 import { Freshness } from '../pull/freshness.ts';
 import { Manifests } from '../pull/manifests.ts';
@@ -20,32 +19,13 @@ import { Uploads } from '../push/uploads.ts';
 import { Budget } from '../retention/budget.ts';
 import type { Environment } from './environment.ts';
 import { openStores } from './stores.ts';
-import { createUpstreams, type Upstreams } from './upstreams.ts';
-
-export interface Core extends AsyncDisposable {
-  readonly upstreams: Upstreams;
-  readonly blobs: Blobs;
-  readonly manifests: Manifests;
-  readonly tags: Tags;
-  readonly tagLists: TagLists;
-  readonly referrers: Referrers;
-  readonly uploads: Uploads;
-  readonly mounts: Mounts;
-  readonly manifestPushes: ManifestPushes;
-  readonly deletes: Deletes;
-  /** All repositories that hold anything, in lexical order of upstream and name. */
-  repositories(): Promise<Repository[]>;
-  /** Rejects with the reason why it cannot do its work now. */
-  ready(): Promise<void>;
-  /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
-  settled(): Promise<void>;
-}
+import { createUpstreams } from './upstreams.ts';
 
 /** How often abandoned uploads are looked for. */
 const SWEEP_MS = 60_000;
 
 /** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails halfway. */
-export async function openCore(config: Config, environment: Environment): Promise<Core> {
+export async function openCore(config: Config, environment: Environment) {
   await using stack = new AsyncDisposableStack();
   const { clock, random, log } = environment;
   const { content, ingests, metadata } = await openStores(config, environment, stack);
@@ -73,6 +53,7 @@ export async function openCore(config: Config, environment: Environment): Promis
   const fallbackReferrers = new FallbackReferrers({ ...common, manifests, tags, referrers });
   const pushing = { ...common, mounts, manifests, tags, tagLists, fallbackReferrers };
 
+  /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
   const settled = async () => {
     await Promise.all([blobs.settled(), uploads.settled()]);
   };
@@ -84,7 +65,9 @@ export async function openCore(config: Config, environment: Environment): Promis
     ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
+    /** All repositories that hold anything, in lexical order of upstream and name. */
     repositories: () => metadata.repositories(),
+    /** Rejects with the reason why it cannot do its work now. */
     ready: async () => {
       await metadata.check();
       await content.check();

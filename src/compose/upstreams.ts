@@ -11,29 +11,22 @@ import { SPEC_CAPABILITIES, type Upstream, type UpstreamWrites } from '../upstre
 import { WriteClient } from '../upstream/writes.ts';
 import type { Environment } from './environment.ts';
 
-export interface Upstreams {
-  has(host: string): boolean;
-  readonly default: string;
-  /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
-  upstream(repository: Repository): Upstream;
-  writes(repository: Repository): UpstreamWrites;
-}
-
 /** Contacts no upstream. `stack` owns the connections. */
-export function createUpstreams(config: Config, environment: Environment, stack: AsyncDisposableStack): Upstreams {
+export function createUpstreams(config: Config, environment: Environment, stack: AsyncDisposableStack) {
   const clients = new Map(
     [...config.upstreams].map(([name, upstream]) => [name, createClients(name, upstream, environment, stack)]),
   );
+  /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
   const clientsOf = ({ upstream }: Repository) => {
     const found = clients.get(upstream);
     if (found === undefined) throw new Error(`no upstream ${upstream}`);
     return found;
   };
   return {
-    has: host => clients.has(host),
+    has: (host: string) => clients.has(host),
     default: config.default,
-    upstream: repository => clientsOf(repository).reads,
-    writes: repository => clientsOf(repository).writes,
+    upstream: (repository: Repository): Upstream => clientsOf(repository).reads,
+    writes: (repository: Repository): UpstreamWrites => clientsOf(repository).writes,
   };
 }
 

@@ -162,7 +162,8 @@ export class LocalIngest implements Ingest {
         this.writtenBytes += bytes;
         chunks.forEach(release);
         this.progress.notify();
-        if (this.#outlives && !this.#isSyncing) this.#sync();
+        const unsyncedBytes = this.writtenBytes - this.#syncedBytes;
+        if (this.#outlives && !this.#isSyncing && unsyncedBytes >= SYNC_STEP_BYTES) void this.#sync();
       }
     } catch (error) {
       this.#failure = storageFailure(error);
@@ -173,17 +174,12 @@ export class LocalIngest implements Ingest {
   }
 
   /** In the background. What cannot be made durable now fails again when it is published, and is reported then. */
-  #sync(): void {
+  async #sync(): Promise<void> {
     const upTo = this.writtenBytes;
-    if (upTo - this.#syncedBytes < SYNC_STEP_BYTES) return;
     this.#isSyncing = true;
-    void this.#file
-      .sync()
-      .catch(() => {})
-      .then(() => {
-        this.#isSyncing = false;
-        this.#syncedBytes = upTo;
-      });
+    await this.#file.sync().catch(() => {});
+    this.#isSyncing = false;
+    this.#syncedBytes = upTo;
   }
 }
 

@@ -1,11 +1,11 @@
 // The command line: picks the command, and turns errors into one line and an exit code: 0 done, 1 failed, 2 bad usage.
 // A new command is a file beside this one and a row of the table.
-import { parseArgs } from 'node:util';
 import { version } from '../base/version.ts';
-import { ConfigError, loadConfig } from '../config/load.ts';
+import { ConfigError } from '../config/load.ts';
+import { type Command, UsageError } from './options.ts';
 import { serve } from './serve.ts';
 
-const COMMANDS = new Map([['serve', { summary: 'serve the registry API to clients until stopped', run: serve }]]);
+const COMMANDS = new Map<string, Command>([['serve', serve]]);
 
 const HELP = `ghcr-cache: a local caching pull-through registry for ghcr.io
 
@@ -24,9 +24,6 @@ Then pull and push ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Ev
 config.example.yaml.
 `;
 
-/** A command line that we do not understand. */
-class UsageError extends Error {}
-
 /** Runs a command. Ends the process when it fails. */
 export async function main(args: string[]): Promise<void> {
   const [name = '--help', ...rest] = args;
@@ -42,17 +39,9 @@ export async function main(args: string[]): Promise<void> {
     const command = COMMANDS.get(name);
     if (command === undefined)
       throw new UsageError(`there is no command ${JSON.stringify(name)}; see ghcr-cache --help`);
-    await command.run(loadConfig({ file: configFile(rest), env: process.env, cwd: process.cwd() }));
+    await command.run(rest);
   } catch (error) {
     process.stderr.write(`ghcr-cache: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
-  }
-}
-
-function configFile(args: string[]): string | undefined {
-  try {
-    return parseArgs({ args, options: { config: { type: 'string' } } }).values.config;
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}; see ghcr-cache --help`);
   }
 }

@@ -5,20 +5,24 @@ import { systemClock, systemRandom } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { version } from '../base/version.ts';
 import { type RunningCache, startCache } from '../compose/cache.ts';
-import type { Config } from '../config/load.ts';
+import { type Config, loadConfig } from '../config/load.ts';
+import { type Command, parseOptions } from './options.ts';
 
 /** How long requests in flight may take to finish after a signal; docker kills after 10 s. */
 const GRACE_MS = 8_000;
 
-/** Resolves once it serves. */
-export async function serve(config: Config): Promise<void> {
-  const log = openLog(config);
-  const sendfile = process.env.GHCR_CACHE_SENDFILE !== 'off';
-  const cache = await startCache(config, { clock: systemClock, random: systemRandom, log, sendfile });
-  // Before the line is printed: whatever reads it may send a signal at once.
-  stopOnSignal(cache, log);
-  process.stdout.write(`${startLine(config, cache)}\n`);
-}
+export const serve: Command = {
+  summary: 'serve the registry API to clients until stopped',
+  async run(args) {
+    const config = loadConfig({ ...parseOptions(args), env: process.env, cwd: process.cwd() });
+    const log = openLog(config);
+    const sendfile = process.env.GHCR_CACHE_SENDFILE !== 'off';
+    const cache = await startCache(config, { clock: systemClock, random: systemRandom, log, sendfile });
+    // Before the line is printed: whatever reads it may send a signal at once.
+    stopOnSignal(cache, log);
+    process.stdout.write(`${startLine(config, cache)}\n`);
+  },
+};
 
 /** One line of JSON an entry, on stderr. */
 export function openLog({ log: { level } }: Config): Log {

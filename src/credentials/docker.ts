@@ -1,24 +1,21 @@
 // Credentials that `docker login` stored: in the docker client's config.json itself, or in a credential helper that it
 // names. That there is an entry is checked at start; what it holds is read each time, since a person may log in again.
 import { type ExecFileException, execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { fileProblem } from '../base/file-problem.ts';
 import type { Login, OwnedCredential } from './credential.ts';
-import { type Complain, secretIn } from './sources.ts';
+import { type Complain, readText, secretIn } from './sources.ts';
 
 const HELPER_TIMEOUT_MS = 10_000;
 
 /** What docker calls Docker Hub in its config. */
 const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/';
 
+const entrySchema = z.object({ auth: z.string().optional(), identitytoken: z.string().optional() });
 const configSchema = z.object({
-  auths: z
-    .record(z.string(), z.object({ auth: z.string().optional(), identitytoken: z.string().optional() }))
-    .default({}),
+  auths: z.record(z.string(), entrySchema).default({}),
   credHelpers: z.record(z.string(), z.string()).default({}),
   credsStore: z.string().optional(),
 });
@@ -45,7 +42,8 @@ export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain:
 
 function findEntry(host: string, file: string, complain: Complain): Entry {
   const config = readDockerConfig(file, complain);
-  const server = Object.keys(config.auths).find(key => hostOf(key) === host) ?? serverOf(host);
+  const server =
+    Object.keys(config.auths).find(key => hostOf(key) === host) ?? (host === 'docker.io' ? DOCKER_HUB_SERVER : host);
   // As in docker, a helper takes precedence over what the file itself holds.
   const helper = config.credHelpers[host] ?? config.credHelpers[server] ?? config.credsStore;
   if (helper) return { helper, server };
@@ -60,12 +58,7 @@ function findEntry(host: string, file: string, complain: Complain): Entry {
 }
 
 function readDockerConfig(file: string, complain: Complain): z.output<typeof configSchema> {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw complain(`docker keeps its logins in ${file}: ${fileProblem(error)}`);
-  }
+  const text = readText(file, problem => complain(`docker keeps its logins in ${file}: ${problem}`));
   try {
     return configSchema.parse(JSON.parse(text));
   } catch {
@@ -109,10 +102,6 @@ function identityTokenProblem(server: string): string {
 }
 
 /** Keys of docker's config are hosts, or URLs in old entries. */
-function serverOf(host: string): string {
-  return host === 'docker.io' ? DOCKER_HUB_SERVER : host;
-}
-
 function hostOf(server: string): string {
   return server === DOCKER_HUB_SERVER ? 'docker.io' : server.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
 }

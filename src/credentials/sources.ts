@@ -1,6 +1,5 @@
 // Where secrets come from: the config itself, a file, or the environment; for the docker client see docker.ts.
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { fileProblem } from '../base/file-problem.ts';
 import type { OwnedCredential } from './credential.ts';
 
@@ -28,23 +27,21 @@ export function fixedCredential(
 
 /** A secret in a file, which is also read at once, so that a wrong path is found at start and not by the first pull. */
 export function fileCredential({ username, ...identity }: Identity, path: string, complain: Complain): OwnedCredential {
-  const unreadable = (error: unknown) => complain(`${path}: ${fileProblem(error)}`);
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw unreadable(error);
-  }
-  secretIn(text, path, complain);
-  return {
-    ...identity,
-    async read() {
-      const current = await readFile(path, 'utf8').catch(error => {
-        throw unreadable(error);
-      });
-      return { username, secret: secretIn(current, path, complain) };
-    },
+  const readSecret = () => {
+    const text = readText(path, problem => complain(`${path}: ${problem}`));
+    return secretIn(text, path, complain);
   };
+  readSecret();
+  return { ...identity, read: async () => ({ username, secret: readSecret() }) };
+}
+
+/** The text of a file, which is small and read seldom: at start, and before a request for a token. */
+export function readText(path: string, complain: Complain): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw complain(fileProblem(error));
+  }
 }
 
 /** CR_PAT, else GITHUB_TOKEN, as CI sets them; an empty variable counts as not set. */

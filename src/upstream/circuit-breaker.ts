@@ -7,10 +7,14 @@ const FAILURES_LIMIT = 3;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
+interface CircuitBreakerOptions {
+  readonly name: string;
+  readonly offline: boolean;
+  readonly clock: Pick<Clock, 'monotonic'>;
+}
+
 export class CircuitBreaker {
-  readonly #name: string;
-  readonly #offline: boolean;
-  readonly #clock: Pick<Clock, 'monotonic'>;
+  readonly #options: CircuitBreakerOptions;
   #limitedUntilMs = 0;
   #failures = 0;
   #pauseMs = FIRST_PAUSE_MS;
@@ -18,10 +22,8 @@ export class CircuitBreaker {
   #isProbing = false;
   #lastFailure = '';
 
-  constructor(options: { name: string; offline: boolean; clock: Pick<Clock, 'monotonic'> }) {
-    this.#name = options.name;
-    this.#offline = options.offline;
-    this.#clock = options.clock;
+  constructor(options: CircuitBreakerOptions) {
+    this.#options = options;
   }
 
   /**
@@ -29,18 +31,19 @@ export class CircuitBreaker {
    * UPSTREAM_UNAVAILABLE when the upstream is offline or failing, TOOMANYREQUESTS while it limits our rate.
    */
   check(): void {
-    if (this.#offline) {
+    const { name, offline, clock } = this.#options;
+    if (offline) {
       throw new RegistryError(
         'UPSTREAM_UNAVAILABLE',
-        `${this.#name} is set offline in the config (upstreams: ${this.#name}: offline), so only what is cached can be served`,
+        `${name} is set offline in the config (upstreams: ${name}: offline), so only what is cached can be served`,
       );
     }
-    const nowMs = this.#clock.monotonic();
+    const nowMs = clock.monotonic();
     if (nowMs < this.#limitedUntilMs) {
       const retryAfterMs = this.#limitedUntilMs - nowMs;
       throw new RegistryError(
         'TOOMANYREQUESTS',
-        `${this.#name} limits our requests; it will be asked again in ${Math.ceil(retryAfterMs / 1000)} s`,
+        `${name} limits our requests; it will be asked again in ${Math.ceil(retryAfterMs / 1000)} s`,
         { retryAfterMs },
       );
     }
@@ -48,7 +51,7 @@ export class CircuitBreaker {
     if (nowMs < this.#openUntilMs) {
       throw new RegistryError(
         'UPSTREAM_UNAVAILABLE',
-        `${this.#name} is failing and is left alone for a moment: ${this.#lastFailure}`,
+        `${name} is failing and is left alone for a moment: ${this.#lastFailure}`,
         { retryAfterMs: this.#openUntilMs - nowMs },
       );
     }
@@ -72,10 +75,10 @@ export class CircuitBreaker {
     // A failed probe makes the pause longer; requests that were in flight when the breaker opened do not.
     if (this.#isProbing) this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
     this.#isProbing = false;
-    this.#openUntilMs = this.#clock.monotonic() + this.#pauseMs;
+    this.#openUntilMs = this.#options.clock.monotonic() + this.#pauseMs;
   }
 
   rateLimited(retryAfterMs: number): void {
-    this.#limitedUntilMs = Math.max(this.#limitedUntilMs, this.#clock.monotonic() + retryAfterMs);
+    this.#limitedUntilMs = Math.max(this.#limitedUntilMs, this.#options.clock.monotonic() + retryAfterMs);
   }
 }

@@ -1,5 +1,4 @@
 // Reads from an upstream over HTTP: which requests there are, and what their responses say.
-
 import { FairSemaphore } from '../base/fair-semaphore.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -7,11 +6,12 @@ import { MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, mediaTypeOf } from '../oci/manife
 import { parseContentRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
-import type { RequestSpec, Requests } from './requests.ts';
+import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { isRedirect } from './transport/redirect.ts';
-import { discard, readAll, type UpstreamResponse } from './transport/response.ts';
+import { discard, membersOf, readAll, type UpstreamResponse } from './transport/response.ts';
 import { type BlobBody, isNotFound, type Upstream, type UpstreamManifest } from './upstream.ts';
 
+const ACCEPT = { accept: MANIFEST_TYPES.join(', ') };
 const CONCURRENT_DOWNLOADS = 32;
 const TAGS_PER_PAGE = 1000;
 const TAG_PAGES_LIMIT = 1000;
@@ -37,17 +37,16 @@ export class UpstreamClient implements Upstream {
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
-    const spec = manifestSpec('GET', repository, reference);
-    return this.#requests.withRetry(async () => readManifest(await this.#requests.send(repository, spec), spec.what));
+    const spec = { ...manifestSpec('GET', repository, reference), headers: ACCEPT };
+    return this.#requests.ask(repository, spec, response => readManifest(response, spec.what));
   }
 
   async getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined> {
     const spec = manifestSpec('GET', repository, { tag });
     // GET, not HEAD: a response to HEAD has no body, which is where ghcr.io says that it is a rate limit and for how
     // long. Where If-None-Match is not honoured a manifest comes that is already here: a few KiB.
-    const headers = { ...spec.headers, 'if-none-match': `"${known}"` };
-    return this.#requests.withRetry(async () => {
-      const response = await this.#requests.send(repository, { ...spec, headers });
+    const headers = { ...ACCEPT, 'if-none-match': `"${known}"` };
+    return this.#requests.ask(repository, { ...spec, headers }, async response => {
       if (response.status !== 304 && digestHeader(response) !== known) return readManifest(response, spec.what);
       await discard(response);
       return undefined;
@@ -55,38 +54,32 @@ export class UpstreamClient implements Upstream {
   }
 
   async confirmManifest(repository: Repository, digest: Digest): Promise<void> {
-    await this.#requests.withRetry(async () =>
-      discard(await this.#requests.send(repository, manifestSpec('HEAD', repository, { digest }))),
-    );
+    const spec = { ...manifestSpec('HEAD', repository, { digest }), headers: ACCEPT };
+    await this.#requests.ask(repository, spec, discard);
   }
 
   async statBlob(repository: Repository, digest: Digest): Promise<number> {
     const spec = blobSpec('HEAD', repository, digest);
-    return this.#requests.withRetry(async () => {
-      const response = await this.#requests.send(repository, { ...spec, stopAtRedirect: true });
-      await discard(response);
-      const sizeBytes = isRedirect(response) ? undefined : lengthOf(response);
-      if (sizeBytes !== undefined) return sizeBytes;
-      // A signed address is often good for GET alone; the response to a range of one byte names the size.
-      const headers = { range: 'bytes=0-0' };
-      const probe = await this.#requests.send(repository, { ...spec, method: 'GET', headers });
-      await discard(probe);
-      const probed = probe.status === 206 ? parseContentRange(probe.header('content-range'))?.size : lengthOf(probe);
-      if (probed === undefined) throw invalid(spec.what, 'it does not tell the size');
-      return probed;
-    });
+    const head = await this.#requests.ask(repository, { ...spec, stopAtRedirect: true }, discard);
+    const sizeBytes = isRedirect(head) ? undefined : lengthOf(head);
+    if (sizeBytes !== undefined) return sizeBytes;
+    // A signed address is often good for GET alone; the response to a range of one byte names the size.
+    const headers = { range: 'bytes=0-0' };
+    const probe = await this.#requests.ask(repository, { ...spec, method: 'GET', headers }, discard);
+    const probed = probe.status === 206 ? parseContentRange(probe.header('content-range'))?.size : lengthOf(probe);
+    if (probed === undefined) throw invalid(spec.what, 'it does not tell the size');
+    return probed;
   }
 
   async confirmBlob(repository: Repository, digest: Digest): Promise<void> {
     const spec = { ...blobSpec('HEAD', repository, digest), stopAtRedirect: true };
-    await this.#requests.withRetry(async () => discard(await this.#requests.send(repository, spec)));
+    await this.#requests.ask(repository, spec, discard);
   }
 
   async openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody> {
     const spec = blobSpec('GET', repository, digest);
     const headers: Record<string, string> = start === 0 ? {} : { range: `bytes=${start}-` };
-    return this.#requests.withRetry(async () => {
-      const response = await this.#requests.send(repository, { ...spec, headers, signal });
+    return this.#requests.ask(repository, { ...spec, headers, signal }, response => {
       const { body } = response;
       const blob: Pick<BlobBody, 'contentType' | 'read' | 'close'> = {
         contentType: response.header('content-type'),
@@ -100,16 +93,13 @@ export class UpstreamClient implements Upstream {
         throw invalid(spec.what, `bytes from ${start} were asked for and others came`);
       }
       return { ...blob, sizeBytes: range.size, start };
-    }, signal);
+    });
   }
 
   async listTags(repository: Repository): Promise<string[]> {
     const what = imageName(repository);
     const readPage = (path: string): Promise<Page<string>> =>
-      this.#requests.withRetry(async () => {
-        const response = await this.#requests.send(repository, {
-          ...{ method: 'GET', path, what, notFound: 'NAME_UNKNOWN' },
-        });
+      this.#requests.ask(repository, { method: 'GET', path, what, notFound: 'NAME_UNKNOWN' }, async response => {
         const body = await readAll(response, TAG_PAGE_LIMIT_BYTES);
         return { entries: parseTags(body, `the tags of ${what}`), next: nextPage(response) };
       });
@@ -120,24 +110,19 @@ export class UpstreamClient implements Upstream {
     const what = `the referrers of ${imageName(repository, { digest })}`;
     const readPage = async (path: string): Promise<Page<unknown> | undefined> => {
       // ghcr.io redirects to a web page: an upstream that does not return an index directly lacks this API.
-      const response = await this.#requests
-        .withRetry(() =>
-          this.#requests.send(repository, {
-            ...{ method: 'GET', path, what, notFound: 'MANIFEST_UNKNOWN', stopAtRedirect: true },
-          }),
-        )
-        .catch(error => {
-          if (lacksReferrers(error)) return undefined;
-          throw error;
-        });
-      if (response === undefined) return undefined;
-      if (mediaTypeOf(response.header('content-type')) !== INDEX_TYPE) {
+      const spec: RequestSpec = { method: 'GET', path, what, notFound: 'MANIFEST_UNKNOWN', stopAtRedirect: true };
+      const readBody = async (response: UpstreamResponse) => {
+        const isIndex = mediaTypeOf(response.header('content-type')) === INDEX_TYPE;
+        if (isIndex) return { body: await readAll(response, MANIFEST_LIMIT_BYTES), next: nextPage(response) };
         await discard(response);
-        return undefined;
-      }
-      const entries = indexEntries(await readAll(response, MANIFEST_LIMIT_BYTES));
+      };
+      const found = await this.#requests.ask(repository, spec, readBody).catch(error => {
+        if (!lacksReferrers(error)) throw error;
+      });
+      if (found === undefined) return undefined;
+      const entries = indexEntries(found.body);
       if (entries === undefined) throw invalid(what, 'it is not an image index');
-      return { entries, next: nextPage(response) };
+      return { entries, next: found.next };
     };
     return readPages(repository, `referrers/${digest}`, REFERRER_PAGES_LIMIT, readPage);
   }
@@ -147,33 +132,10 @@ export class UpstreamClient implements Upstream {
   }
 }
 
-function manifestSpec(method: RequestSpec['method'], repository: Repository, reference: Reference): RequestSpec {
-  return {
-    method,
-    path: `manifests/${reference.tag ?? reference.digest}`,
-    headers: { accept: MANIFEST_TYPES.join(', ') },
-    what: imageName(repository, reference),
-    notFound: 'MANIFEST_UNKNOWN',
-  };
-}
-
-function blobSpec(method: RequestSpec['method'], repository: Repository, digest: Digest): RequestSpec {
-  return {
-    method,
-    path: `blobs/${digest}`,
-    what: imageName(repository, { digest }),
-    notFound: 'BLOB_UNKNOWN',
-  };
-}
-
 async function readManifest(response: UpstreamResponse, what: string): Promise<UpstreamManifest> {
   const bytes = await readAll(response, MANIFEST_LIMIT_BYTES);
   if (bytes === undefined) {
-    const limit = `${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB`;
-    throw new RegistryError(
-      'UPSTREAM_INVALID',
-      `the manifest of ${what} is larger than ${limit}, the most that is taken`,
-    );
+    throw invalid(what, `it is larger than ${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB, the most that is taken`);
   }
   return { bytes, contentType: response.header('content-type'), digest: digestHeader(response) };
 }
@@ -188,13 +150,9 @@ function lengthOf(response: UpstreamResponse): number | undefined {
 }
 
 function parseTags(body: Buffer | undefined, what: string): string[] {
-  try {
-    const { tags } = JSON.parse(body?.toString('utf8') ?? '') as { tags: unknown };
-    if (tags === null) return [];
-    if (Array.isArray(tags) && tags.every(tag => typeof tag === 'string')) return tags;
-  } catch {
-    // Falls through to the error below.
-  }
+  const { tags } = membersOf(body);
+  if (tags === null) return [];
+  if (Array.isArray(tags) && tags.every(tag => typeof tag === 'string')) return tags;
   throw invalid(what, 'it is not a list of tags');
 }
 

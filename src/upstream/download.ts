@@ -77,14 +77,13 @@ export async function download(
   }
 
   /** Opens the receiver, the first time; later it holds the upstream to what it told then. */
-  async function start(body: BlobBody): Promise<OnChunk> {
-    const told = body.sizeBytes;
-    if (onChunk !== undefined && sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
+  async function start({ sizeBytes: told, contentType }: BlobBody): Promise<OnChunk> {
+    if (onChunk === undefined) {
+      sizeBytes = told;
+      onChunk = await openReceiver(told, contentType);
+    } else if (sizeBytes !== undefined && told !== undefined && told !== sizeBytes) {
       throw new RegistryError('UPSTREAM_INVALID', `${what} had ${sizeBytes} bytes at first and now has ${told}`);
     }
-    if (onChunk !== undefined) return onChunk;
-    sizeBytes = told;
-    onChunk = await openReceiver(told, body.contentType);
     return onChunk;
   }
 

@@ -38,11 +38,12 @@ export async function readErrorResponse(
   isHead = false,
 ): Promise<ErrorResponse> {
   const text = (await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
-  const message = mask(messageOf(text, response.header('content-type'))).slice(0, MESSAGE_LIMIT);
+  const { code, words } = parseBody(text, response.header('content-type'));
+  const message = mask(words).slice(0, MESSAGE_LIMIT);
   const isLimit = response.status === 429 || (response.status === 403 && /secondary rate limit/i.test(text));
   return {
     status: response.status,
-    code: codeOf(text),
+    code,
     message,
     challenge: response.header('www-authenticate'),
     retryAfterMs: isLimit ? waitMs(response.header('retry-after'), message, nowMs, isHead) : undefined,
@@ -84,8 +85,9 @@ export function toError(
   }
   if (isWrite) {
     const writeCode = WRITE_CODES.get(code ?? '');
-    if (writeCode !== undefined && [400, 404, 416].includes(status))
+    if (writeCode !== undefined && [400, 404, 416].includes(status)) {
       return new RegistryError(writeCode, `${host} rejects ${what}: ${said}`);
+    }
     if (status === 405) return new RegistryError('UNSUPPORTED', `${host} does not support this for ${what}: ${said}`);
     if (status === 413) return new RegistryError('TOO_LARGE', `${what} is larger than ${host} takes: ${said}`);
   }
@@ -130,38 +132,22 @@ export function toDeniedError(
   return new RegistryError('DENIED', `${error.message}. ${advice}`, { detail: { credential } });
 }
 
-function codeOf(text: string): string | undefined {
+/** The first code and all messages of an OCI error body; of anything else, a short text or its content type. */
+function parseBody(text: string, contentType: string | undefined): { code: string | undefined; words: string } {
+  let first: unknown;
+  let words: string;
   try {
-    const { errors } = JSON.parse(text) as { errors: { code?: unknown }[] };
-    const code = errors[0]?.code;
-    return typeof code === 'string' ? code : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The messages of an OCI error body; of anything else, a short text or its content type. */
-function messageOf(text: string, contentType: string | undefined): string {
-  let message: string;
-  try {
-    const { errors } = JSON.parse(text) as {
-      errors: { code?: unknown; message?: unknown; detail?: unknown }[];
-    };
-    message = errors
-      .map(({ code, message, detail }) =>
-        [[code, message].filter(Boolean).join(': '), digestIn(detail)].filter(Boolean).join(' '),
-      )
-      .join('; ');
+    const { errors } = JSON.parse(text) as { errors: { code?: unknown; message?: unknown; detail?: unknown }[] };
+    first = errors[0]?.code;
+    const messages = errors.map(({ code, message, detail }) =>
+      [[code, message].filter(Boolean).join(': '), digestIn(detail)].filter(Boolean).join(' '),
+    );
+    words = messages.join('; ');
   } catch {
     // A page or a document does not belong in a sentence.
-    message = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
+    words = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
   }
-  return (
-    message
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is the point
-      .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
-      .trim()
-  );
+  return { code: typeof first === 'string' ? first : undefined, words: words.replace(/\p{Cc}+/gu, ' ').trim() };
 }
 
 /** The digest that an error is about, which some registries put into `detail` alone. */
@@ -184,27 +170,13 @@ export function retryAfterMs(header: string | undefined, nowMs: number): number 
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 
-const GO_UNITS_MS: Record<string, number> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3, // U+00B5
-  μs: 1e-3, // U+03BC
-  ms: 1,
-  s: 1e3,
-  m: 60e3,
-  h: 3600e3,
-};
+/** Micro is written with U+00B5 or U+03BC. */
+const UNITS_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 60e3, h: 3600e3 };
 
 /** A duration as Go prints it, such as `880.092µs` or `1m30s`, in milliseconds; undefined when it is none. */
 export function goDurationMs(text: string | undefined): number | undefined {
-  if (text === undefined || text === '') return undefined;
+  if (text === undefined || !/^(?:\d{1,12}(?:\.\d{0,9})?(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined;
   let total = 0;
-  let rest = text;
-  while (rest !== '') {
-    const match = /^(\d{1,12}(?:\.\d{0,9})?)(ns|us|µs|μs|ms|s|m|h)/.exec(rest);
-    if (!match) return undefined;
-    total += Number(match[1]) * (GO_UNITS_MS[match[2] ?? ''] ?? 0);
-    rest = rest.slice(match[0].length);
-  }
+  for (const [, number, unit = ''] of text.matchAll(/([\d.]+)(\D+)/g)) total += Number(number) * (UNITS_MS[unit] ?? 0);
   return total;
 }

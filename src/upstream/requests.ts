@@ -3,11 +3,11 @@
 // upstream failed, and not at all when it answered. Which requests there are is in client.ts and writes.ts.
 import { type Backoff, backoffMs } from '../base/backoff.ts';
 import type { Clock, Random } from '../base/clock.ts';
-import type { Credentials } from '../credentials/credential.ts';
+import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
-import type { Repository } from '../oci/reference.ts';
+import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { type Access, PULL } from './auth/access.ts';
-import { type Grant, Grants } from './auth/grants.ts';
+import { type Grant, Grants, type GrantsOptions } from './auth/grants.ts';
 import { Mask } from './auth/mask.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { type ErrorResponse, isDenial, readErrorResponse, toDeniedError, toError } from './error-response.ts';
@@ -16,25 +16,17 @@ import { dialFollowing, isRedirect } from './transport/redirect.ts';
 import type { UpstreamResponse } from './transport/response.ts';
 import { isUnavailable } from './upstream.ts';
 
-export interface UpstreamOptions {
+export interface UpstreamOptions extends Omit<GrantsOptions, 'dialer' | 'mask'> {
   /** As in requests and in the config: `ghcr.io`. */
   readonly name: string;
-  readonly url: URL;
   readonly offline: boolean;
-  /** `host` or `host:port` of trusted realms other than the upstream's own. */
-  readonly realms: readonly string[];
-  readonly credentials: Credentials;
   /** PEM text of certificate authorities to trust beside the system's. */
   readonly ca?: string | undefined;
   readonly timeouts?: Timeouts;
-  readonly clock: Clock;
   readonly random: Random;
-  /** Is told of a credential that does not work, and what the upstream says: someone should know. */
-  readonly onDenied: (credential: string, message: string) => void;
 }
 
-export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'> {
-  readonly headers?: DialRequest['headers'];
+export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'>, Partial<Pick<DialRequest, 'headers'>> {
   /** What follows `/v2/<name>/`, or an address that the upstream gave. */
   readonly path: string | URL;
   /** Default: PULL. */
@@ -43,14 +35,21 @@ export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'> {
   readonly body?: () => NonNullable<DialRequest['body']>;
   /** The body can be had only once: a denial of the first try stands. */
   readonly isSingleUse?: boolean;
-  /** How long the headers may take once the body is out, where that is longer than usual. */
-  readonly headersMs?: number;
   /** What errors call the image. */
   readonly what: string;
   /** The code of a 404. */
   readonly notFound: ErrorCode;
   /** Whether a redirect is the result, and not followed. */
   readonly stopAtRedirect?: boolean;
+}
+
+export function manifestSpec(method: RequestSpec['method'], repository: Repository, reference: Reference): RequestSpec {
+  const path = `manifests/${reference.tag ?? reference.digest}`;
+  return { method, path, what: imageName(repository, reference), notFound: 'MANIFEST_UNKNOWN' };
+}
+
+export function blobSpec(method: RequestSpec['method'], repository: Repository, digest: Digest): RequestSpec {
+  return { method, path: `blobs/${digest}`, what: imageName(repository, { digest }), notFound: 'BLOB_UNKNOWN' };
 }
 
 type Attempt = { readonly response: UpstreamResponse } | { readonly error: ErrorResponse };
@@ -66,10 +65,10 @@ export class Requests {
   readonly name: string;
   readonly offline: boolean;
   readonly url: URL;
-  readonly timeouts: Timeouts;
   readonly dialer: Dialer;
   readonly clock: Clock;
   readonly random: Random;
+  readonly #uploadMs: number;
   readonly #breaker: CircuitBreaker;
   readonly #mask = new Mask();
   readonly #grants: Grants;
@@ -79,12 +78,23 @@ export class Requests {
     this.name = options.name;
     this.offline = options.offline;
     this.url = options.url;
-    this.timeouts = options.timeouts ?? defaultTimeouts;
+    const { timeouts = defaultTimeouts } = options;
+    this.#uploadMs = timeouts.uploadMs;
     this.clock = options.clock;
     this.random = options.random;
-    this.dialer = new Dialer({ timeouts: this.timeouts, ca: options.ca });
+    this.dialer = new Dialer({ timeouts, ca: options.ca });
     this.#breaker = new CircuitBreaker(options);
     this.#grants = new Grants({ ...options, dialer: this.dialer, mask: this.#mask });
+  }
+
+  /** Sends a request and resolves to what `read` makes of the response; retries both, since a body may break. */
+  ask<T>(
+    repository: Repository,
+    spec: RequestSpec,
+    read: (response: UpstreamResponse) => T | Promise<T>,
+    attempts?: number,
+  ): Promise<T> {
+    return this.withRetry(async () => read(await this.send(repository, spec)), spec.signal, attempts);
   }
 
   /** Does the work unless the breaker is open, and again if the upstream failed; reports to the breaker. */
@@ -164,18 +174,17 @@ export class Requests {
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
-    const { method, signal, headersMs } = spec;
+    const { method, signal } = spec;
     const headers: Record<string, string> = { ...spec.headers };
     const url = spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
     // An upload may be sent to another host, which must not learn our credential.
     if (grant.authorization !== undefined && url.origin === this.url.origin) {
       headers.authorization = grant.authorization;
     }
+    const headersMs = isRead(spec) ? undefined : this.#uploadMs;
     const request = { method, url, headers, signal, headersMs, body: spec.body?.() };
-    const response =
-      isRead(spec) && !spec.stopAtRedirect
-        ? await dialFollowing(this.dialer, request)
-        : await this.dialer.dial(request);
+    const isFollowed = isRead(spec) && !spec.stopAtRedirect;
+    const response = await (isFollowed ? dialFollowing(this.dialer, request) : this.dialer.dial(request));
     const { status } = response;
     const isSuccess = (status >= 200 && status < 300) || status === 304;
     if (isSuccess || (spec.stopAtRedirect && isRedirect(response))) return { response };

@@ -10,6 +10,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Reference, Repository } from '../oci/reference.ts';
+import type { ResponseBody } from './transport/response.ts';
 
 export interface UpstreamManifest {
   readonly bytes: Buffer;
@@ -18,17 +19,12 @@ export interface UpstreamManifest {
   readonly digest: Digest | undefined;
 }
 
-export interface BlobBody {
+export interface BlobBody extends Pick<ResponseBody, 'read'> {
   /** Size of the whole blob, if the upstream told it. */
   readonly sizeBytes: number | undefined;
   readonly contentType: string | undefined;
   /** The offset in the blob of the first byte that comes: 0 when a range was asked for and not honoured. */
   readonly start: number;
-  /**
-   * Hands over each chunk the moment it arrives; the next one waits for the promise of the one before, if it gave one.
-   * Resolves to the error that broke the body, or to undefined at its end; rejects with what `onChunk` failed with.
-   */
-  read(onChunk: (chunk: Buffer) => Promise<void> | undefined): Promise<unknown>;
   /** Releases it, and its connection if there is more to come. To be called once, at the end. */
   close(): void;
 }
@@ -131,20 +127,13 @@ export interface PushReceipt {
   readonly notedSubject: boolean;
 }
 
-const NOT_FOUND: ReadonlySet<ErrorCode> = new Set(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN']);
-const UNAVAILABLE: ReadonlySet<ErrorCode> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT']);
-
 /** The upstream answered that it does not have it. */
-export function isNotFound(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && NOT_FOUND.has(error.code);
-}
-
+export const isNotFound = isOneOf('MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN');
 /** The upstream answered that we may not have it. */
-export function isDenied(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && error.code === 'DENIED';
-}
-
+export const isDenied = isOneOf('DENIED');
 /** The upstream could not be asked; later it may be. */
-export function isUnavailable(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && UNAVAILABLE.has(error.code);
+export const isUnavailable = isOneOf('UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT');
+
+function isOneOf(...codes: ErrorCode[]) {
+  return (error: unknown): error is RegistryError => error instanceof RegistryError && codes.includes(error.code);
 }

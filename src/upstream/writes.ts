@@ -1,14 +1,13 @@
 // Writes to an upstream over HTTP: uploads, manifests, deletes. It speaks what ghcr.io takes: one streamed PATCH without
 // Content-Range and a closing PUT, or one PUT with everything; never a chunk with a range, of which ghcr.io rejects all
 // above 4 MiB.
-
 import { FairSemaphore } from '../base/fair-semaphore.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { type Access, DELETE, PUSH } from './auth/access.ts';
 import type { Packages } from './github/packages.ts';
-import type { RequestSpec, Requests } from './requests.ts';
+import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { discard, type UpstreamResponse } from './transport/response.ts';
 import { untag } from './untag.ts';
 import {
@@ -31,13 +30,10 @@ export interface WriteClientOptions {
 }
 
 const CONCURRENT_UPLOADS = 32;
+/** Without retries: half an upload cannot be repeated; the caller has the bytes, and begins another one. */
+const ONCE = 1;
 /** How registries that delete by digest alone reject a tag. */
-const BY_DIGEST_ALONE: ReadonlySet<ErrorCode> = new Set([
-  'UNSUPPORTED',
-  'DIGEST_INVALID',
-  'TAG_INVALID',
-  'UPSTREAM_INVALID',
-]);
+const BY_DIGEST_ALONE: readonly ErrorCode[] = ['UNSUPPORTED', 'DIGEST_INVALID', 'TAG_INVALID', 'UPSTREAM_INVALID'];
 const BLOB_TYPE = 'application/octet-stream';
 
 export class WriteClient implements UpstreamWrites {
@@ -55,29 +51,20 @@ export class WriteClient implements UpstreamWrites {
   }
 
   async holdsBlob(repository: Repository, digest: Digest): Promise<boolean> {
-    const spec: RequestSpec = {
-      method: 'HEAD',
-      path: `blobs/${digest}`,
-      access: PUSH,
-      what: imageName(repository, { digest }),
-      notFound: 'BLOB_UNKNOWN',
-      stopAtRedirect: true,
-    };
-    return this.#requests
-      .withRetry(() => this.#send(repository, spec))
-      .then(
-        () => true,
-        error => {
-          // Looking into a repository that does not exist yet may be denied.
-          if (isNotFound(error) || isDenied(error)) return false;
-          throw error;
-        },
-      );
+    const spec = { ...blobSpec('HEAD', repository, digest), access: PUSH, stopAtRedirect: true };
+    try {
+      await this.#send(repository, spec);
+      return true;
+    } catch (error) {
+      // Looking into a repository that does not exist yet may be denied.
+      if (isNotFound(error) || isDenied(error)) return false;
+      throw error;
+    }
   }
 
   async startUpload(repository: Repository): Promise<URL> {
-    const spec = uploadSpec('POST', repository, 'blobs/uploads/');
-    return this.#requests.withRetry(async () => this.#locationIn(repository, await this.#send(repository, spec)));
+    const response = await this.#send(repository, uploadSpec('POST', repository, 'blobs/uploads/'));
+    return this.#locationIn(repository, response);
   }
 
   async streamUpload(
@@ -88,7 +75,7 @@ export class WriteClient implements UpstreamWrites {
     isSingleUse = false,
   ): Promise<URL> {
     const spec = { ...uploadSpec('PATCH', repository, location), body: bytes, signal, isSingleUse };
-    const response = await this.#sendOnce(repository, spec);
+    const response = await this.#send(repository, spec, ONCE);
     return response.header('location') === undefined ? location : this.#locationIn(repository, response);
   }
 
@@ -106,19 +93,19 @@ export class WriteClient implements UpstreamWrites {
       body: whole.bytes,
       headers: { 'content-type': BLOB_TYPE, 'content-length': String(whole.sizeBytes) },
     };
-    await this.#sendOnce(repository, { ...uploadSpec('PUT', repository, url), what, signal, ...body });
+    await this.#send(repository, { ...uploadSpec('PUT', repository, url), what, signal, ...body }, ONCE);
   }
 
   async cancelUpload(repository: Repository, location: URL): Promise<void> {
     // Registries end abandoned uploads on their own, and many know no other way.
-    await this.#sendOnce(repository, uploadSpec('DELETE', repository, location)).catch(() => {});
+    await this.#send(repository, uploadSpec('DELETE', repository, location), ONCE).catch(() => {});
   }
 
   async mountBlob(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
     const query = new URLSearchParams({ mount: digest, from: from.name });
     const access: Access = { ...PUSH, from: from.name };
     const spec = { ...uploadSpec('POST', repository, `blobs/uploads/?${query}`), access };
-    const response = await this.#requests.withRetry(() => this.#send(repository, spec));
+    const response = await this.#send(repository, spec);
     if (response.status === 201) return true;
     // An upload was opened in its place.
     if (response.header('location')) void this.cancelUpload(repository, this.#locationIn(repository, response));
@@ -130,23 +117,16 @@ export class WriteClient implements UpstreamWrites {
     reference: Reference,
     { mediaType, bytes }: PushedManifest,
   ): Promise<PushReceipt> {
-    const spec: RequestSpec = {
-      method: 'PUT',
-      path: pathOf(reference),
-      headers: { 'content-type': mediaType },
-      body: () => bytes,
-      access: PUSH,
-      what: imageName(repository, reference),
-      notFound: 'NAME_UNKNOWN',
-    };
-    const response = await this.#requests.withRetry(() => this.#send(repository, spec));
+    const spec = manifestSpec('PUT', repository, reference);
+    const headers = { 'content-type': mediaType };
+    const body = () => bytes;
+    const response = await this.#send(repository, { ...spec, headers, body, access: PUSH, notFound: 'NAME_UNKNOWN' });
     return { notedSubject: response.header('oci-subject') !== undefined };
   }
 
   async deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'> {
     try {
-      const what = imageName(repository, reference);
-      await this.#delete(repository, pathOf(reference), what, 'MANIFEST_UNKNOWN');
+      await this.#send(repository, { ...manifestSpec('DELETE', repository, reference), access: DELETE });
       return reference.tag === undefined ? 'manifest' : 'tag';
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
@@ -155,7 +135,7 @@ export class WriteClient implements UpstreamWrites {
         await this.#packages.delete(repository, reference);
         return 'manifest';
       }
-      if (reference.tag === undefined || !BY_DIGEST_ALONE.has(error.code)) throw error;
+      if (reference.tag === undefined || !BY_DIGEST_ALONE.includes(error.code)) throw error;
       const { clock, random } = this.#requests;
       await untag({ reads: this.#reads, writes: this, clock, random }, repository, reference.tag);
       return 'tag';
@@ -163,29 +143,16 @@ export class WriteClient implements UpstreamWrites {
   }
 
   async deleteBlob(repository: Repository, digest: Digest): Promise<void> {
-    await this.#delete(repository, `blobs/${digest}`, imageName(repository, { digest }), 'BLOB_UNKNOWN');
+    await this.#send(repository, { ...blobSpec('DELETE', repository, digest), access: DELETE });
   }
 
   acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void> {
     return this.#uploads.acquire(repository.name, signal);
   }
 
-  async #delete(repository: Repository, path: string, what: string, notFound: ErrorCode): Promise<void> {
-    const spec: RequestSpec = { method: 'DELETE', path, what, notFound, access: DELETE };
-    await this.#requests.withRetry(() => this.#send(repository, spec));
-  }
-
-  /** Without retries: half an upload cannot be repeated; the caller has the bytes, and begins another one. */
-  #sendOnce(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
-    return this.#requests.withRetry(() => this.#send(repository, spec), undefined, 1);
-  }
-
   /** The response, of which only the headers matter. */
-  async #send(repository: Repository, spec: RequestSpec): Promise<UpstreamResponse> {
-    const headersMs = this.#requests.timeouts.uploadMs;
-    const response = await this.#requests.send(repository, { ...spec, headersMs });
-    await discard(response);
-    return response;
+  #send(repository: Repository, spec: RequestSpec, attempts?: number): Promise<UpstreamResponse> {
+    return this.#requests.ask(repository, spec, discard, attempts);
   }
 
   #locationIn(repository: Repository, response: UpstreamResponse): URL {
@@ -206,10 +173,6 @@ export class WriteClient implements UpstreamWrites {
       `${url.host} wants uploads to go to ${location.protocol}//${location.host}, which is not safe`,
     );
   }
-}
-
-function pathOf(reference: Reference): string {
-  return `manifests/${reference.tag ?? reference.digest}`;
 }
 
 function uploadSpec(method: RequestSpec['method'], repository: Repository, path: string | URL): RequestSpec {

@@ -1,4 +1,5 @@
-// The WWW-Authenticate header (RFC 9110, section 11.6.1), as far as registries use it.
+// The WWW-Authenticate header (RFC 9110, section 11.6.1), as far as registries use it, and whether to follow it.
+import { RegistryError } from '../../oci/errors.ts';
 
 export type Challenge =
   | { readonly scheme: 'basic' }
@@ -31,4 +32,22 @@ function parseParameters(text: string): Map<string, string> {
     if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), value);
   }
   return parameters;
+}
+
+/**
+ * The address of a challenge's realm, if it may be told our credentials. A challenge can name any address: only the
+ * upstream's own host and `realms`, which are `host` or `host:port`, are trusted. Throws UPSTREAM_INVALID for another
+ * host, and for plain HTTP where the upstream itself uses TLS.
+ */
+export function trustedRealm(realm: string, upstream: URL, realms: readonly string[]): URL {
+  const url = URL.parse(realm);
+  const isNamed = url !== null && (realms.includes(url.host) || realms.includes(url.hostname));
+  const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && upstream.protocol === 'http:');
+  if (url !== null && url.username === '' && isSafe && (url.host === upstream.host || isNamed)) return url;
+  const shown = url === null ? 'no valid address' : `${url.protocol}//${url.host}`;
+  throw new RegistryError(
+    'UPSTREAM_INVALID',
+    `${upstream.host} sends us to ${shown} for a token, which is not trusted with our credentials; ` +
+      'if it is right, add its host to realms of this upstream in the config',
+  );
 }

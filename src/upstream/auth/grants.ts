@@ -13,9 +13,8 @@ import { isDenial, toDeniedError, toError } from '../error-response.ts';
 import type { Dialer } from '../transport/dialer.ts';
 import { discard } from '../transport/response.ts';
 import { type Access, PULL, scopesOf } from './access.ts';
-import { type Challenge, parseChallenge } from './challenge.ts';
+import { type Challenge, parseChallenge, trustedRealm } from './challenge.ts';
 import type { Mask } from './mask.ts';
-import { trustedRealm } from './realm.ts';
 import { DEFAULT_LIFETIME_MS, requestToken } from './token-endpoint.ts';
 
 /** What goes with the requests for one repository. */
@@ -48,7 +47,7 @@ const USABLE_SHARE = 0.9;
 const ANONYMOUS_MS = 60_000;
 const CACHED_GRANTS = 10_000;
 
-const NONE: Omit<Grant, 'accepted'> = { authorization: undefined, credential: undefined, denied: undefined };
+const NONE: Grant = { authorization: undefined, credential: undefined, denied: undefined, accepted: false };
 
 export class Grants {
   readonly #options: GrantsOptions;
@@ -101,7 +100,7 @@ export class Grants {
     if (this.#challenge === undefined && !this.#isDiscovered) {
       await this.#discovery.run('', () => this.#discover()).result;
     }
-    if (this.#challenge === undefined) return { ...NONE, accepted: false };
+    if (this.#challenge === undefined) return { ...NONE };
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
     return this.#flights.run(key, async () => {
@@ -131,7 +130,8 @@ export class Grants {
     const { username, secret } = await readLogin(credential);
     const basic = Buffer.from(`${username}:${secret}`).toString('base64');
     this.#options.mask.add(secret, basic);
-    const result = await this.#request(repository, access, { ...NONE, credential: name }, `Basic ${basic}`);
+    const identity = { ...NONE, credential: name, authorization: `Basic ${basic}` };
+    const result = await this.#request(repository, access, identity);
     if ('grant' in result) return result;
     const error = toDeniedError(result.error, repository, name, access);
     if (!isDenial(result.error)) throw error;
@@ -141,32 +141,23 @@ export class Grants {
   }
 
   async #anonymously(repository: Repository, access: Access, denied: string | undefined) {
-    const result = await this.#request(repository, access, { ...NONE, denied }, undefined);
+    const result = await this.#request(repository, access, { ...NONE, denied });
     if ('grant' in result) return result;
     throw toDeniedError(result.error, repository, denied, access);
   }
 
-  /** The grant that the challenge leads to: what it asks for itself, or a token of its realm. */
-  async #request(
-    repository: Repository,
-    access: Access,
-    identity: Omit<Grant, 'accepted'>,
-    authorization: string | undefined,
-  ) {
-    if (this.#challenge?.scheme !== 'bearer') {
-      return { grant: { ...identity, authorization, accepted: false }, lifetimeMs: DEFAULT_LIFETIME_MS };
-    }
-    const { realm, service } = this.#challenge;
-    const result = await requestToken(this.#options, {
-      realm: this.#trustedRealm(realm),
-      service,
-      // Not the scope of the challenge, which at ghcr.io is a placeholder.
-      scopes: scopesOf(repository, access),
-      authorization,
-    });
+  /** The grant that the challenge leads to: the identity itself, or a token that its realm gives to it. */
+  async #request(repository: Repository, access: Access, identity: Grant) {
+    if (this.#challenge?.scheme !== 'bearer') return { grant: identity, lifetimeMs: DEFAULT_LIFETIME_MS };
+    const { service } = this.#challenge;
+    const realm = this.#trustedRealm(this.#challenge.realm);
+    // Not the scope of the challenge, which at ghcr.io is a placeholder.
+    const scopes = scopesOf(repository, access);
+    const { authorization } = identity;
+    const result = await requestToken(this.#options, { realm, service, scopes, authorization });
     if ('error' in result) return result;
     const { value, lifetimeMs } = result.token;
-    return { grant: { ...identity, authorization: `Bearer ${value}`, accepted: false }, lifetimeMs };
+    return { grant: { ...identity, authorization: `Bearer ${value}` }, lifetimeMs };
   }
 
   #trustedRealm(realm: string): URL {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { trustedRealm } from './realm.ts';
+import { trustedRealm } from './challenge.ts';
 
 const SECURE = new URL('https://ghcr.io');
 const PLAIN = new URL('http://127.0.0.1:5001');

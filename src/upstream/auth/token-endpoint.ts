@@ -1,11 +1,11 @@
 // One exchange with a token endpoint, by the GET variant of the Docker token specification: ghcr.io has no other.
-// The realm must have been checked (realm.ts). Redirects are not followed: there is no reason to send our credential
+// The realm must have been checked (challenge.ts). Redirects are not followed: there is no reason to send our credential
 // elsewhere.
 import type { Clock } from '../../base/clock.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type ErrorResponse, readErrorResponse } from '../error-response.ts';
 import type { Dialer } from '../transport/dialer.ts';
-import { readAll, type UpstreamResponse } from '../transport/response.ts';
+import { membersOf, readAll, type UpstreamResponse } from '../transport/response.ts';
 import type { Mask } from './mask.ts';
 
 export interface TokenRequest {
@@ -43,21 +43,14 @@ export async function requestToken(
 }
 
 async function readToken(response: UpstreamResponse): Promise<Token> {
-  const body = await readAll(response, BODY_LIMIT_BYTES);
-  let parsed: { token?: unknown; access_token?: unknown; expires_in?: unknown } | null = null;
-  try {
-    parsed = JSON.parse(body?.toString('utf8') ?? '');
-  } catch {
-    // Falls through to the error below.
-  }
-  const value = parsed?.token ?? parsed?.access_token;
+  const { token, access_token, expires_in: seconds } = membersOf(await readAll(response, BODY_LIMIT_BYTES));
+  const value = token ?? access_token;
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw new RegistryError(
       'UPSTREAM_INVALID',
       `${response.url.host} answered our token request with something that is not a token`,
     );
   }
-  const seconds = parsed?.expires_in;
   const lifetimeMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : DEFAULT_LIFETIME_MS;
   return { value, lifetimeMs: Math.min(lifetimeMs, LONGEST_LIFETIME_MS) };
 }

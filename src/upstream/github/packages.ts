@@ -1,21 +1,17 @@
 // GitHub's API for packages, through which manifests of ghcr.io are deleted: the registry itself answers 405. A version
 // there is one manifest with all its tags, and is deleted as a whole.
 // https://docs.github.com/en/rest/packages/packages
-import type { Clock } from '../../base/clock.ts';
-import { type Credentials, readLogin } from '../../credentials/credential.ts';
+import { readLogin } from '../../credentials/credential.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { imageName, ownerOf, type Reference, type Repository } from '../../oci/reference.ts';
+import type { GrantsOptions } from '../auth/grants.ts';
 import { Mask } from '../auth/mask.ts';
 import { LONGEST_WAIT_MS, retryAfterMs, UNNAMED_WAIT_MS } from '../error-response.ts';
-import type { Dialer } from '../transport/dialer.ts';
-import { discard, readAll, type UpstreamResponse } from '../transport/response.ts';
+import { discard, membersOf, readAll, type UpstreamResponse } from '../transport/response.ts';
 
-export interface PackagesOptions {
+export interface PackagesOptions extends Pick<GrantsOptions, 'credentials' | 'dialer' | 'clock'> {
   /** `https://api.github.com` */
   readonly api: URL;
-  readonly credentials: Credentials;
-  readonly dialer: Dialer;
-  readonly clock: Clock;
 }
 
 interface Version {
@@ -95,9 +91,9 @@ export class Packages {
   async #find(base: string, reference: Reference, call: Call): Promise<Version | undefined> {
     for (let page = 1; page <= PAGES_LIMIT; page++) {
       const response = await call('GET', `${base}/versions?per_page=${VERSIONS_PER_PAGE}&page=${page}`);
-      const text = (await readAll(response, BODY_LIMIT_BYTES))?.toString('utf8');
+      const body = await readAll(response, BODY_LIMIT_BYTES);
       if (response.status === 404) return undefined;
-      const versions = parseVersions(text, this.#options.api.host);
+      const versions = parseVersions(body, this.#options.api.host);
       const found = versions.find(({ digest, tags }) =>
         reference.tag === undefined ? digest === reference.digest : tags.includes(reference.tag),
       );
@@ -109,35 +105,26 @@ export class Packages {
   async #toError(response: UpstreamResponse, what: string, credential: string): Promise<RegistryError> {
     const { status } = response;
     const { host } = response.url;
-    const text = (await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
-    const message = messageOf(text);
+    const message = messageOf(await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined));
     const said = `${status} "${this.#mask.hide(message).slice(0, MESSAGE_LIMIT)}"`;
     const waitMs = rateLimitOf(response, message, this.#options.clock.now());
     if (waitMs !== undefined) {
-      return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, {
-        retryAfterMs: waitMs,
-      });
+      return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, { retryAfterMs: waitMs });
     }
-    switch (status) {
-      case 401:
-      case 403: {
-        const advice = response.header('x-github-sso')?.startsWith('required')
-          ? 'authorize the credential for single sign-on of that organization'
-          : 'it needs the rights read:packages and delete:packages, and to be an administrator of the package';
-        const denied =
-          status === 401
-            ? `${host} does not accept credential "${credential}"`
-            : `${host} does not let credential "${credential}" delete ${what}`;
-        return new RegistryError('DENIED', `${denied}: ${said}; ${advice}`, { detail: { credential } });
-      }
-      case 400:
-      case 422:
-        return new RegistryError('UNSUPPORTED', `${host} does not delete ${what}: ${said}`);
-      default:
-        return status >= 500
-          ? new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot delete ${what} now: ${said}`)
-          : new RegistryError('UPSTREAM_INVALID', `${host} answers a request to delete ${what} with ${said}`);
+    if (status === 401 || status === 403) {
+      const advice = response.header('x-github-sso')?.startsWith('required')
+        ? 'authorize the credential for single sign-on of that organization'
+        : 'it needs the rights read:packages and delete:packages, and to be an administrator of the package';
+      const verb =
+        status === 401 ? `accept credential "${credential}"` : `let credential "${credential}" delete ${what}`;
+      return new RegistryError('DENIED', `${host} does not ${verb}: ${said}; ${advice}`, { detail: { credential } });
     }
+    if (status === 400 || status === 422) {
+      return new RegistryError('UNSUPPORTED', `${host} does not delete ${what}: ${said}`);
+    }
+    return status >= 500
+      ? new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot delete ${what} now: ${said}`)
+      : new RegistryError('UPSTREAM_INVALID', `${host} answers a request to delete ${what} with ${said}`);
   }
 }
 
@@ -148,9 +135,9 @@ function pathsOf(repository: Repository): string[] {
   return ['orgs', 'users'].map(kind => `/${kind}/${owner}/packages/container/${name}`);
 }
 
-function parseVersions(text: string | undefined, host: string): Version[] {
+function parseVersions(body: Buffer | undefined, host: string): Version[] {
   try {
-    const versions = JSON.parse(text ?? '') as {
+    const versions = JSON.parse(body?.toString('utf8') ?? '') as {
       id: number;
       name: string;
       metadata?: { container?: { tags?: string[] } };
@@ -160,19 +147,14 @@ function parseVersions(text: string | undefined, host: string): Version[] {
       return { id, digest: String(name), tags: (metadata?.container?.tags ?? []).map(String) };
     });
   } catch (error) {
-    throw new RegistryError('UPSTREAM_INVALID', `${host} answered with no list of versions`, {
-      cause: error,
-    });
+    throw new RegistryError('UPSTREAM_INVALID', `${host} answered with no list of versions`, { cause: error });
   }
 }
 
 /** GitHub's own words; a body that is not JSON says nothing that belongs in a sentence. */
-function messageOf(text: string): string {
-  try {
-    return String((JSON.parse(text) as { message?: unknown }).message ?? '');
-  } catch {
-    return '';
-  }
+function messageOf(body: Buffer | undefined): string {
+  const { message } = membersOf(body);
+  return typeof message === 'string' ? message : '';
 }
 
 /**

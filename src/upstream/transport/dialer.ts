@@ -13,12 +13,7 @@ export interface Timeouts {
   readonly uploadMs: number;
 }
 
-export const defaultTimeouts: Timeouts = {
-  connectMs: 3_000,
-  headersMs: 10_000,
-  stallMs: 10_000,
-  uploadMs: 60_000,
-};
+export const defaultTimeouts: Timeouts = { connectMs: 3_000, headersMs: 10_000, stallMs: 10_000, uploadMs: 60_000 };
 
 export interface DialRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';

@@ -19,10 +19,8 @@ export async function dialFollowing(dialer: Dialer, request: DialRequest): Promi
     const next = location && URL.parse(location, url.href);
     if (!next) throw invalid(request.url, 'redirects to no valid address');
     if (next.protocol !== 'https:' && next.protocol !== url.protocol) {
-      throw invalid(
-        request.url,
-        `redirects from ${url.protocol}// to ${next.protocol}//${next.host}, which is not safe`,
-      );
+      const way = `from ${url.protocol}// to ${next.protocol}//${next.host}`;
+      throw invalid(request.url, `redirects ${way}, which is not safe`);
     }
     const { authorization: _, ...others } = headers;
     headers = others;

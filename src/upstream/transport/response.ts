@@ -136,14 +136,16 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
   }
 }
 
-/** Reads an unwanted body to its end, to keep its connection; gives up both when it is long. */
-export async function discard({ body }: UpstreamResponse): Promise<void> {
+/** Reads an unwanted body to its end, to keep its connection; gives up both when it is long. Resolves to the headers. */
+export async function discard(response: UpstreamResponse): Promise<UpstreamResponse> {
+  const { body } = response;
   let left = DISCARDED_BYTES;
   await body.read(chunk => {
     left -= chunk.length;
     if (left < 0) body.abandon();
     return undefined;
   });
+  return response;
 }
 
 /** The whole body; undefined when it is longer than `limitBytes`. Throws as Dialer.dial does when it breaks. */
@@ -159,6 +161,15 @@ export async function readAll({ url, body }: UpstreamResponse, limitBytes: numbe
   if (length > limitBytes) return undefined;
   if (error !== undefined) throw networkError(url, error);
   return Buffer.concat(chunks, length);
+}
+
+/** The members of a body that is a JSON object; none of anything else. */
+export function membersOf(body: Buffer | undefined): Readonly<Record<string, unknown>> {
+  try {
+    return Object(JSON.parse(body?.toString('utf8') ?? ''));
+  } catch {
+    return {};
+  }
 }
 
 /** UPSTREAM_TIMEOUT or UPSTREAM_UNAVAILABLE, for what undici failed with. */

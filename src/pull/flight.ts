@@ -13,7 +13,7 @@ import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
 import { download } from '../upstream/download.ts';
 import type { Upstream } from '../upstream/upstream.ts';
-import { Incoming } from './incoming.ts';
+import { Incoming } from './hold-back.ts';
 
 export interface FlightDependencies {
   readonly content: Content;

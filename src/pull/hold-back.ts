@@ -3,6 +3,7 @@
 // ingest that is being filled, a blob that passes through memory, and content that is being hashed on disk.
 import type { Condition } from '../base/condition.ts';
 import type { Reader, Source } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
 
 /** How much is held back. Nothing is readable of a shorter blob before it is verified. */
 export const HOLD_BACK_BYTES = 64 * 1024;
@@ -80,5 +81,24 @@ export class HoldBack {
   #end(): number {
     if (this.#isVerified) return this.#availableBytes();
     return Math.min(this.#availableBytes(), this.sizeBytes - HOLD_BACK_BYTES);
+  }
+}
+
+/** The bytes of one blob while they come in. Clients never drive the writer: each reads the ingest at its own pace. */
+export class Incoming extends HoldBack {
+  readonly ingest: Ingest;
+  /** Whether any client has been given a byte of it. */
+  wasSeen = false;
+
+  constructor(ingest: Ingest) {
+    super(ingest.progress, () => ingest.writtenBytes);
+    this.ingest = ingest;
+  }
+
+  /** A follower, once there is something that it may have. Throws what the incoming failed with. */
+  async follow(): Promise<Source> {
+    await this.until(0);
+    this.wasSeen = true;
+    return this.clip(this.ingest.reader());
   }
 }

@@ -8,8 +8,7 @@ import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { Condition } from '../base/condition.ts';
 import type { Reader } from '../content/content.ts';
 import type { Ingest } from '../content/ingest.ts';
-import { HOLD_BACK_BYTES } from './hold-back.ts';
-import { Incoming } from './incoming.ts';
+import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 
 class MemoryIngest implements Ingest {
   writtenBytes = 0;

@@ -8,6 +8,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
 import type { Ingest } from '../content/ingest.ts';
+import { MemoryIngest } from '../content/memory-ingest.ts';
 import type { LinkStore, Metadata, UploadRow } from '../metadata/metadata.ts';
 import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -15,7 +16,6 @@ import { imageName, type Repository } from '../oci/reference.ts';
 import type { Blobs } from '../pull/blobs.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { MemoryIngest } from './memory-ingest.ts';
 import { isTransient, type RelaySource } from './relay.ts';
 import { RelayHandle } from './relay-handle.ts';
 import type { Relays } from './relays.ts';
@@ -242,8 +242,8 @@ export class Upload implements RelaySource {
       { at: this.ingest.writtenBytes },
       `an upload to ${imageName(this.repository)} is passed through without being kept: ${error.message}`,
     );
-    await this.#stored?.flush();
-    this.#memory = await MemoryIngest.after(this.#algorithm, this.#stored);
+    await this.ingest.flush();
+    this.#memory = await MemoryIngest.after(this.#algorithm, this.ingest);
     this.#relay.isolate();
   }
 

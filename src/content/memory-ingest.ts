@@ -1,10 +1,10 @@
-// An ingest for content that cannot be stored: it is hashed, and kept in memory until its relay has read it. It can be
+// An ingest for content that cannot be stored: it is hashed, and kept in memory until its reader has read it. It can be
 // read forwards only, once, and never becomes content. What was stored before space ran out is read from where it is.
 import { Condition } from '../base/condition.ts';
-import { type Reader, StorageFailure } from '../content/content.ts';
-import type { Ingest } from '../content/ingest.ts';
-import { hashInto } from '../content/read.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../oci/digest.ts';
+import { StorageFailure } from '../oci/errors.ts';
+import type { Ingest } from './ingest.ts';
+import { hashInto, type Reader } from './read.ts';
 
 /** How much may wait in memory before the writer has to wait. */
 const BUFFER_BYTES = 1024 * 1024;
@@ -12,6 +12,7 @@ const BUFFER_BYTES = 1024 * 1024;
 export class MemoryIngest implements Ingest {
   writtenBytes: number;
   readonly progress = new Condition();
+  readonly #bufferBytes: number;
   readonly #hasher: DigestHasher;
   readonly #stored: Ingest | undefined;
   readonly #storedBytes: number;
@@ -22,9 +23,9 @@ export class MemoryIngest implements Ingest {
   /** Notified when there is more space in memory. */
   readonly #drained = new Condition();
 
-  /** `hasher` has seen what is stored. */
-  constructor(algorithm: Algorithm, hasher = new DigestHasher(algorithm), stored?: Ingest) {
-    this.#hasher = hasher;
+  constructor(algorithm: Algorithm, bufferBytes = BUFFER_BYTES, stored?: Ingest) {
+    this.#hasher = new DigestHasher(algorithm);
+    this.#bufferBytes = bufferBytes;
     this.#stored = stored;
     this.#storedBytes = stored?.writtenBytes ?? 0;
     this.writtenBytes = this.#storedBytes;
@@ -32,18 +33,16 @@ export class MemoryIngest implements Ingest {
   }
 
   /** One that continues where `stored` ends, which must have nothing pending. */
-  static async after(algorithm: Algorithm, stored: Ingest | undefined): Promise<MemoryIngest> {
-    const hasher = new DigestHasher(algorithm);
-    if (stored !== undefined) {
-      const reader = stored.reader();
-      try {
-        const count = await hashInto(hasher, reader, stored.writtenBytes);
-        if (count < stored.writtenBytes) throw new StorageFailure('what was stored cannot be read back');
-      } finally {
-        reader.close();
-      }
+  static async after(algorithm: Algorithm, stored: Ingest): Promise<MemoryIngest> {
+    const ingest = new MemoryIngest(algorithm, BUFFER_BYTES, stored);
+    const reader = stored.reader();
+    try {
+      const count = await hashInto(ingest.#hasher, reader, stored.writtenBytes);
+      if (count < stored.writtenBytes) throw new StorageFailure('what was stored cannot be read back');
+    } finally {
+      reader.close();
     }
-    return new MemoryIngest(algorithm, hasher, stored);
+    return ingest;
   }
 
   write(bytes: Uint8Array): Promise<void> | undefined {
@@ -98,6 +97,6 @@ export class MemoryIngest implements Ingest {
   }
 
   #hasSpace(): boolean {
-    return this.writtenBytes - this.#position <= BUFFER_BYTES;
+    return this.writtenBytes - this.#position <= this.#bufferBytes;
   }
 }

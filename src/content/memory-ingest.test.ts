@@ -3,9 +3,9 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { turns } from '../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import { StorageFailure } from '../content/content.ts';
-import type { Ingest } from '../content/ingest.ts';
 import { ALGORITHMS, digestOf } from '../oci/digest.ts';
+import { StorageFailure } from './content.ts';
+import type { Ingest } from './ingest.ts';
 import { MemoryIngest } from './memory-ingest.ts';
 
 const KIB = 1024;
@@ -259,8 +259,8 @@ describe('an ingest in memory after a part was stored', () => {
   });
 
   test('starts with nothing when nothing was stored', async () => {
-    for (const stored of [undefined, storedOf(Buffer.alloc(0)).stored]) {
-      const ingest = await MemoryIngest.after('sha256', stored);
+    const { stored } = storedOf(Buffer.alloc(0));
+    for (const ingest of [new MemoryIngest('sha256'), await MemoryIngest.after('sha256', stored)]) {
       assert.equal(ingest.writtenBytes, 0);
       ingest.write(Buffer.from('all'));
       assert.equal((await readOn(ingest, 0)).toString(), 'all');

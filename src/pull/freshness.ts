@@ -1,5 +1,6 @@
 // How long ago the upstream said what is recorded of it: when a tag was confirmed, a list of tags or of referrers heard.
-// The age decides whether that is served without asking, and whether it may stand in for a failing upstream.
+// The age decides whether that is served without asking, and whether it may stand in for a failing upstream. What was
+// changed through here since is asked for again, whatever its age.
 //
 // What this process has heard ages on the monotonic clock, whatever is done to the wall clock. What an earlier process
 // has recorded has only a wall time, which is compared once; from then on it ages like the rest.
@@ -14,7 +15,7 @@ interface Checked {
   readonly checkedAtMs: number;
 }
 
-/** One that is pushed out ages by its wall time again. */
+/** An answer that is pushed out ages by its wall time again. */
 const REMEMBERED_LIMIT = 20_000;
 
 /** Keys are the names of what was asked for, as `imageName` writes them. */
@@ -23,6 +24,9 @@ export class Freshness {
   readonly #staleIfErrorMs: number;
   /** When each answer was heard, on the monotonic clock. */
   readonly #heardAtMs = new LRUCache<string, number>({ max: REMEMBERED_LIMIT });
+  /** Counts what pushes and deletes through here have changed. */
+  #changes = 0;
+  readonly #changed = new LRUCache<string, { at: number; isHeard: boolean }>({ max: REMEMBERED_LIMIT });
 
   /** `staleIfErrorMs`: how old an answer may be when the upstream fails. */
   constructor(clock: Clock, staleIfErrorMs: number) {
@@ -47,10 +51,32 @@ export class Freshness {
     return 'miss';
   }
 
-  /** Whether it was heard less than `lifetimeMs` ago. Not when that is in the future of a clock that was set back. */
+  /** A push or delete through here has changed it now. */
+  changed(key: string): void {
+    this.#changed.set(key, { at: ++this.#changes, isHeard: false });
+  }
+
+  /** To be called when a request goes out; the result is for isCurrent(). */
+  asking(): number {
+    return this.#changes;
+  }
+
+  /** Whether it was not changed since the request went out, so that the response counts as heard. */
+  isCurrent(key: string, askedAt: number): boolean {
+    const changed = this.#changed.get(key);
+    if (changed === undefined) return true;
+    if (changed.at > askedAt) return false;
+    changed.isHeard = true;
+    return true;
+  }
+
+  /**
+   * Whether it was heard less than `lifetimeMs` ago, and not changed since. Not when that is in the future of a clock
+   * that was set back.
+   */
   isFresh(key: string, known: Checked, lifetimeMs: number): boolean {
     const ageMs = this.ageMs(key, known);
-    return ageMs >= 0 && ageMs < lifetimeMs;
+    return ageMs >= 0 && ageMs < lifetimeMs && this.#changed.get(key)?.isHeard !== false;
   }
 
   /** What is told of an answer that stands in for one that failed; undefined when it is too old and `hasLimit`. */

@@ -10,7 +10,6 @@ import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, indexEntries } from '../oci/referrers.ts';
 import { isNotFound, isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import type { Freshness } from './freshness.ts';
-import { LocalWrites } from './local-writes.ts';
 import type { Outcome, Staleness } from './outcome.ts';
 import type { Tags } from './tags.ts';
 
@@ -39,7 +38,6 @@ export class Referrers {
   readonly #asking = new SingleFlight<PulledReferrers>();
   /** Repositories whose upstream lacks the API. */
   readonly #lacking: ExpiringCache<true>;
-  readonly #writes = new LocalWrites();
 
   constructor(dependencies: ReferrersDependencies) {
     const { clock } = dependencies;
@@ -56,7 +54,7 @@ export class Referrers {
     if (this.#lacking.get(imageName(repository))) return this.#fallback(repository, subject);
     const key = imageName(repository, { digest: subject });
     const known = await metadata.findReferrers(repository, subject);
-    if (known !== undefined && freshness.isFresh(key, known, FRESH_MS) && !this.#writes.has(key)) {
+    if (known !== undefined && freshness.isFresh(key, known, FRESH_MS)) {
       return { descriptors: known.descriptors, outcome: 'hit' };
     }
     const { result, joined } = this.#asking.run(key, () => this.#ask(key, repository, subject));
@@ -67,7 +65,7 @@ export class Referrers {
   changed(repository: Repository, subject: Digest): void {
     const key = imageName(repository, { digest: subject });
     this.#asking.forget(key);
-    this.#writes.note(key);
+    this.#dependencies.freshness.changed(key);
   }
 
   /** The upstream has shown whether it has the API. */
@@ -79,7 +77,7 @@ export class Referrers {
 
   async #ask(key: string, repository: Repository, subject: Digest): Promise<PulledReferrers> {
     const { metadata, upstream, freshness } = this.#dependencies;
-    const asked = this.#writes.ask();
+    const asked = freshness.asking();
     let descriptors: readonly unknown[] | undefined;
     try {
       descriptors = await upstream(repository).listReferrers(repository, subject);
@@ -88,7 +86,7 @@ export class Referrers {
     }
     this.recordApi(repository, descriptors !== undefined);
     if (descriptors === undefined) return this.#fallback(repository, subject);
-    if (!this.#writes.isCurrent(key, asked)) return { descriptors, outcome: 'bypass' };
+    if (!freshness.isCurrent(key, asked)) return { descriptors, outcome: 'bypass' };
     const save = metadata.saveReferrers(repository, subject, descriptors);
     return { descriptors, outcome: await freshness.record(key, save) };
   }

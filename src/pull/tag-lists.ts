@@ -8,7 +8,6 @@ import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound, type Upstream } from '../upstream/upstream.ts';
 import type { Freshness } from './freshness.ts';
-import { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
 
@@ -32,7 +31,6 @@ export class TagLists {
   readonly #dependencies: TagListDependencies;
   readonly #asking = new SingleFlight<PulledTagList>();
   readonly #missing: NegativeCache;
-  readonly #writes = new LocalWrites();
 
   constructor(dependencies: TagListDependencies) {
     this.#dependencies = dependencies;
@@ -44,7 +42,7 @@ export class TagLists {
     const { metadata, freshness } = this.#dependencies;
     const known = await metadata.findTagList(repository);
     const key = imageName(repository);
-    if (known !== undefined && freshness.isFresh(key, known, FRESH_MS) && !this.#writes.has(key)) {
+    if (known !== undefined && freshness.isFresh(key, known, FRESH_MS)) {
       return { tags: known.tags, outcome: 'hit' };
     }
     const { result, joined } = this.#asking.run(key, () =>
@@ -58,15 +56,15 @@ export class TagLists {
     const key = imageName(repository);
     this.#missing.forget(key);
     this.#asking.forget(key);
-    this.#writes.note(key);
+    this.#dependencies.freshness.changed(key);
   }
 
   async #ask(key: string, repository: Repository): Promise<PulledTagList> {
     const { metadata, upstream, freshness } = this.#dependencies;
-    const asked = this.#writes.ask();
+    const asked = freshness.asking();
     try {
       const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
-      if (!this.#writes.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
+      if (!freshness.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
       return { tags, outcome: await freshness.record(key, metadata.saveTagList(repository, tags)) };
     } catch (error) {
       if (isNotFound(error)) throw error;

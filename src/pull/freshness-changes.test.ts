@@ -1,58 +1,63 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { LocalWrites } from './local-writes.ts';
+import { TestClock } from '../../test/support/clock.ts';
+import { Freshness } from './freshness.ts';
+
+const clock = new TestClock();
+const fresh = () => new Freshness(clock, 0);
+const isFresh = (changes: Freshness, key: string) => changes.isFresh(key, { checkedAtMs: clock.now() }, 1000);
 
 describe('changes', () => {
   test('are known from when they happen until they are heard', () => {
-    const changes = new LocalWrites();
-    assert.equal(changes.has('list'), false);
-    changes.note('list');
-    assert.equal(changes.has('list'), true);
-    assert.equal(changes.has('other'), false);
-    const asked = changes.ask();
-    assert.equal(changes.has('list'), true, 'the answer is still to come');
+    const changes = fresh();
+    assert.equal(isFresh(changes, 'list'), true);
+    changes.changed('list');
+    assert.equal(isFresh(changes, 'list'), false);
+    assert.equal(isFresh(changes, 'other'), true);
+    const asked = changes.asking();
+    assert.equal(isFresh(changes, 'list'), false, 'the answer is still to come');
     assert.equal(changes.isCurrent('list', asked), true);
-    assert.equal(changes.has('list'), false);
+    assert.equal(isFresh(changes, 'list'), true);
   });
 
   test('that happen while a question is under way make its answer old', () => {
     for (const isChangedBefore of [false, true]) {
-      const changes = new LocalWrites();
-      if (isChangedBefore) changes.note('list');
-      const asked = changes.ask();
-      changes.note('list');
+      const changes = fresh();
+      if (isChangedBefore) changes.changed('list');
+      const asked = changes.asking();
+      changes.changed('list');
       assert.equal(changes.isCurrent('list', asked), false);
-      assert.equal(changes.has('list'), true);
-      assert.equal(changes.isCurrent('list', changes.ask()), true);
+      assert.equal(isFresh(changes, 'list'), false);
+      assert.equal(changes.isCurrent('list', changes.asking()), true);
     }
   });
 
   test('are not forgotten by an answer that comes late, after a newer one was heard', () => {
-    const changes = new LocalWrites();
-    const slow = changes.ask();
-    changes.note('list');
-    assert.equal(changes.isCurrent('list', changes.ask()), true);
+    const changes = fresh();
+    const slow = changes.asking();
+    changes.changed('list');
+    assert.equal(changes.isCurrent('list', changes.asking()), true);
     assert.equal(changes.isCurrent('list', slow), false);
   });
 
   test('leave several answers to the same question as good as each other', () => {
-    const changes = new LocalWrites();
-    changes.note('list');
-    const [one, two] = [changes.ask(), changes.ask()];
+    const changes = fresh();
+    changes.changed('list');
+    const [one, two] = [changes.asking(), changes.asking()];
     assert.equal(changes.isCurrent('list', one), true);
-    assert.equal(changes.has('list'), false);
+    assert.equal(isFresh(changes, 'list'), true);
     // Whether the second counts does not matter, as long as nothing is taken for changed.
     changes.isCurrent('list', two);
-    assert.equal(changes.has('list'), false);
+    assert.equal(isFresh(changes, 'list'), true);
   });
 
   test('of one key say nothing of another', () => {
-    const changes = new LocalWrites();
-    const asked = changes.ask();
-    changes.note('other');
+    const changes = fresh();
+    const asked = changes.asking();
+    changes.changed('other');
     assert.equal(changes.isCurrent('list', asked), true);
-    assert.equal(changes.has('other'), true);
+    assert.equal(isFresh(changes, 'other'), false);
   });
 
   test('are never lost, whatever is asked and heard in which order: no answer from before one passes for new', () => {
@@ -66,18 +71,18 @@ describe('changes', () => {
     );
     fc.assert(
       fc.property(steps, all => {
-        const changes = new LocalWrites();
+        const changes = fresh();
         /** How many changes there were, and how many of them a current answer was asked after. */
         const happened = new Map<string, number>();
         const heard = new Map<string, number>();
-        const asked: { key: string; mark: ReturnType<LocalWrites['ask']>; happened: number }[] = [];
+        const asked: { key: string; mark: ReturnType<Freshness['asking']>; happened: number }[] = [];
         for (const step of all) {
           const count = happened.get(step.key) ?? 0;
           if (step.do === 'note') {
-            changes.note(step.key);
+            changes.changed(step.key);
             happened.set(step.key, count + 1);
           } else if (step.do === 'ask') {
-            asked.push({ key: step.key, mark: changes.ask(), happened: count });
+            asked.push({ key: step.key, mark: changes.asking(), happened: count });
           } else {
             const open = asked.filter(({ key }) => key === step.key);
             const question = open[step.which % Math.max(1, open.length)];
@@ -90,7 +95,7 @@ describe('changes', () => {
         }
         for (const key of ['a', 'b']) {
           const isOld = (happened.get(key) ?? 0) > (heard.get(key) ?? 0);
-          if (isOld) assert.equal(changes.has(key), true);
+          if (isOld) assert.equal(isFresh(changes, key), false);
         }
       }),
       { numRuns: 300 },

@@ -187,14 +187,12 @@ export class Flight {
     incoming.verified();
     // For clients that join until it is over, and the link is there.
     const reader = ingest.reader();
+    let newBytes = 0;
     try {
-      const isNew = await this.#dependencies.content.publish(ingest, this.digest);
-      const settle = () => reservation?.settle(isNew ? ingest.writtenBytes : 0);
-      await this.#link(ingest.writtenBytes).finally(settle);
-    } catch (error) {
-      reservation?.release();
-      throw error;
+      if (await this.#dependencies.content.publish(ingest, this.digest)) newBytes = ingest.writtenBytes;
+      await this.#link(ingest.writtenBytes);
     } finally {
+      reservation?.settle(newBytes);
       reader.close();
     }
   }

@@ -1,20 +1,16 @@
 // Pulling a manifest by digest, and storing one that was asked for by tag or digest. Manifests are content as blobs are,
 // but small: they are held in memory as a whole, and checked before any client gets a byte.
-import type { Clock } from '../base/clock.ts';
-import type { Log } from '../base/log.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import { type Content, type OpenContent, StorageFailure } from '../content/content.ts';
-import type { Ingests } from '../content/ingest.ts';
+import { type OpenContent, StorageFailure } from '../content/content.ts';
 import { readFully } from '../content/read.ts';
 import type { LinkStore, TagStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES, manifestType, partsOf } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { Budget } from '../retention/budget.ts';
-import type { Upstream, UpstreamManifest } from '../upstream/upstream.ts';
+import type { UpstreamManifest } from '../upstream/upstream.ts';
 import { removeDamaged } from './damaged.ts';
-import { isInvalid, wrongBytes } from './flight.ts';
+import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
 import type { Freshness } from './freshness.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
@@ -31,16 +27,10 @@ export interface PulledManifest {
   readonly stale?: Staleness;
 }
 
-export interface ManifestDependencies {
-  readonly content: Content;
-  readonly ingests: Ingests;
+export interface ManifestDependencies extends Omit<FlightDependencies, 'signal'> {
   readonly metadata: LinkStore & TagStore & UsageStore;
-  readonly budget: Budget;
-  readonly clock: Clock;
-  readonly log: Log;
   /** Where tags are confirmed. */
   readonly freshness: Freshness;
-  upstream(repository: Repository): Upstream;
 }
 
 export class Manifests {
@@ -90,20 +80,18 @@ export class Manifests {
 
   /** Asks the upstream whether the tag still points to this manifest; if not, stores the one that it points to now. */
   revalidate(repository: Repository, tag: string, manifest: Manifest): Promise<PulledManifest> {
-    const { upstream, metadata, freshness } = this.#dependencies;
+    const { upstream, metadata, freshness, log } = this.#dependencies;
+    const what = imageName(repository, { tag });
     return this.#twice(async () => {
       const came = await upstream(repository).getIfChanged(repository, tag, manifest.digest);
       // A response without a digest is told by its bytes.
       if (came !== undefined && !came.bytes.equals(manifest.bytes)) return this.#accept(repository, { tag }, came);
       try {
         await metadata.confirmTag(repository, tag);
-        freshness.confirmed(imageName(repository, { tag }));
+        freshness.confirmed(what);
       } catch (error) {
         if (!(error instanceof StorageFailure)) throw error;
-        this.#dependencies.log.warn(
-          {},
-          `${imageName(repository, { tag })} was confirmed, which cannot be recorded: ${error.message}`,
-        );
+        log.warn({}, `${what} was confirmed, which cannot be recorded: ${error.message}`);
       }
       return { manifest, outcome: 'revalidated' };
     });
@@ -118,8 +106,7 @@ export class Manifests {
       const mediaType = bytes && manifestType(bytes, undefined);
       if (bytes !== undefined && mediaType !== undefined) {
         await upstream(repository).confirmManifest(repository, digest);
-        const row = { digest, mediaType, sizeBytes, parts: partsOf(bytes) };
-        await metadata.linkManifest(repository, row);
+        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes, parts: partsOf(bytes) });
         return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
       }
     }
@@ -161,7 +148,8 @@ export class Manifests {
   async store(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<'miss' | 'bypass'> {
     const { content, metadata, budget, log, freshness } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
-    this.#missing.forget(imageName(repository, { digest }));
+    const what = imageName(repository, { digest });
+    this.#missing.forget(what);
     const row = { digest, mediaType, sizeBytes: bytes.length, parts: partsOf(bytes) };
     try {
       if ((await content.sizeOf(digest)) === undefined) {
@@ -178,10 +166,7 @@ export class Manifests {
       return 'miss';
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      log.warn(
-        { digest },
-        `${imageName(repository, { digest })} is passed through without being kept: ${error.message}`,
-      );
+      log.warn({ digest }, `${what} is passed through without being kept: ${error.message}`);
       return 'bypass';
     }
   }

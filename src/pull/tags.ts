@@ -8,8 +8,9 @@ import type { TagRow, TagStore } from '../metadata/metadata.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound, type Upstream } from '../upstream/upstream.ts';
 import type { Freshness } from './freshness.ts';
-import type { Manifest, Manifests, PulledManifest } from './manifests.ts';
+import type { Manifests, PulledManifest } from './manifests.ts';
 import { NegativeCache } from './negative-cache.ts';
+import type { Staleness } from './outcome.ts';
 import type { TagRule } from './tag-rules.ts';
 
 export interface TagDependencies {
@@ -85,24 +86,18 @@ export class Tags {
       return { manifest, outcome: 'hit' };
     } else {
       pulled = await this.#missing.noting(key, () =>
-        manifests
-          .revalidate(repository, tag, manifest)
-          .catch(error => this.#stale(key, repository, tag, manifest, known, error)),
+        manifests.revalidate(repository, tag, manifest).catch(async error => {
+          const stale = await this.#stale(key, repository, tag, known, error);
+          return { manifest, outcome: 'stale', stale };
+        }),
       );
     }
     if (pulled.outcome !== 'stale') this.#doubted.delete(key);
     return pulled;
   }
 
-  /** What is known already, if it may stand in for the answer that failed; else throws the failure. */
-  async #stale(
-    key: string,
-    repository: Repository,
-    tag: string,
-    manifest: Manifest,
-    known: TagRow,
-    error: unknown,
-  ): Promise<PulledManifest> {
+  /** Whether what is known already may stand in for the answer that failed; throws the failure if not. */
+  async #stale(key: string, repository: Repository, tag: string, known: TagRow, error: unknown): Promise<Staleness> {
     const { upstream, metadata, freshness, rule } = this.#dependencies;
     const isDeleted = isNotFound(error);
     if (isDeleted && !rule(repository, tag).keepDeleted) {
@@ -112,6 +107,6 @@ export class Tags {
     const hasLimit = !isDeleted && !upstream(repository).offline;
     const stale = freshness.staleness(key, known, error, hasLimit);
     if (stale === undefined) throw error;
-    return { manifest, outcome: 'stale', stale };
+    return stale;
   }
 }

@@ -3,13 +3,12 @@
 import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Log } from '../base/log.ts';
 import type { Content } from '../content/content.ts';
-import { readFully } from '../content/read.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
 import { type ManifestParts, readManifest } from '../oci/manifest.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { Manifest, Manifests } from '../pull/manifests.ts';
+import { bytesOf, type Manifest, type Manifests } from '../pull/manifests.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { TagLists } from '../pull/tag-lists.ts';
 import type { Tags } from '../pull/tags.ts';
@@ -39,7 +38,6 @@ export interface ManifestPushDependencies {
 }
 
 const SOURCE = 'org.opencontainers.image.source';
-const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
 
 export class ManifestPushes {
   readonly #dependencies: ManifestPushDependencies;
@@ -167,9 +165,7 @@ export class ManifestPushes {
     const isImage = isIndex || (config?.mediaType ?? '').includes('image');
     const isArtifact = subject !== undefined || artifactType !== undefined;
     const links = this.#dependencies.writes(repository).capabilities.linksBySourceLabel;
-    if (!links || !isImage || isArtifact || annotations?.[SOURCE]) {
-      return undefined;
-    }
+    if (!links || !isImage || isArtifact || annotations?.[SOURCE]) return undefined;
     const labels = isIndex ? {} : await this.#labels(config?.digest);
     if (labels === undefined || labels[SOURCE]) return undefined;
     const how = isIndex ? `an annotation ${SOURCE} on the index` : `a label ${SOURCE}`;
@@ -179,19 +175,12 @@ export class ManifestPushes {
   /** The labels of an image config; undefined if it cannot be read here. */
   async #labels(digest: Digest | undefined): Promise<Record<string, unknown> | undefined> {
     const source = digest && (await this.#dependencies.content.open(digest));
-    if (source === undefined) return undefined;
     try {
-      if (source.sizeBytes > CONFIG_LIMIT_BYTES) return undefined;
-      const bytes = Buffer.alloc(source.sizeBytes);
-      const count = await readFully(source, bytes);
-      const json = JSON.parse(bytes.toString('utf8', 0, count)) as {
-        config?: { Labels?: Record<string, unknown> } | null;
-      };
-      return json.config?.Labels ?? {};
+      const bytes = await bytesOf(source);
+      const json = bytes && (JSON.parse(bytes.toString()) as { config?: { Labels?: Record<string, unknown> } | null });
+      return json && (json.config?.Labels ?? {});
     } catch {
       return undefined;
-    } finally {
-      source.close();
     }
   }
 }

@@ -187,20 +187,21 @@ export class Upload implements RelaySource {
   async #keep(digest: Digest): Promise<boolean> {
     const { content, metadata, log } = this.#dependencies;
     const sizeBytes = this.#receivedBytes;
+    let newBytes = 0;
     try {
       if (this.#stored === undefined || this.isSingleUse) throw new StorageFailure('there was no space for it');
-      const isNew = await content.publish(this.#stored, digest);
-      const settle = () => this.#reservation?.settle(isNew ? sizeBytes : 0);
-      await metadata.linkBlob([this.repository], { digest, sizeBytes }).finally(settle);
+      if (await content.publish(this.#stored, digest)) newBytes = sizeBytes;
+      await metadata.linkBlob([this.repository], { digest, sizeBytes });
       await metadata.sync();
       return true;
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      this.#reservation?.release();
       if (this.isSingleUse) await this.#stored?.abort();
       const what = imageName(this.repository, { digest });
       log.warn({ digest }, `${what} was pushed but is not kept: ${error.message}`);
       return false;
+    } finally {
+      this.#reservation?.settle(newBytes);
     }
   }
 

@@ -107,14 +107,15 @@ export class Blobs {
    */
   async #attach(flight: Flight, repository: Repository): Promise<boolean> {
     const { digest } = flight;
-    const upstream = this.#dependencies.upstream(repository);
-    const ask = () => upstream.confirmBlob(repository, digest).then(() => flight.attach(repository));
-    const { result } = this.#confirming.run(imageName(repository, { digest }), () =>
-      ask().catch(error => {
+    const { result } = this.#confirming.run(imageName(repository, { digest }), async () => {
+      try {
+        await this.#dependencies.upstream(repository).confirmBlob(repository, digest);
+        return flight.attach(repository);
+      } catch (error) {
         if (!isInvalid(error)) throw error;
         return false;
-      }),
-    );
+      }
+    });
     const isAttached = await result;
     if (!isAttached) await flight.over;
     return isAttached;
@@ -152,11 +153,7 @@ export class Blobs {
   async #passThrough(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
     const what = imageName(repository, { digest });
     this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
-    const upstream = this.#dependencies.upstream(repository);
-    return {
-      source: await openPassThrough({ ...this.#dependencies, upstream }, repository, digest),
-      outcome: 'bypass',
-    };
+    return { source: await openPassThrough(this.#dependencies, repository, digest), outcome: 'bypass' };
   }
 
   /** A follower that goes on without the disk when its flight ends because the disk is full or failing. */

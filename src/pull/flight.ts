@@ -36,6 +36,8 @@ export class Flight {
   readonly digest: Digest;
   /** Resolves, and never rejects, when the flight is over and all that it is going to link is linked. */
   readonly over: Promise<void>;
+  /** All bytes are here and verified; only the disk is still to be waited for. */
+  isComplete = false;
   readonly #dependencies: FlightDependencies;
   readonly #what: string;
   /** Those that are linked when it is complete: its own, and those that were attached until then. */
@@ -44,7 +46,6 @@ export class Flight {
   /** The attempt to follow; undefined when nothing is fetched because the content is here already. */
   #attempt: Promise<Incoming | undefined>;
   #releasePlace = () => {};
-  #isComplete = false;
 
   /** Starts at once. */
   constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest) {
@@ -76,11 +77,6 @@ export class Flight {
         if (attempt === this.#attempt) throw error;
       }
     }
-  }
-
-  /** All bytes are here and verified; only the disk is still to be waited for. */
-  get isComplete(): boolean {
-    return this.#isComplete;
   }
 
   /** Whether this repository is linked when it is complete. */
@@ -183,7 +179,7 @@ export class Flight {
   /** Publish → link → settle. No follower is held back meanwhile, and none waits for the disk. */
   async #keep(incoming: Incoming, reservation: Reservation | undefined): Promise<void> {
     const { ingest } = incoming;
-    this.#isComplete = true;
+    this.isComplete = true;
     incoming.verified();
     // For clients that join until it is over, and the link is there.
     const reader = ingest.reader();

@@ -9,9 +9,10 @@ import type { Ingest } from '../content/ingest.ts';
 export const HOLD_BACK_BYTES = 64 * 1024;
 
 export class HoldBack {
+  /** Of the whole; 0 while that is not known. */
+  sizeBytes = 0;
   readonly #progress: Condition;
   readonly #availableBytes: () => number;
-  #sizeBytes: number | undefined;
   #isVerified = false;
   #failure: Error | undefined;
 
@@ -21,21 +22,16 @@ export class HoldBack {
     this.#availableBytes = availableBytes;
   }
 
-  /** The size of the whole, 0 while that is not known. */
-  get sizeBytes(): number {
-    return this.#sizeBytes ?? 0;
-  }
-
   /** How large the whole is going to be. Nothing is readable while that is not known. */
   expect(sizeBytes: number): void {
-    this.#sizeBytes = sizeBytes;
+    this.sizeBytes = sizeBytes;
     this.#progress.notify();
   }
 
   /** All bytes have come, and their digest is right. */
   verified(): void {
     this.#isVerified = true;
-    this.#sizeBytes = this.#availableBytes();
+    this.sizeBytes = this.#availableBytes();
     this.#progress.notify();
   }
 

@@ -27,7 +27,11 @@ function setUp(
   t?.after(() => leaving.abort());
   const { upstream, repository } = scripted;
   const open = () =>
-    openPassThrough({ upstream, clock: new TestClock(), signal: leaving.signal }, repository, content.digest);
+    openPassThrough(
+      { upstream: () => upstream, clock: new TestClock(), signal: leaving.signal },
+      repository,
+      content.digest,
+    );
   return { bytes, scripted, leaving, open };
 }
 

@@ -1,22 +1,15 @@
 // A blob that cannot be stored, passed through memory to the one client that asked, hashed and held back as if it were
 // stored. It can only be read forwards: bytes before the first position are hashed and skipped.
-import type { Clock } from '../base/clock.ts';
 import type { Source } from '../content/content.ts';
 import { MemoryIngest } from '../content/memory-ingest.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { download } from '../upstream/download.ts';
-import type { Upstream } from '../upstream/upstream.ts';
-import { isInvalid, wrongBytes } from './flight.ts';
+import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
 import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 
-export interface PassThroughDependencies {
-  readonly upstream: Upstream;
-  readonly clock: Clock;
-  /** Ends it: the server is shutting down. */
-  readonly signal: AbortSignal;
-}
+export type PassThroughDependencies = Pick<FlightDependencies, 'upstream' | 'clock' | 'signal'>;
 
 /** How much is kept in memory, beside what is held back, before the upstream has to wait for the client. */
 const BUFFER_BYTES = 512 * 1024;
@@ -58,12 +51,14 @@ export async function openPassThrough(
 
 /** Download → hash → verify. */
 async function receive(
-  { upstream, clock, signal }: PassThroughDependencies,
+  dependencies: PassThroughDependencies,
   repository: Repository,
   digest: Digest,
   incoming: Incoming,
 ): Promise<void> {
   const { ingest } = incoming;
+  const { clock, signal } = dependencies;
+  const upstream = dependencies.upstream(repository);
   const what = imageName(repository, { digest });
   let type: string | undefined;
   const releasePlace = await upstream.acquireDownload(repository, signal);

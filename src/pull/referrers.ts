@@ -1,17 +1,15 @@
 // What refers to a digest (distribution spec 1.1, "Listing Referrers"). An upstream that has the API is asked, and its
 // answer recorded like a list of tags. For one that lacks it, such as ghcr.io, the answer is the index under the
 // fallback tag, which is pulled, kept and served stale like any other tag.
-import type { Clock } from '../base/clock.ts';
 import { ExpiringCache } from '../base/expiring-cache.ts';
 import { SingleFlight } from '../base/single-flight.ts';
 import type { ReferrerStore, TagStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, indexEntries } from '../oci/referrers.ts';
-import { isNotFound, isUnavailable, type Upstream } from '../upstream/upstream.ts';
-import type { Freshness } from './freshness.ts';
+import { isNotFound, isUnavailable } from '../upstream/upstream.ts';
 import type { Outcome, Staleness } from './outcome.ts';
-import type { Tags } from './tags.ts';
+import type { TagDependencies, Tags } from './tags.ts';
 
 export interface PulledReferrers {
   /** Descriptors, as they are in an image index. */
@@ -20,12 +18,9 @@ export interface PulledReferrers {
   readonly stale?: Staleness;
 }
 
-export interface ReferrersDependencies {
+export interface ReferrersDependencies extends Pick<TagDependencies, 'clock' | 'freshness' | 'upstream'> {
   readonly tags: Tags;
   readonly metadata: ReferrerStore & TagStore;
-  readonly clock: Clock;
-  readonly freshness: Freshness;
-  upstream(repository: Repository): Upstream;
 }
 
 const FRESH_MS = 10_000;

@@ -1,15 +1,13 @@
 // The list of a repository's tags: asked for as a whole, recorded, and served from here, in lexical order as the
 // distribution spec wants it (ghcr.io's own order is by age). When the upstream is unavailable it is the list that was
 // heard last, else the tags that were pulled.
-import type { Clock } from '../base/clock.ts';
 import { SingleFlight } from '../base/single-flight.ts';
-import type { TagStore } from '../metadata/metadata.ts';
 import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { isNotFound, type Upstream } from '../upstream/upstream.ts';
-import type { Freshness } from './freshness.ts';
+import { isNotFound } from '../upstream/upstream.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
+import type { TagDependencies } from './tags.ts';
 
 export interface PulledTagList {
   readonly tags: readonly string[];
@@ -17,12 +15,7 @@ export interface PulledTagList {
   readonly stale?: Staleness;
 }
 
-export interface TagListDependencies {
-  readonly metadata: TagStore;
-  readonly clock: Clock;
-  readonly freshness: Freshness;
-  upstream(repository: Repository): Upstream;
-}
+export type TagListDependencies = Pick<TagDependencies, 'metadata' | 'clock' | 'freshness' | 'upstream'>;
 
 /** How long a list is served without asking. Short: a client that lists tags looks for new ones. */
 const FRESH_MS = 10_000;

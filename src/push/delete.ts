@@ -1,25 +1,19 @@
 // Deletes: done by the upstream first, then here. Content is removed when no repository links it any more.
-import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { LinkStore, TagStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { readManifest } from '../oci/manifest.ts';
-import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { Manifest, Manifests, PulledManifest } from '../pull/manifests.ts';
-import type { TagLists } from '../pull/tag-lists.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import type { Manifest, PulledManifest } from '../pull/manifests.ts';
 import type { Budget } from '../retention/budget.ts';
-import { isNotFound, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
-import type { FallbackReferrers } from './fallback-referrers.ts';
+import { isNotFound } from '../upstream/upstream.ts';
+import type { ManifestPushDependencies } from './manifest.ts';
 
-export interface DeleteDependencies {
+type Shared = Pick<ManifestPushDependencies, 'manifests' | 'tagLists' | 'tagMutex' | 'fallbackReferrers' | 'writes'>;
+
+export interface DeleteDependencies extends Shared {
   readonly metadata: LinkStore & TagStore;
   readonly budget: Budget;
-  readonly manifests: Manifests;
-  readonly tagLists: TagLists;
-  readonly tagMutex: KeyedMutex;
-  readonly fallbackReferrers: FallbackReferrers;
-  upstream(repository: Repository): Upstream;
-  writes(repository: Repository): UpstreamWrites;
 }
 
 export class Deletes {
@@ -31,18 +25,12 @@ export class Deletes {
 
   /** Deletes a manifest with all its tags. Throws as UpstreamWrites.deleteManifest does. */
   async manifest(repository: Repository, digest: Digest): Promise<void> {
-    const { manifests, metadata, tagLists } = this.#dependencies;
+    const { manifests, tagLists } = this.#dependencies;
     // Its subject is known only as long as it can be read.
     const known = await knownOf(manifests.pull(repository, digest));
-    try {
-      await this.#delete(repository, digest, known);
-    } catch (error) {
-      // What the upstream does not have is not served from here either.
-      if (isNotFound(error)) await this.#removeUnlinked(digest, metadata.unlinkManifest(repository, digest));
-      throw error;
-    }
-    tagLists.changed(repository);
-    await this.#removed(repository, digest, known);
+    const deleting = this.#delete(repository, digest, known).then(() => tagLists.changed(repository));
+    await forgetting(deleting, () => this.#unlinkManifest(repository, digest));
+    await this.#removeReferrer(repository, digest, known);
   }
 
   /** Deletes a tag, and its manifest only if the upstream does so. Throws as UpstreamWrites.deleteManifest does. */
@@ -52,33 +40,26 @@ export class Deletes {
     await tagMutex.run(imageName(repository, { tag }), async () => {
       const takesManifest = writes.capabilities.deletesWholeVersions;
       const known = takesManifest ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
-      const gone = await writes.deleteManifest(repository, { tag }).catch(async error => {
-        if (isNotFound(error)) await metadata.forgetTag(repository, tag);
-        throw error;
-      });
-      await metadata.forgetTag(repository, tag);
+      const forget = () => metadata.forgetTag(repository, tag);
+      const gone = await forgetting(writes.deleteManifest(repository, { tag }), forget);
       tagLists.changed(repository);
-      if (gone === 'manifest' && known !== undefined) await this.#removed(repository, known.digest, known);
+      if (gone !== 'manifest' || known === undefined) return;
+      await this.#unlinkManifest(repository, known.digest);
+      await this.#removeReferrer(repository, known.digest, known);
     });
   }
 
   /** Deletes a blob. Throws as UpstreamWrites.deleteBlob does. */
   async blob(repository: Repository, digest: Digest): Promise<void> {
-    const { metadata } = this.#dependencies;
-    try {
-      await this.#dependencies.writes(repository).deleteBlob(repository, digest);
-    } catch (error) {
-      if (isNotFound(error)) await this.#removeUnlinked(digest, metadata.unlinkBlob(repository, digest));
-      throw error;
-    }
-    await this.#removeUnlinked(digest, metadata.unlinkBlob(repository, digest));
+    const { metadata, writes } = this.#dependencies;
+    const forget = () => this.#removeUnlinked(digest, metadata.unlinkBlob(repository, digest));
+    await forgetting(writes(repository).deleteBlob(repository, digest), forget);
   }
 
   async #delete(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
     const writes = this.#dependencies.writes(repository);
-    const reference: Reference = { digest };
     try {
-      await writes.deleteManifest(repository, reference);
+      await writes.deleteManifest(repository, { digest });
     } catch (error) {
       // An upstream that knows only sha256 has it under that digest.
       if (algorithmOf(digest) === 'sha256' || known === undefined || !(error instanceof RegistryError)) throw error;
@@ -86,26 +67,35 @@ export class Deletes {
     }
   }
 
-  /** Removes a manifest that is gone upstream, also from the referrers of its subject. */
-  async #removed(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
-    const { metadata, fallbackReferrers } = this.#dependencies;
-    await this.#removeUnlinked(digest, metadata.unlinkManifest(repository, digest));
+  /** Removes a manifest that is gone upstream from the referrers of its subject. */
+  async #removeReferrer(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
     const subject = known && subjectOf(known);
-    if (subject !== undefined) await fallbackReferrers.remove(repository, subject, digest);
+    if (subject !== undefined) await this.#dependencies.fallbackReferrers.remove(repository, subject, digest);
+  }
+
+  #unlinkManifest(repository: Repository, digest: Digest): Promise<void> {
+    return this.#removeUnlinked(digest, this.#dependencies.metadata.unlinkManifest(repository, digest));
   }
 
   async #removeUnlinked(digest: Digest, unlinking: Promise<boolean>): Promise<void> {
-    const isLinked = await unlinking;
-    if (!isLinked) await this.#dependencies.budget.remove(digest);
+    if (!(await unlinking)) await this.#dependencies.budget.remove(digest);
   }
 }
 
+/** Deletes upstream, then here: what the upstream does not have is not served from here either. */
+async function forgetting<T>(deleting: Promise<T>, forget: () => Promise<void>): Promise<T> {
+  const result = await deleting.catch(async error => {
+    if (isNotFound(error)) await forget();
+    throw error;
+  });
+  await forget();
+  return result;
+}
+
 /** The manifest, if it can be read. */
-function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined> {
-  return pulling.then(
-    ({ manifest }) => manifest,
-    () => undefined,
-  );
+async function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined> {
+  const pulled = await pulling.catch(() => undefined);
+  return pulled?.manifest;
 }
 
 /** The subject of a manifest; none if it is malformed, as pulled ones may be. */

@@ -57,23 +57,17 @@ export class FallbackReferrers {
   }
 
   async #change(repository: Repository, subject: Digest, change: (entries: unknown[]) => unknown[]): Promise<void> {
-    const { tagMutex, upstream, writes, manifests } = this.#dependencies;
+    const { tagMutex, upstream, writes, manifests, tags } = this.#dependencies;
     const tag = fallbackTag(subject);
     const what = imageName(repository, { tag });
     await tagMutex.run(what, async () => {
-      const current = await upstream(repository)
-        .getManifest(repository, { tag })
-        .catch(error => {
-          if (isNotFound(error)) return undefined;
-          throw error;
-        });
+      const current = await found(upstream(repository).getManifest(repository, { tag }));
       const entries = current === undefined ? [] : indexEntries(current.bytes);
       if (entries === undefined) {
         throw new RegistryError('UPSTREAM_INVALID', `${what}, where referrers are listed, is not an image index`);
       }
       const changed = change(entries);
-      if (changed.length === entries.length && current !== undefined) return;
-      if (changed.length === 0 && current === undefined) return;
+      if (changed.length === entries.length) return;
       const put = async (listed: readonly unknown[]) => {
         const bytes = indexOf(listed, current?.bytes);
         if (bytes.length > MANIFEST_LIMIT_BYTES) {
@@ -88,23 +82,27 @@ export class FallbackReferrers {
         return put(await this.#existing(repository, changed));
       });
       await manifests.store(repository, { digest: digestOf(bytes), mediaType: INDEX_TYPE, bytes }, [tag]);
-      this.#dependencies.tags.arrived(repository, tag);
+      tags.arrived(repository, tag);
     });
   }
 
   /** Those of the entries whose manifests the upstream holds. */
   async #existing(repository: Repository, entries: readonly unknown[]): Promise<unknown[]> {
+    const upstream = this.#dependencies.upstream(repository);
     const existing: unknown[] = [];
     for (const entry of entries) {
       const digest = parseDigest(String((entry as { digest?: unknown } | null)?.digest));
       if (digest === undefined) continue;
-      try {
-        await this.#dependencies.upstream(repository).confirmManifest(repository, digest);
-        existing.push(entry);
-      } catch (error) {
-        if (!isNotFound(error)) throw error;
-      }
+      if (await found(upstream.confirmManifest(repository, digest).then(() => true))) existing.push(entry);
     }
     return existing;
   }
+}
+
+/** Undefined when the upstream does not have what it was asked for. */
+function found<T>(asking: Promise<T>): Promise<T | undefined> {
+  return asking.catch(error => {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  });
 }

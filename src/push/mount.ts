@@ -1,20 +1,14 @@
 // Blobs that get into a repository of the upstream without a client sending them: mounted from another repository by the
 // upstream, or else sent from here, and those that the upstream has lost.
-import type { Log } from '../base/log.ts';
-import { type Content, StorageFailure } from '../content/content.ts';
-import type { Metadata } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
+import { StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import type { Blobs } from '../pull/blobs.ts';
 import { isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
-import type { Relays } from './relays.ts';
+import type { UploadDependencies } from './upload.ts';
 
-export interface MountDependencies {
-  readonly content: Content;
-  readonly metadata: Metadata;
-  readonly blobs: Blobs;
-  readonly relays: Relays;
-  readonly log: Log;
+type Shared = Pick<UploadDependencies, 'content' | 'metadata' | 'blobs' | 'relays' | 'log'>;
+
+export interface MountDependencies extends Shared {
   writes(repository: Repository): UpstreamWrites;
 }
 
@@ -37,18 +31,16 @@ export class Mounts {
     const { metadata, blobs } = this.#dependencies;
     const source = from ?? (await metadata.findHolder(repository.upstream, digest));
     if (source === undefined) return false;
-    const isHere = (await metadata.findBlob(source, digest)) !== undefined;
     const isMounted = await this.#mountUpstream(repository, digest, source);
-    if (!isMounted && !(isHere && (await this.#send(repository, digest)))) return false;
+    if (!isMounted && !(await this.#send(repository, digest, source))) return false;
     blobs.arrived(repository, digest);
     await this.#link(repository, digest);
     return true;
   }
 
   /** Sends a blob of the repository that is here to an upstream that has lost it; false when that cannot be done. */
-  async restore(repository: Repository, digest: Digest): Promise<boolean> {
-    const isHere = (await this.#dependencies.metadata.findBlob(repository, digest)) !== undefined;
-    return isHere && this.#send(repository, digest);
+  restore(repository: Repository, digest: Digest): Promise<boolean> {
+    return this.#send(repository, digest, repository);
   }
 
   async #mountUpstream(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
@@ -58,8 +50,10 @@ export class Mounts {
     return isClaimed && writes.holdsBlob(repository, digest);
   }
 
-  async #send(repository: Repository, digest: Digest): Promise<boolean> {
-    const { content, relays } = this.#dependencies;
+  /** Sends a blob of the repository `from`, if it is here and right and not too large. */
+  async #send(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
+    const { content, metadata, relays } = this.#dependencies;
+    if ((await metadata.findBlob(from, digest)) === undefined) return false;
     const source = await content.open(digest);
     if (source === undefined) return false;
     try {

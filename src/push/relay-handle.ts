@@ -7,9 +7,7 @@ import { isTransient, type RelaySource } from './relay.ts';
 import type { Joined, Relays } from './relays.ts';
 
 /** An upload, as its relays see it. */
-export interface RelayedUpload extends RelaySource {
-  readonly repository: Repository;
-}
+export type RelayedUpload = RelaySource & { readonly repository: Repository };
 
 /** What is shorter is sent when it is complete. */
 const STREAMED_BYTES = 1024 * 1024;

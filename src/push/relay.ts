@@ -14,6 +14,7 @@ import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Admission } from './admission.ts';
 
 /** Where the bytes come from. After `complete` was set the relay has to be told, by offer(). */
 export interface RelaySource {
@@ -30,9 +31,9 @@ export interface RelayDependencies {
   readonly log: Log;
   /** Ends all relays: the server is shutting down. */
   readonly signal: AbortSignal;
+  /** Knows where the upstream takes the bytes of a new upload. */
+  readonly admission: Pick<Admission, 'location'>;
   writes(repository: Repository): UpstreamWrites;
-  /** Where the upstream takes the bytes of a new upload. */
-  location(repository: Repository): Promise<URL>;
 }
 
 export type RelayResult =
@@ -71,11 +72,12 @@ export class Relay {
   readonly isSingleUse: boolean;
   /** Never rejects. */
   readonly result: Promise<RelayResult>;
+  /** How much of the content has been sent in the attempt under way. */
+  sentBytes = 0;
   readonly #dependencies: RelayDependencies;
   #source: RelaySource;
   readonly #abandoned = new AbortController();
   readonly #signal: AbortSignal;
-  #sentBytes = 0;
   /** Counts the readings of the source. Only the last one goes on: a request that is made again reads again. */
   #readings = 0;
   /** Whether all bytes were here when the last attempt started. */
@@ -92,10 +94,7 @@ export class Relay {
     this.#source = source;
     this.#signal = AbortSignal.any([dependencies.signal, this.#abandoned.signal]);
     this.result = this.#run()
-      .then(
-        (accepted): RelayResult => ({ accepted }),
-        (failure): RelayResult => this.#resultOf(failure),
-      )
+      .catch(failure => this.#resultOf(failure))
       .finally(() => {
         this.#isOver = true;
         this.#sent.notify();
@@ -105,11 +104,6 @@ export class Relay {
   /** False when it is over or being given up. */
   get isOpen(): boolean {
     return !this.#isOver && !this.#signal.aborted;
-  }
-
-  /** How much of the content has been sent in the attempt under way. */
-  get sentBytes(): number {
-    return this.#sentBytes;
   }
 
   /** A source of the same content, or the relay's own, has more bytes or is complete: reads from the one that is ahead. */
@@ -130,14 +124,14 @@ export class Relay {
     return this.#isNear(writtenBytes) ? undefined : this.#sent.wait(() => this.#isNear(writtenBytes));
   }
 
-  async #run(): Promise<Digest> {
+  async #run(): Promise<RelayResult> {
     const { clock, random, log } = this.#dependencies;
     let wholeAttempts = 0;
     for (let attempt = 1; ; attempt++) {
       const release = await this.#writes.acquireUpload(this.repository, this.#signal);
       let pauseMs = backoffMs(attempt, BACKOFF, random.fraction());
       try {
-        return await this.#send();
+        return { accepted: await this.#send() };
       } catch (error) {
         this.#signal.throwIfAborted();
         if (attempt === ATTEMPTS || this.isSingleUse || !isWorthRetry(error)) throw error;
@@ -145,30 +139,28 @@ export class Relay {
         const isRejectedWhole = this.#triedWhole && !isUnavailable(error);
         if (isRejectedWhole && ++wholeAttempts === WHOLE_ATTEMPTS) throw error;
         pauseMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
-        log.warn(
-          { at: this.#sentBytes },
-          `a push to ${imageName(this.repository)} broke at byte ${this.#sentBytes} and starts again: ${reasonOf(error)}`,
-        );
+        const at = this.sentBytes;
+        const what = `a push to ${imageName(this.repository)}`;
+        log.warn({ at }, `${what} broke at byte ${at} and starts again: ${reasonOf(error)}`);
       } finally {
         release();
       }
       // An upstream that timed out while no bytes came is tried again when there are some.
-      await this.#more(this.#sentBytes);
+      await this.#more(this.sentBytes);
       await clock.sleep(pauseMs, this.#signal);
     }
   }
 
   /** One attempt. Resolves to the digest that the upstream has accepted. */
   async #send(): Promise<Digest> {
-    this.#sentBytes = 0;
+    this.sentBytes = 0;
     const { repository, isSingleUse } = this;
     const digest = this.#source.complete;
     this.#triedWhole = digest !== undefined;
     if (digest !== undefined && (await this.#writes.holdsBlob(repository, digest))) return digest;
     // What can be sent only once goes to an upload that was opened just now, with a token that is known to work.
-    const location = await (isSingleUse
-      ? this.#writes.startUpload(repository)
-      : this.#dependencies.location(repository));
+    const { admission } = this.#dependencies;
+    const location = await (isSingleUse ? this.#writes.startUpload(repository) : admission.location(repository));
     const bytes = () => {
       const reading = ++this.#readings;
       this.#source.ingest.progress.notify();
@@ -183,7 +175,7 @@ export class Relay {
       }
       const last = await this.#writes.streamUpload(repository, location, bytes, signal, isSingleUse);
       const { complete, ingest } = this.#source;
-      if (complete === undefined || ingest.writtenBytes !== this.#sentBytes) {
+      if (complete === undefined || ingest.writtenBytes !== this.sentBytes) {
         throw new RegistryError('BLOB_UPLOAD_INVALID', 'it was ended before it was complete');
       }
       await this.#writes.finishUpload(repository, last, complete, signal);
@@ -227,7 +219,7 @@ export class Relay {
         if (reading !== this.#readings) return;
         if (count === 0) throw new Error(`an upload ends at byte ${position}, before the end that was recorded`);
         position += count;
-        this.#sentBytes = position;
+        this.sentBytes = position;
         const chunk = into.subarray(0, count);
         // A small one may still be in the socket's buffer when the next is asked for.
         yield isReused && count < REUSED_BYTES ? Buffer.from(chunk) : chunk;
@@ -241,17 +233,13 @@ export class Relay {
   async #more(position: number): Promise<void> {
     const source = this.#source;
     const readings = this.#readings;
-    const { ingest } = source;
-    const hasMore = () =>
-      ingest.writtenBytes > position ||
-      source.complete !== undefined ||
-      source !== this.#source ||
-      readings !== this.#readings;
-    await ingest.progress.wait(hasMore, this.#signal);
+    const isOther = () => source !== this.#source || readings !== this.#readings;
+    const hasMore = () => source.ingest.writtenBytes > position || source.complete !== undefined || isOther();
+    await source.ingest.progress.wait(hasMore, this.#signal);
   }
 
   #isNear(writtenBytes: number): boolean {
-    return this.#isOver || writtenBytes - this.#sentBytes <= LEAD_BYTES;
+    return this.#isOver || writtenBytes - this.sentBytes <= LEAD_BYTES;
   }
 
   get #writes(): UpstreamWrites {

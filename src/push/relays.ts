@@ -7,12 +7,7 @@ import type { Source } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Outcome } from '../pull/outcome.ts';
-import type { Admission } from './admission.ts';
 import { Relay, type RelayDependencies, type RelaySource } from './relay.ts';
-
-export interface RelaysDependencies extends Omit<RelayDependencies, 'location'> {
-  readonly admission: Pick<Admission, 'location'>;
-}
 
 /** A relay, and whether another upload has started it. */
 export interface Joined {
@@ -25,8 +20,8 @@ export class Relays {
   /** By repository and digest. */
   readonly #shared = new Map<string, Relay>();
 
-  constructor({ admission, ...dependencies }: RelaysDependencies) {
-    this.#dependencies = { ...dependencies, location: repository => admission.location(repository) };
+  constructor(dependencies: RelayDependencies) {
+    this.#dependencies = dependencies;
   }
 
   /** Joins the relay that sends the digest, or starts one, which is shared if the digest is known. */
@@ -81,9 +76,7 @@ export class Relays {
 
   /** Whether the upstream has the blob; false also when it does not say. */
   holds(repository: Repository, digest: Digest): Promise<boolean> {
-    return this.#dependencies
-      .writes(repository)
-      .holdsBlob(repository, digest)
-      .catch(() => false);
+    const writes = this.#dependencies.writes(repository);
+    return writes.holdsBlob(repository, digest).catch(() => false);
   }
 }

@@ -43,6 +43,8 @@ export class Upload implements RelaySource {
   readonly repository: Repository;
   /** The verified digest, once all bytes are here. */
   complete: Digest | undefined;
+  /** How many bytes have come. */
+  offset: number;
   isOver = false;
   /** Resolves when a finish that is under way has ended, either way. */
   finishing: Promise<unknown> = Promise.resolve();
@@ -54,7 +56,6 @@ export class Upload implements RelaySource {
   /** Where the bytes go that cannot be stored. */
   #memory: MemoryIngest | undefined;
   #reservation: Reservation | undefined;
-  #receivedBytes: number;
   #isBusy = false;
   /** The request under way, and what stops it while it is receiving a client's body. */
   #working: Promise<unknown> = Promise.resolve();
@@ -76,15 +77,10 @@ export class Upload implements RelaySource {
     this.#onOver = onOver;
     this.#usedAtMs = dependencies.clock.monotonic();
     this.#stored = ingest;
-    this.#receivedBytes = ingest?.writtenBytes ?? 0;
+    this.offset = ingest?.writtenBytes ?? 0;
     if (ingest === undefined) this.#memory = new MemoryIngest(row.algorithm);
     // What waits in memory is not going to be read any more.
     this.#relay = new RelayHandle(dependencies.relays, this, () => void this.#memory?.abort());
-  }
-
-  /** How many bytes have come. */
-  get offset(): number {
-    return this.#receivedBytes;
   }
 
   get isSingleUse(): boolean {
@@ -118,11 +114,9 @@ export class Upload implements RelaySource {
   async append(start: number | undefined, feed: Feed): Promise<void> {
     await this.#exclusively(async () => {
       if (this.complete !== undefined) throw new RegistryError('BLOB_UPLOAD_INVALID', 'the upload is complete');
-      if (start !== undefined && start !== this.#receivedBytes) {
-        throw new RegistryError(
-          'RANGE_INVALID',
-          `the upload stands at byte ${this.#receivedBytes}, and these bytes begin at ${start}`,
-        );
+      if (start !== undefined && start !== this.offset) {
+        const where = `the upload stands at byte ${this.offset}, and these bytes begin at ${start}`;
+        throw new RegistryError('RANGE_INVALID', where);
       }
       this.#stop = new AbortController();
       const { signal } = this.#stop;
@@ -137,7 +131,7 @@ export class Upload implements RelaySource {
         throw error;
       } finally {
         this.#stop = undefined;
-        this.#receivedBytes = this.ingest.writtenBytes;
+        this.offset = this.ingest.writtenBytes;
       }
     });
   }
@@ -177,16 +171,14 @@ export class Upload implements RelaySource {
   async #verify(digest: Digest): Promise<void> {
     const found = await this.ingest.finish(algorithmOf(digest));
     if (found === digest) return;
-    throw new RegistryError(
-      'DIGEST_INVALID',
-      `${this.#receivedBytes} bytes came, and they hash to ${found}, not to ${digest}`,
-    );
+    const message = `${this.offset} bytes came, and they hash to ${found}, not to ${digest}`;
+    throw new RegistryError('DIGEST_INVALID', message);
   }
 
   /** Commit → link → settle. False when it cannot be kept, which is no failure: the upstream has it. */
   async #keep(digest: Digest): Promise<boolean> {
     const { content, metadata, log } = this.#dependencies;
-    const sizeBytes = this.#receivedBytes;
+    const sizeBytes = this.offset;
     let newBytes = 0;
     try {
       if (this.#stored === undefined || this.isSingleUse) throw new StorageFailure('there was no space for it');
@@ -212,7 +204,7 @@ export class Upload implements RelaySource {
     const stored = this.#stored;
     try {
       this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
-      await this.#reservation.take(this.#receivedBytes);
+      await this.#reservation.take(this.offset);
     } catch (error) {
       await this.#passThrough(error);
     }
@@ -220,8 +212,8 @@ export class Upload implements RelaySource {
 
   #take(chunk: Buffer): Promise<void> | undefined {
     this.#relay.assertWanted();
-    this.#receivedBytes += chunk.length;
-    if (this.#receivedBytes > SIZE_LIMIT_BYTES) {
+    this.offset += chunk.length;
+    if (this.offset > SIZE_LIMIT_BYTES) {
       throw new RegistryError('TOO_LARGE', `blobs of more than ${SIZE_LIMIT_BYTES} bytes are not taken`);
     }
     const reserved = this.isSingleUse ? undefined : this.#reservation?.take(chunk.length);
@@ -231,7 +223,7 @@ export class Upload implements RelaySource {
 
   #write(chunk: Buffer): Promise<void> | undefined {
     const written = this.ingest.write(chunk);
-    const sent = this.isSingleUse ? undefined : this.#relay.keepUp(this.#receivedBytes);
+    const sent = this.isSingleUse ? undefined : this.#relay.keepUp(this.offset);
     if (written === undefined || sent === undefined) return written ?? sent;
     return Promise.all([written, sent]).then(() => {});
   }
@@ -239,10 +231,9 @@ export class Upload implements RelaySource {
   /** From here on it goes through memory to the upstream, since it cannot be stored. */
   async #passThrough(error: unknown): Promise<void> {
     if (!(error instanceof StorageFailure)) throw error;
-    this.#dependencies.log.warn(
-      { at: this.ingest.writtenBytes },
-      `an upload to ${imageName(this.repository)} is passed through without being kept: ${error.message}`,
-    );
+    const what = `an upload to ${imageName(this.repository)}`;
+    const fields = { at: this.ingest.writtenBytes };
+    this.#dependencies.log.warn(fields, `${what} is passed through without being kept: ${error.message}`);
     await this.ingest.flush();
     this.#memory = await MemoryIngest.after(this.#algorithm, this.ingest);
     this.#relay.isolate();

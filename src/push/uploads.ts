@@ -83,10 +83,8 @@ export class Uploads {
     const upload = this.#open.get(id) ?? (await this.#resume(id));
     const isOurs = upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
     if (upload === undefined || !isOurs || upload.isOver) {
-      throw new RegistryError(
-        'BLOB_UPLOAD_UNKNOWN',
-        `there is no such upload to ${imageName(repository)}: it was finished, cancelled or given up; begin another`,
-      );
+      const what = `there is no such upload to ${imageName(repository)}`;
+      throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `${what}: it was finished, cancelled or given up; begin another`);
     }
     return upload;
   }
@@ -103,7 +101,7 @@ export class Uploads {
 
   async #sweep(): Promise<void> {
     if (this.#dependencies.clock.monotonic() - this.#openedAtMs > ABANDONED_MS) {
-      for (const row of this.#left.values()) await this.#discard(row);
+      for (const { id } of this.#left.values()) await this.#discard(id);
     }
     for (const upload of this.#open.values()) {
       if (upload.idleMs > ABANDONED_MS) await upload.cancel();
@@ -112,25 +110,23 @@ export class Uploads {
   }
 
   #resume(id: string): Promise<Upload | undefined> {
-    return this.#resuming.run(id, async () => {
-      const row = this.#left.get(id);
-      if (row === undefined) return undefined;
-      const { ingests, metadata } = this.#dependencies;
-      const ingest = await ingests.resume(row.algorithm, id);
-      this.#left.delete(id);
-      if (ingest !== undefined) return this.#add(row, ingest);
-      await metadata.removeUpload(id);
-      return undefined;
-    }).result;
+    return this.#takeUp(id, ({ algorithm }) => this.#dependencies.ingests.resume(algorithm, id));
   }
 
   /** Unless a client is just coming back to it. */
-  async #discard({ id }: UploadRow): Promise<void> {
-    await this.#resuming.run(id, async () => {
-      const { ingests, metadata } = this.#dependencies;
+  async #discard(id: string): Promise<void> {
+    await this.#takeUp(id, () => this.#dependencies.ingests.discard(id).then(() => undefined));
+  }
+
+  /** Goes on with what an earlier process left, if `open` finds its ingest; else it is forgotten. */
+  #takeUp(id: string, open: (row: UploadRow) => Promise<Ingest | undefined>): Promise<Upload | undefined> {
+    return this.#resuming.run(id, async () => {
+      const row = this.#left.get(id);
+      if (row === undefined) return undefined;
+      const ingest = await open(row);
       this.#left.delete(id);
-      await ingests.discard(id);
-      await metadata.removeUpload(id);
+      if (ingest !== undefined) return this.#add(row, ingest);
+      await this.#dependencies.metadata.removeUpload(id);
       return undefined;
     }).result;
   }

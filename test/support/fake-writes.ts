@@ -218,9 +218,11 @@ export function startRelay(source: TestSource, upstream = new FakeWrites()) {
         assert.equal(repository, APP);
         return upstream.writes;
       },
-      location: async repository => {
-        upstream.done.push('location');
-        return upstream.writes.startUpload(repository);
+      admission: {
+        location: async repository => {
+          upstream.done.push('location');
+          return upstream.writes.startUpload(repository);
+        },
       },
     },
     APP,

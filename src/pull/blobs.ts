@@ -83,7 +83,8 @@ export class Blobs {
       } catch (error) {
         if (error instanceof StorageFailure) return this.#passThrough(repository, digest, error);
         // The repository that it asks through has no right to it; that says nothing of this one.
-        const theirs = !isSame(flight.repository, repository) && (isNotFound(error) || isDenied(error));
+        const isOther = imageName(flight.repository) !== imageName(repository);
+        const theirs = isOther && (isNotFound(error) || isDenied(error));
         if (!theirs) throw error;
         await flight.over;
         continue;
@@ -193,8 +194,4 @@ function heldBack(content: OpenContent, verdict: Promise<boolean>): Source {
     })
     .catch(error => holdBack.fail(error));
   return holdBack.clip(content);
-}
-
-function isSame(a: Repository, b: Repository): boolean {
-  return a.name === b.name && a.upstream === b.upstream;
 }

@@ -16,7 +16,7 @@ export class HoldBack {
   #isVerified = false;
   #failure: Error | undefined;
 
-  /** `availableBytes` tells how many bytes have come, from the first on; `progress` is notified when it has grown. */
+  /** `availableBytes`: how many have come, from the first on; `progress` is notified when that has grown. */
   constructor(progress: Condition, availableBytes: () => number) {
     this.#progress = progress;
     this.#availableBytes = availableBytes;
@@ -42,10 +42,7 @@ export class HoldBack {
     this.#progress.notify();
   }
 
-  /**
-   * Waits until the byte at the position may be read, or there is none to wait for; resolves to the end of what may be
-   * read. Throws what the whole failed with.
-   */
+  /** Resolves, to the end of what may be read, once the position is before that, or all has come. Throws the failure. */
   async until(position: number): Promise<number> {
     if (!this.#isSettled(position)) await this.#progress.wait(() => this.#isSettled(position));
     if (this.#failure !== undefined) throw this.#failure;

@@ -142,7 +142,7 @@ export class Manifests {
   }
 
   /**
-   * Reserve → write and hash → publish → link (with its tags) → settle. For a manifest that the upstream is known to
+   * Reserve → write and hash → publish → settle → link, with its tags. For a manifest that the upstream is known to
    * hold. `bypass` when it cannot be stored.
    */
   async store(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<'miss' | 'bypass'> {

@@ -18,10 +18,7 @@ const SKIPPED = Buffer.allocUnsafeSlow(64 * 1024);
 /** Wrong bytes are fetched once more, while the client has seen none of them. */
 const ATTEMPTS = 2;
 
-/**
- * The blob, once something of it may be read. Throws as `Upstream.openBlob` does, and UPSTREAM_INVALID when
- * it is not the blob or the upstream does not tell its size.
- */
+/** The blob, once something of it may be read. Throws as `Upstream.openBlob`, and UPSTREAM_INVALID for a wrong one. */
 export async function openPassThrough(
   dependencies: PassThroughDependencies,
   repository: Repository,

@@ -40,10 +40,7 @@ export class Referrers {
     this.#lacking = new ExpiringCache({ clock, max: REMEMBERED_LIMIT, ttlMs: LACKING_MS });
   }
 
-  /**
-   * All that refers to the subject, which need not exist. Throws as the verbs of Upstream do, except that what is not
-   * found is empty.
-   */
+  /** All that refers to the subject; nothing if that does not exist. Else throws as the verbs of Upstream do. */
   async pull(repository: Repository, subject: Digest): Promise<PulledReferrers> {
     const { metadata, freshness } = this.#dependencies;
     if (this.#lacking.get(imageName(repository))) return this.#fallback(repository, subject);
@@ -104,8 +101,8 @@ export class Referrers {
     if (known !== undefined && stale !== undefined) {
       return { descriptors: known.descriptors, outcome: 'stale', stale };
     }
-    const isPulled = (await metadata.findTag(repository, fallbackTag(subject))) !== undefined;
-    if (!isUnavailable(error) || !isPulled) throw error;
+    const pulled = await metadata.findTag(repository, fallbackTag(subject));
+    if (!isUnavailable(error) || pulled === undefined) throw error;
     return this.#fallback(repository, subject);
   }
 }

@@ -32,16 +32,15 @@ export class Admission {
     const key = imageName(repository);
     if (this.#admitted.get(key) !== undefined) return;
     await this.#flight.run(key, async () => {
-      const location = await this.#startUpload(repository);
-      this.#admitted.set(key, { location });
+      this.#admitted.set(key, { location: await this.#startUpload(repository) });
     }).result;
   }
 
   /** Where the bytes of a new upload go: to one that admit() has opened, or to another. */
   async location(repository: Repository): Promise<URL> {
     const admitted = this.#admitted.get(imageName(repository));
-    const location = admitted?.location;
-    if (admitted === undefined || location === undefined) return this.#startUpload(repository);
+    if (admitted?.location === undefined) return this.#startUpload(repository);
+    const { location } = admitted;
     admitted.location = undefined;
     return location;
   }

@@ -46,10 +46,7 @@ export class ManifestPushes {
     this.#dependencies = dependencies;
   }
 
-  /**
-   * Pushes the bytes under their reference and under further tags. Throws MANIFEST_INVALID and DIGEST_INVALID for
-   * what is wrong with them, and the upstream's error.
-   */
+  /** Pushes the bytes under their reference and further tags. Throws MANIFEST_INVALID, DIGEST_INVALID and the upstream's. */
   async push(
     repository: Repository,
     reference: Reference,
@@ -177,8 +174,9 @@ export class ManifestPushes {
     const source = digest && (await this.#dependencies.content.open(digest));
     try {
       const bytes = await bytesOf(source);
-      const json = bytes && (JSON.parse(bytes.toString()) as { config?: { Labels?: Record<string, unknown> } | null });
-      return json && (json.config?.Labels ?? {});
+      if (bytes === undefined) return undefined;
+      const json = JSON.parse(bytes.toString()) as { config?: { Labels?: Record<string, unknown> } | null };
+      return json.config?.Labels ?? {};
     } catch {
       return undefined;
     }

@@ -75,8 +75,7 @@ export class Mounts {
       await metadata.linkBlob([repository], { digest, sizeBytes });
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      const what = imageName(repository, { digest });
-      log.warn({ digest }, `${what} was mounted but is not kept: ${error.message}`);
+      log.warn({ digest }, `${imageName(repository, { digest })} was mounted but is not kept: ${error.message}`);
     }
   }
 }

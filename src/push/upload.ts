@@ -137,9 +137,8 @@ export class Upload implements RelaySource {
   }
 
   /**
-   * Digest verified → accepted by the upstream → committed → linked. Throws DIGEST_INVALID when the bytes hash to
-   * another digest, and the upstream's error. Then the upload is gone, unless the error is transient: it can be
-   * finished again later.
+   * Digest verified → accepted by the upstream → committed → linked. Throws DIGEST_INVALID, and the upstream's error.
+   * Then the upload is gone, unless the error is transient: it can be finished again later.
    */
   async finish(digest: Digest): Promise<Outcome> {
     const finishing = this.#exclusively(async () => {
@@ -249,9 +248,8 @@ export class Upload implements RelaySource {
   }
 
   /**
-   * One request for the upload at a time. They are not queued: a client that sends by a second connection has lost the
-   * first one, even if that does not look dead yet, so that one is stopped; and while an upload is being finished any
-   * other request is a mistake of the client's.
+   * One request at a time, none queued: a client that sends by a second connection has lost the first one, even if that
+   * does not look dead yet, so that one is stopped. While an upload is being finished any other is the client's mistake.
    */
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#stop !== undefined) {

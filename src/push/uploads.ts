@@ -54,10 +54,7 @@ export class Uploads {
     return new Uploads(dependencies, left);
   }
 
-  /**
-   * Opens an upload, once the upstream has agreed to take one. Throws the upstream's error if it does not, and
-   * TOOMANYREQUESTS.
-   */
+  /** Opens an upload, once the upstream has agreed to take one. Throws its error if it does not, and TOOMANYREQUESTS. */
   async start(repository: Repository, algorithm: Algorithm): Promise<Upload> {
     await this.sweep();
     if (this.#open.size >= OPEN_LIMIT) {
@@ -81,8 +78,7 @@ export class Uploads {
   /** The open upload with this id. Throws BLOB_UPLOAD_UNKNOWN. */
   async find(repository: Repository, id: string): Promise<Upload> {
     const upload = this.#open.get(id) ?? (await this.#resume(id));
-    const isOurs = upload?.repository.name === repository.name && upload.repository.upstream === repository.upstream;
-    if (upload === undefined || !isOurs || upload.isOver) {
+    if (upload === undefined || imageName(upload.repository) !== imageName(repository) || upload.isOver) {
       const what = `there is no such upload to ${imageName(repository)}`;
       throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `${what}: it was finished, cancelled or given up; begin another`);
     }

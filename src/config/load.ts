@@ -1,11 +1,14 @@
 // From a config file, or none, to a Config that holds together: read (source.ts), parse (each key on its own, with its
 // default), check (what keys mean to each other and to the disk). Everything that can be known to be wrong is rejected
-// here, at start, with one ConfigError: the first from the top of the file. Sections of more than a word have files of their
-// own, and every key is read by compose/ or cli/, or decided here.
+// here, at start, with one ConfigError: the first from the top of the file. Each section has a file of its own with its keys,
+// and every key is read by compose/ or cli/, or decided here.
 import type { z } from 'zod';
+import { access, checkAccess } from './sections/access.ts';
 import { cache, data } from './sections/cache.ts';
-import { access, checkAccess, listen } from './sections/listen.ts';
+import { listen } from './sections/listen.ts';
+import { log } from './sections/log.ts';
 import { checkPins, pins } from './sections/pins.ts';
+import { push } from './sections/push.ts';
 import { checkTags, staleIfError, tags } from './sections/tags.ts';
 import { checkUpstreams, defaultUpstream, upstreams } from './sections/upstreams.ts';
 import { type ConfigError, type KeyPath, Source, type SourceOptions } from './source.ts';
@@ -26,14 +29,10 @@ export const schema = value.section({
   default: defaultUpstream,
   tags,
   staleIfError,
-  /** `through` relays pushes and deletes to the upstream, `off` denies them. */
-  push: value.oneOf('through', 'off').prefault('through'),
+  push,
   access,
   pins,
-  /** What is written to stderr. */
-  log: value.section({
-    level: value.oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').prefault('info'),
-  }),
+  log,
 });
 
 /** Reads, parses and checks. Relative paths are relative to the file's directory, or else to `cwd`. Throws ConfigError. */

@@ -3,6 +3,7 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -12,11 +13,13 @@ import {
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { row } from '../../../test/contracts/metadata/suite.ts';
 import { TestClock } from '../../../test/support/clock.ts';
 import { databasePath, openDatabase } from '../../../test/support/metadata.ts';
+import { StorageFailure } from '../../oci/errors.ts';
+import type { ContentRow } from '../metadata.ts';
 import { migrations } from './migrations.ts';
 import { openSqlite } from './store.ts';
 
@@ -160,19 +163,7 @@ describe('a damaged database file', () => {
     test(`that is too large to be checked at the start is recreated when ${verb} comes upon it, which works`, async t => {
       const path = await databasePath(t);
       const old = row('old', 5);
-      const first = await openDatabase(t, path);
-      await first.linkBlob([APP], old);
-      await first.close();
-      // Makes the file large, then breaks the table of content.
-      const database = new Database(path);
-      database.exec(`CREATE TABLE padding (bytes BLOB); INSERT INTO padding VALUES (zeroblob(${33 * 1024 * 1024}))`);
-      const pages = database
-        .prepare("SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('content', 'links') AND rootpage > 0")
-        .pluck()
-        .all() as number[];
-      database.close();
-      assert.ok(pages.length > 1);
-      for (const page of pages) overwritePage(path, page - 1);
+      await breakLargeFile(t, path, old);
 
       const clock = new TestClock();
       const damaged: string[] = [];
@@ -193,6 +184,22 @@ describe('a damaged database file', () => {
       assert.equal(damaged.length, 1);
     });
   }
+
+  test('that cannot be moved aside is a failure of storage, and is moved when it can be', async t => {
+    const path = await databasePath(t);
+    const old = row('old', 5);
+    await breakLargeFile(t, path, old);
+    const clock = new TestClock();
+    const damaged: string[] = [];
+    const metadata = await openDatabase(t, path, { clock, damaged, content: [old] });
+    const inTheWay = `${path}.damaged-${clock.now()}`;
+    mkdirSync(join(inTheWay, 'full'), { recursive: true });
+    for (let times = 0; times < 2; times++) await assert.rejects(metadata.findBlob(APP, old.digest), StorageFailure);
+    assert.deepEqual(damaged, []);
+    await rm(inTheWay, { recursive: true });
+    assert.equal(await metadata.findBlob(APP, old.digest), undefined);
+    assert.deepEqual(damaged, [inTheWay]);
+  });
 });
 
 function damagedFiles(path: string): string[] {
@@ -203,4 +210,20 @@ function overwritePage(path: string, page: number): void {
   const fd = openSync(path, 'r+');
   writeSync(fd, Buffer.alloc(4096, 0x5a), 0, 4096, page * 4096);
   closeSync(fd);
+}
+
+/** A file with a link to this content, too large to be checked at the start, with the tables of content broken. */
+async function breakLargeFile(t: TestContext, path: string, old: ContentRow): Promise<void> {
+  const first = await openDatabase(t, path);
+  await first.linkBlob([APP], old);
+  await first.close();
+  const database = new Database(path);
+  database.exec(`CREATE TABLE padding (bytes BLOB); INSERT INTO padding VALUES (zeroblob(${33 * 1024 * 1024}))`);
+  const pages = database
+    .prepare("SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('content', 'links') AND rootpage > 0")
+    .pluck()
+    .all() as number[];
+  database.close();
+  assert.ok(pages.length > 1);
+  for (const page of pages) overwritePage(path, page - 1);
 }

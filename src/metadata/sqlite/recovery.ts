@@ -29,7 +29,8 @@ const CHECKED_AT_OPEN_BYTES = 32 * 1024 * 1024;
 export class RecoverableFile {
   readonly #path: string;
   readonly #options: FileOptions;
-  #open: OpenDatabase;
+  /** Undefined when a damaged file could not be replaced: the next work tries again. */
+  #open: OpenDatabase | undefined;
 
   private constructor(path: string, options: FileOptions) {
     this.#path = path;
@@ -38,29 +39,39 @@ export class RecoverableFile {
       this.#open = openDatabase(path);
     } catch (error) {
       if (!isDamage(error)) throw error;
-      this.#open = this.#recreate(error);
+      this.#recreate(error);
     }
   }
 
   /** Opens the file, making it if need be. Throws when it cannot be used and is not merely damaged. */
   static async open(path: string, options: FileOptions): Promise<RecoverableFile> {
     const file = new RecoverableFile(path, options);
-    const isComplete = file.#open.database.pragma('application_id', { simple: true }) === COMPLETE;
-    if (!isComplete) await file.#index();
-    return file;
+    try {
+      const id = file.run((_, database) => database.pragma('application_id', { simple: true }));
+      if (id !== COMPLETE) await file.#index();
+      return file;
+    } catch (error) {
+      file.close();
+      throw error;
+    }
   }
 
   /** Does the work, which must be synchronous; on a new file if this one turns out to be damaged. Throws StorageFailure. */
   run<T>(work: (sql: Statements, database: Database.Database) => T): T {
     try {
-      return work(this.#open.sql, this.#open.database);
+      return this.#do(work);
     } catch (error) {
       if (!isDamage(error)) throw storageFailure(error);
-      this.#open.database.close();
-      this.#open = this.#recreate(error);
-      // What it lacks of the content until then costs a question upstream, no download.
-      void this.#index().catch(() => {});
-      return work(this.#open.sql, this.#open.database);
+      try {
+        this.#recreate(error);
+        // What it lacks of the content until then costs a question upstream, no download.
+        void this.#index().catch(() => {});
+        return this.#do(work);
+      } catch (again) {
+        throw isDamage(again)
+          ? new StorageFailure('metadata.db is damaged again', { cause: again })
+          : storageFailure(again);
+      }
     }
   }
 
@@ -70,7 +81,12 @@ export class RecoverableFile {
   }
 
   close(): void {
-    this.#open.database.close();
+    this.#open?.database.close();
+  }
+
+  #do<T>(work: (sql: Statements, database: Database.Database) => T): T {
+    this.#open ??= openDatabase(this.#path);
+    return work(this.#open.sql, this.#open.database);
   }
 
   /** Records all content there is, as many rows at a time as make a transaction worthwhile. */
@@ -86,14 +102,20 @@ export class RecoverableFile {
     this.run((_, database) => database.pragma(`application_id = ${COMPLETE}`));
   }
 
-  #recreate(error: unknown): OpenDatabase {
+  #recreate(error: unknown): void {
+    this.#open?.database.close();
+    this.#open = undefined;
     const movedTo = `${this.#path}.damaged-${this.#options.clock.now()}`;
-    for (const suffix of ['', '-wal', '-shm']) {
-      if (existsSync(this.#path + suffix)) renameSync(this.#path + suffix, movedTo + suffix);
+    try {
+      for (const suffix of ['', '-wal', '-shm']) {
+        if (existsSync(this.#path + suffix)) renameSync(this.#path + suffix, movedTo + suffix);
+      }
+    } catch (cause) {
+      const message = `metadata.db is damaged and cannot be moved aside (${(cause as Error).message})`;
+      throw new StorageFailure(message, { cause });
     }
-    const open = openDatabase(this.#path);
+    this.#open = openDatabase(this.#path);
     this.#options.onDamaged(movedTo, (error as Error).message);
-    return open;
   }
 }
 

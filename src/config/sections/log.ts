@@ -1,0 +1,6 @@
+// `log`: what is written to stderr.
+import * as value from '../values.ts';
+
+export const log = value.section({
+  level: value.oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent').prefault('info'),
+});

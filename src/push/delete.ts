@@ -28,8 +28,10 @@ export class Deletes {
     const { manifests, tagLists } = this.#dependencies;
     // Its subject is known only as long as it can be read.
     const known = await knownOf(manifests.pull(repository, digest));
-    const deleting = this.#delete(repository, digest, known).then(() => tagLists.changed(repository));
-    await forgetting(deleting, () => this.#unlinkManifest(repository, digest));
+    await forgetting(this.#delete(repository, digest, known), async () => {
+      tagLists.changed(repository);
+      await this.#unlinkManifest(repository, digest);
+    });
     await this.#removeReferrer(repository, digest, known);
   }
 
@@ -40,9 +42,10 @@ export class Deletes {
     await tagMutex.run(imageName(repository, { tag }), async () => {
       const takesManifest = writes.capabilities.deletesWholeVersions;
       const known = takesManifest ? await knownOf(manifests.fetch(repository, { tag })) : undefined;
-      const forget = () => metadata.forgetTag(repository, tag);
-      const gone = await forgetting(writes.deleteManifest(repository, { tag }), forget);
-      tagLists.changed(repository);
+      const gone = await forgetting(writes.deleteManifest(repository, { tag }), async () => {
+        tagLists.changed(repository);
+        await metadata.forgetTag(repository, tag);
+      });
       if (gone !== 'manifest' || known === undefined) return;
       await this.#unlinkManifest(repository, known.digest);
       await this.#removeReferrer(repository, known.digest, known);

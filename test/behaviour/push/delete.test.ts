@@ -97,8 +97,10 @@ describe('deletes of an ordinary registry', () => {
     const { ghcr, client } = await start(t);
     await client.image(image, 'v1', 'v2');
     const blob = image.layers[0] ?? assert.fail();
+    assert.deepEqual(await client.tags(), ['v1', 'v2']);
     ghcr.deleteTag(NAME, 'v2');
     assertError(await client.delete('manifests/v2'), 404, 'MANIFEST_UNKNOWN');
+    assert.deepEqual(await client.tags(), ['v1']);
     ghcr.deleteManifest(NAME, image.manifest.digest);
     ghcr.deleteBlob(NAME, blob.digest);
     for (const path of [`manifests/${image.manifest.digest}`, `blobs/${blob.digest}`]) {

@@ -61,7 +61,7 @@ export const oneOf = <const T extends string>(...words: readonly T[]) =>
   value(input => words.find(word => word === input), `is not one of ${words.join(', ')}`);
 
 /** The one word that a key can have until a later version brings others. */
-export const only = <const T extends string>(word: T) =>
+export const supported = <const T extends string>(word: T) =>
   value(input => (input === word ? word : undefined), `is not supported by this version, which has only ${word}`);
 
 /** Bytes. */

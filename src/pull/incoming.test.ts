@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { turns } from '../../test/support/async.ts';
+import { stateOf, turns } from '../../test/support/async.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { Condition } from '../base/condition.ts';
 import type { Reader } from '../content/content.ts';
@@ -55,21 +55,6 @@ function setUp(sizeBytes: number) {
   const bytes = bytesOf(randomContent(sizeBytes));
   const ingest = new MemoryIngest(bytes);
   return { bytes, ingest, incoming: new Incoming(ingest) };
-}
-
-/** What a promise has come to by now. */
-async function stateOf(promise: Promise<unknown>): Promise<'pending' | 'fulfilled' | 'rejected'> {
-  let state: 'pending' | 'fulfilled' | 'rejected' = 'pending';
-  promise.then(
-    () => {
-      state = 'fulfilled';
-    },
-    () => {
-      state = 'rejected';
-    },
-  );
-  await turns();
-  return state;
 }
 
 const LARGE = 3 * HOLD_BACK_BYTES;

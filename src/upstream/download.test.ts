@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { turns } from '../../test/support/async.ts';
 import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { download, type OpenReceiver } from './download.ts';
 import type { OnChunk } from './transport/response.ts';
+import type { BlobBody, Upstream } from './upstream.ts';
 
 const SIZE = 200_000;
 const content = randomContent(SIZE);
@@ -215,6 +217,43 @@ describe('a download', () => {
     const { run, scripted } = setUp([cut(0, 70_000), { error }]);
     await assert.rejects(run(), error);
     assert.equal(scripted.asked.length, 2);
+  });
+
+  test('waits for the receiver before it goes on after a break, so that no bytes overtake others', async () => {
+    const gate = Promise.withResolvers<void>();
+    const stored: Buffer[] = [];
+    // As connections do, the body breaks while its chunk is still being taken.
+    const bodies = [BYTES.subarray(0, 1000), BYTES.subarray(1000)].map(
+      (bytes, i): BlobBody => ({
+        ...{ sizeBytes: SIZE, contentType: undefined, start: i * 1000, close: () => {} },
+        read: async onChunk => {
+          const taking = onChunk(Buffer.from(bytes));
+          if (i === 0) return RESET;
+          await taking;
+        },
+      }),
+    );
+    const upstream = { openBlob: async () => bodies.shift() ?? assert.fail() } as Pick<
+      Upstream,
+      'openBlob'
+    > as Upstream;
+    const { signal } = new AbortController();
+    const repository = { upstream: 'ghcr.io', name: 'owner/app' };
+    let chunks = 0;
+    const done = download(
+      { upstream, clock: new TestClock(), signal },
+      repository,
+      content.digest,
+      () => async chunk => {
+        if (++chunks === 1) await gate.promise;
+        stored.push(chunk);
+      },
+    );
+    await turns(20);
+    assert.equal(chunks, 1);
+    gate.resolve();
+    await done;
+    assert.deepEqual(Buffer.concat(stored), BYTES);
   });
 });
 

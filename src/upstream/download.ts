@@ -91,6 +91,7 @@ export async function download(
   async function receive(body: BlobBody, take: OnChunk): Promise<unknown> {
     // An upstream that does not honour ranges sends again what we have.
     let skip = received - body.start;
+    let taking: Promise<void> | undefined;
     const error = await body.read(arrived => {
       const chunk = skip > 0 ? arrived.subarray(skip) : arrived;
       skip = Math.max(0, skip - arrived.length);
@@ -99,8 +100,11 @@ export async function download(
       if (sizeBytes !== undefined && received > sizeBytes) {
         throw new RegistryError('UPSTREAM_INVALID', `${what} has more than the ${sizeBytes} bytes that were announced`);
       }
-      return take(chunk);
+      taking = take(chunk);
+      return taking;
     });
+    // A connection that breaks does not wait for the receiver, but the bytes of the next one do, or they would overtake.
+    if (!signal.aborted) await taking;
     if (error !== undefined) return error;
     return sizeBytes === undefined || received === sizeBytes
       ? undefined

@@ -38,16 +38,19 @@ describe('a mount', () => {
     assert.equal(url.pathname + url.search, '/v2/owner/app/blobs/upload/1?state=2');
   });
 
-  test('that is not granted, nor answered with an upload, deletes nothing', async t => {
-    const { origin, seen } = await startScripted(t, () => ({ status: 202 }));
-    const { writes } = connectTo(t, origin);
-    assert.equal(await writes.mountBlob(APP, blob.digest, from), false);
-    await writes.holdsBlob(APP, blob.digest);
-    assert.deepEqual(
-      seen.map(({ method }) => method),
-      ['POST', 'HEAD'],
-    );
-  });
+  for (const headers of [{}, { location: 'http://elsewhere.example/upload' }]) {
+    const how = 'location' in headers ? 'answered with an upload where it is not safe' : 'answered with an upload';
+    test(`that is not granted, ${'location' in headers ? 'and' : 'nor'} ${how}, deletes nothing`, async t => {
+      const { origin, seen } = await startScripted(t, () => ({ status: 202, headers }));
+      const { writes } = connectTo(t, origin);
+      assert.equal(await writes.mountBlob(APP, blob.digest, from), false);
+      await writes.holdsBlob(APP, blob.digest);
+      assert.deepEqual(
+        seen.map(({ method }) => method),
+        ['POST', 'HEAD'],
+      );
+    });
+  }
 
   test('that is denied throws, and is not tried as an upload', async t => {
     const { origin } = await startScripted(t, () => ({ status: 403 }));

@@ -107,8 +107,12 @@ export class WriteClient implements UpstreamWrites {
     const spec = { ...uploadSpec('POST', repository, `blobs/uploads/?${query}`), access };
     const response = await this.#send(repository, spec);
     if (response.status === 201) return true;
-    // An upload was opened in its place.
-    if (response.header('location')) void this.cancelUpload(repository, this.#locationIn(repository, response));
+    // An upload was opened in its place. One at an address that is not safe is left to expire.
+    try {
+      void this.cancelUpload(repository, this.#locationIn(repository, response));
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+    }
     return false;
   }
 

@@ -7,7 +7,7 @@ import type { Source } from '../source.ts';
 import * as value from '../values.ts';
 
 export const access = value.section({
-  mode: value.only('open').prefault('open'),
+  mode: value.supported('open').prefault('open'),
   /** Whether any client may use an address that is not loopback. */
   network: value.flag.prefault(false),
 });

@@ -42,7 +42,8 @@ export class FairSemaphore {
     }
     const [key, queue] = next;
     const turn = queue.shift();
-    this.#waiting.delete(key);
+    // Behind the other keys, if there are any.
+    if (queue.length === 0 || this.#waiting.size > 1) this.#waiting.delete(key);
     if (queue.length > 0) this.#waiting.set(key, queue);
     turn?.();
   }

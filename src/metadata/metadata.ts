@@ -21,7 +21,7 @@ export interface ManifestRow extends ContentRow {
   readonly mediaType: string;
 }
 
-/** A manifest to be linked, with what it is made of: see partsOf() in oci/manifest.ts. */
+/** A manifest to be linked, with what it is made of: the parts that ManifestInfo (oci/manifest.ts) tells. */
 export interface LinkedManifest extends ManifestRow {
   readonly parts: readonly Digest[];
 }

@@ -2,6 +2,7 @@
 // header allows them.
 import { type Digest, parseDigest } from './digest.ts';
 import { RegistryError } from './errors.ts';
+import { parseJson } from './json.ts';
 
 /** Sent as Accept to upstreams. ghcr.io answers 404 for a type that is not listed, so all four always are. */
 export const MANIFEST_TYPES = [
@@ -14,13 +15,72 @@ export const MANIFEST_TYPES = [
 /** The largest manifest accepted: as much as the distribution spec says every registry should accept. */
 export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
 
-/**
- * The media type of a manifest: its `mediaType` field, else the Content-Type that it came with, else what its fields
- * imply. Undefined when the bytes are not a manifest of a known type.
- */
-export function manifestType(bytes: Uint8Array, contentType: string | undefined): string | undefined {
-  const json = parse(bytes);
-  return json && typeOf(json, contentType);
+/** The most parts that are told of one manifest: each becomes a row. No image has more than some hundred. */
+const PARTS_LIMIT = 10_000;
+
+/** What a cache reads from a manifest: plain data, which may cross to another thread. */
+export interface ManifestInfo {
+  /**
+   * Its `mediaType` field, else the Content-Type that it came with, else what its fields imply. Undefined when the
+   * bytes are not a manifest of a known type.
+   */
+  readonly mediaType: string | undefined;
+  /** Why it is not valid as a manifest of that type, sent with that Content-Type; undefined when it is. */
+  readonly problem: string | undefined;
+  /** Its config, layers, blobs and child manifests, each digest once; not its subject. What cannot be read is left out. */
+  readonly parts: readonly Digest[];
+  readonly subject: Digest | undefined;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+  /** What an image consists of: its config and layers. */
+  readonly blobs: readonly Digest[];
+  /** What an image index lists. */
+  readonly manifests: readonly Digest[];
+  /** The config of an image, whose labels may name its source. */
+  readonly config: { readonly mediaType: string | undefined; readonly digest: Digest } | undefined;
+}
+
+/** A manifest that is valid as one of its type. Whether what it references exists is for the upstream to decide. */
+export type ValidManifest = ManifestInfo & { readonly mediaType: string };
+
+/** Reads a manifest that came with this Content-Type. Takes long for a large one: see readManifest() in reading.ts. */
+export function inspectManifest(bytes: Uint8Array, contentType: string | undefined): ManifestInfo {
+  try {
+    const json = parseJson(bytes);
+    if (typeof json !== 'object' || json === null || Array.isArray(json)) return unreadable('it is not an object');
+    return inspect(json as Record<string, unknown>, contentType);
+  } catch (error) {
+    return unreadable((error as Error).message);
+  }
+}
+
+/** Throws MANIFEST_INVALID, saying what is wrong with the manifest. */
+export function assertValid(info: ManifestInfo): asserts info is ValidManifest {
+  if (info.problem !== undefined) throw new RegistryError('MANIFEST_INVALID', info.problem);
+}
+
+function unreadable(why: string): ManifestInfo {
+  return {
+    ...{ mediaType: undefined, subject: undefined, artifactType: undefined, annotations: undefined, config: undefined },
+    ...{ parts: [], blobs: [], manifests: [], problem: `this is not a manifest of a known type: ${why}` },
+  };
+}
+
+function inspect(json: Record<string, unknown>, contentType: string | undefined): ManifestInfo {
+  const mediaType = typeOf(json, contentType);
+  const { config, layers, blobs, manifests, subject, annotations } = json;
+  const configDigest = digestIn(config);
+  return {
+    mediaType,
+    problem: problemOf(json, mediaType, mediaTypeOf(contentType)),
+    parts: distinct([config, layers, blobs, manifests]),
+    subject: digestIn(subject),
+    artifactType: textOf(json.artifactType),
+    annotations: areAnnotations(annotations) ? annotations : undefined,
+    blobs: distinct([config, layers]),
+    manifests: distinct([manifests]),
+    config: configDigest && { mediaType: textOf((config as { mediaType?: unknown }).mediaType), digest: configDigest },
+  };
 }
 
 function typeOf(json: Record<string, unknown>, contentType: string | undefined): string | undefined {
@@ -32,26 +92,49 @@ function typeOf(json: Record<string, unknown>, contentType: string | undefined):
   return Array.isArray(json.layers) ? 'application/vnd.oci.image.manifest.v1+json' : undefined;
 }
 
-/** The JSON object that a manifest is; undefined when the bytes are none. */
-function parse(bytes: Uint8Array): Record<string, unknown> | undefined {
-  try {
-    const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    return typeof json === 'object' && json !== null && !Array.isArray(json)
-      ? (json as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
+function problemOf(json: Record<string, unknown>, mediaType: string | undefined, sentAs: string | undefined) {
+  if (mediaType === undefined) {
+    return `this is not a manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`;
   }
+  if (sentAs !== undefined && sentAs !== mediaType) {
+    return `the manifest is of type ${mediaType}, but was sent with Content-Type ${sentAs}`;
+  }
+  if (json.schemaVersion !== 2) return 'schemaVersion is not 2';
+  const lacking = (field: string) => `${field} has a descriptor without a sha256 or sha512 digest`;
+  for (const field of ['config', 'subject']) {
+    if (json[field] != null && digestIn(json[field]) === undefined) return lacking(field);
+  }
+  for (const field of ['layers', 'manifests']) {
+    const entries = json[field] ?? [];
+    if (!Array.isArray(entries)) return `${field} is not a list`;
+    if (entries.some(entry => digestIn(entry) === undefined)) return lacking(field);
+  }
+  if (json.annotations != null && !areAnnotations(json.annotations)) return 'annotations is not a map of strings';
+  return undefined;
 }
 
-/**
- * What a manifest is made of: its config, layers, blobs and child manifests, each digest once. Not its subject. For
- * manifests that were pulled as well: what cannot be read has no parts.
- */
-export function partsOf(bytes: Uint8Array): Digest[] {
-  const { config, layers, blobs, manifests } = parse(bytes) ?? {};
-  const digests = [config, layers, blobs, manifests].flat().map(digestIn);
-  return [...new Set(digests.filter(digest => digest !== undefined))];
+/** The digests of descriptors and lists of them, each once and in their order. */
+function distinct(descriptors: readonly unknown[]): Digest[] {
+  const digests = new Set<Digest>();
+  for (const descriptor of descriptors.flat()) {
+    const digest = digestIn(descriptor);
+    if (digest !== undefined) digests.add(digest);
+    if (digests.size === PARTS_LIMIT) break;
+  }
+  return [...digests];
+}
+
+function areAnnotations(value: unknown): value is Record<string, string> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every(text => typeof text === 'string');
+}
+
+function digestIn(descriptor: unknown): Digest | undefined {
+  return parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? '');
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 /** The media type in a Content-Type header: without parameters, in lower case. */
@@ -85,76 +168,4 @@ function acceptedRanges(accept: string): string[] {
     const [range = '', ...parameters] = item.split(';').map(part => part.trim().toLowerCase());
     return parameters.some(parameter => /^q=0(\.0*)?$/.test(parameter)) ? [] : [range];
   });
-}
-
-/** What a registry reads from a manifest that is pushed to it. */
-export interface ManifestParts {
-  readonly mediaType: string;
-  readonly subject: Digest | undefined;
-  readonly artifactType: string | undefined;
-  readonly annotations: Readonly<Record<string, string>> | undefined;
-  /** What an image consists of: its config and layers. */
-  readonly blobs: readonly Digest[];
-  /** What an image index lists. */
-  readonly manifests: readonly Digest[];
-  /** The config of an image, whose labels may name its source. */
-  readonly config: { readonly mediaType: string | undefined; readonly digest: Digest } | undefined;
-}
-
-/**
- * Reads a manifest that a client pushed with this Content-Type. Throws MANIFEST_INVALID, saying what is wrong with it.
- * Whether everything that it references exists is for the upstream to decide.
- */
-export function readManifest(bytes: Uint8Array, contentType: string | undefined): ManifestParts {
-  const json = parse(bytes);
-  const mediaType = json && typeOf(json, contentType);
-  if (json === undefined || mediaType === undefined) {
-    throw invalid(`this is not a manifest of a known type: it has to be JSON, and one of ${MANIFEST_TYPES.join(', ')}`);
-  }
-  const sentAs = mediaTypeOf(contentType);
-  if (sentAs !== undefined && sentAs !== mediaType) {
-    throw invalid(`the manifest is of type ${mediaType}, but was sent with Content-Type ${sentAs}`);
-  }
-  if (json.schemaVersion !== 2) throw invalid('schemaVersion is not 2');
-  const digestOf = (field: string) => (json[field] == null ? undefined : descriptorDigest(json[field], field));
-  const digestsOf = (field: string) => {
-    const entries = json[field] ?? [];
-    if (!Array.isArray(entries)) throw invalid(`${field} is not a list`);
-    return entries.map(entry => descriptorDigest(entry, field));
-  };
-  const config = digestOf('config');
-  return {
-    mediaType,
-    subject: digestOf('subject'),
-    blobs: [...(config === undefined ? [] : [config]), ...digestsOf('layers')],
-    manifests: digestsOf('manifests'),
-    artifactType: textOf(json.artifactType),
-    annotations: annotationsOf(json.annotations),
-    config: config && { mediaType: textOf((json.config as { mediaType?: unknown }).mediaType), digest: config },
-  };
-}
-
-function annotationsOf(value: unknown): Record<string, string> | undefined {
-  if (value === undefined || value === null) return undefined;
-  const isMap = typeof value === 'object' && !Array.isArray(value);
-  if (isMap && Object.values(value).every(text => typeof text === 'string')) return value as Record<string, string>;
-  throw invalid('annotations is not a map of strings');
-}
-
-function descriptorDigest(descriptor: unknown, field: string): Digest {
-  const digest = digestIn(descriptor);
-  if (digest !== undefined) return digest;
-  throw invalid(`${field} has a descriptor without a sha256 or sha512 digest`);
-}
-
-function digestIn(descriptor: unknown): Digest | undefined {
-  return parseDigest(textOf((descriptor as { digest?: unknown } | null | undefined)?.digest) ?? '');
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('MANIFEST_INVALID', message);
 }

@@ -1,10 +1,13 @@
 // Referrers: manifests whose subject is another manifest, and the image index that lists them (distribution spec 1.1,
 // "Listing Referrers" and "Referrers Tag Schema").
 import { algorithmOf, type Digest, hexOf } from './digest.ts';
+import { parseJsonObject } from './json.ts';
 
 export const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 
 const HEX_LIMIT = 64;
+/** Of an index, which is parsed and written on the event loop: some 10,000 entries. */
+const VALUES_LIMIT = 100_000;
 
 /** The tag under which clients keep the referrers of a digest at a registry without the referrers API. */
 export function fallbackTag(subject: Digest): string {
@@ -13,15 +16,8 @@ export function fallbackTag(subject: Digest): string {
 
 /** The entries of an image index; undefined when the bytes are not one. */
 export function indexEntries(bytes: Uint8Array | undefined): unknown[] | undefined {
-  try {
-    const index = JSON.parse(new TextDecoder().decode(bytes)) as { manifests: unknown };
-    // What is nested too deeply to be serialized again is not accepted either.
-    JSON.stringify(index);
-    const { manifests } = index;
-    return Array.isArray(manifests) ? manifests : undefined;
-  } catch {
-    return undefined;
-  }
+  const { manifests } = (bytes && parseJsonObject(bytes, VALUES_LIMIT)) ?? {};
+  return Array.isArray(manifests) ? manifests : undefined;
 }
 
 /** The index of these entries, with the other members of `previous`, the index that it replaces. */

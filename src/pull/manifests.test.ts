@@ -36,7 +36,7 @@ async function setUp(t: TestContext, options?: PullOptions) {
 describe('a manifest', () => {
   test('that was stored is served from here, and its tags are confirmed', async t => {
     const { manifests, isFresh, clock } = await setUp(t);
-    assert.equal(await manifests.store(APP, MANIFEST, ['v1', 'v2']), 'miss');
+    assert.equal(await manifests.store(APP, MANIFEST, [], ['v1', 'v2']), 'miss');
     assert.deepEqual(await manifests.pull(APP, digest), { manifest: MANIFEST, outcome: 'hit' });
     clock.set(-3_600_000);
     clock.advance(FRESH_MS - 1);
@@ -70,7 +70,7 @@ describe('a manifest', () => {
         },
       },
     });
-    await manifests.store(APP, MANIFEST, []);
+    await manifests.store(APP, MANIFEST, [], []);
     assert.equal((await manifests.pull(OTHER, digest)).outcome, 'revalidated');
     assert.equal((await manifests.pull(OTHER, digest)).outcome, 'hit');
     assert.deepEqual(confirmed, ['owner/other']);
@@ -82,7 +82,7 @@ describe('a manifest', () => {
   ] as const) {
     test(`that is ${how} on disk is removed, and fetched again`, async t => {
       const { manifests, data, lines } = await setUp(t, { verbs: { getManifest: async () => came(bytes) } });
-      await manifests.store(APP, MANIFEST, []);
+      await manifests.store(APP, MANIFEST, [], []);
       await spoil(pathOf(data, digest));
       assert.deepEqual(await manifests.pull(APP, digest), { manifest: MANIFEST, outcome: 'miss' });
       assert.match(lines.join('\n'), how === 'gone' ? /no longer on disk/ : /damaged on disk; it is removed/);
@@ -92,7 +92,7 @@ describe('a manifest', () => {
 
   test('that there is no room for is passed on, and confirms nothing', async t => {
     const { manifests, isFresh } = await setUp(t, { maxSizeBytes: 10 });
-    assert.equal(await manifests.store(APP, MANIFEST, ['v1']), 'bypass');
+    assert.equal(await manifests.store(APP, MANIFEST, [], ['v1']), 'bypass');
     assert.equal(await isFresh('v1'), false);
     assert.equal(await manifests.find(APP, digest), undefined);
   });
@@ -130,7 +130,7 @@ describe('a tag that is revalidated', () => {
   test('is confirmed when it is unchanged, be that said or shown by the same bytes', async t => {
     for (const answer of [undefined, came(bytes)]) {
       const { manifests, isFresh, clock } = await setUp(t, { verbs: { getIfChanged: async () => answer } });
-      await manifests.store(APP, MANIFEST, ['v1']);
+      await manifests.store(APP, MANIFEST, [], ['v1']);
       clock.advance(FRESH_MS);
       assert.equal(await isFresh('v1'), false);
       assert.equal((await manifests.revalidate(APP, 'v1', MANIFEST)).outcome, 'revalidated');
@@ -143,7 +143,7 @@ describe('a tag that is revalidated', () => {
     const { manifests, metadata, isFresh } = await setUp(t, {
       verbs: { getIfChanged: async () => came(moved) },
     });
-    await manifests.store(APP, MANIFEST, ['v1']);
+    await manifests.store(APP, MANIFEST, [], ['v1']);
     const { manifest, outcome } = await manifests.revalidate(APP, 'v1', MANIFEST);
     assert.deepEqual([manifest.digest, outcome], [digestOf(moved), 'miss']);
     assert.equal((await metadata.findTag(APP, 'v1'))?.digest, digestOf(moved));
@@ -157,7 +157,7 @@ describe('a tag that is revalidated', () => {
       linkManifest: { value: pull.metadata.linkManifest.bind(pull.metadata) },
     });
     const manifests = new Manifests({ ...pull, metadata: failing });
-    await manifests.store(APP, MANIFEST, ['v1']);
+    await manifests.store(APP, MANIFEST, [], ['v1']);
     pull.clock.advance(FRESH_MS);
     assert.equal((await manifests.revalidate(APP, 'v1', MANIFEST)).outcome, 'revalidated');
     assert.match(pull.lines.join('\n'), /ghcr\.io\/owner\/app:v1 was confirmed, which cannot be recorded/);

@@ -6,7 +6,8 @@ import { readFully } from '../content/read.ts';
 import type { LinkStore, TagStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { MANIFEST_LIMIT_BYTES, manifestType, partsOf } from '../oci/manifest.ts';
+import { MANIFEST_LIMIT_BYTES } from '../oci/manifest.ts';
+import { readManifest } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import type { UpstreamManifest } from '../upstream/upstream.ts';
 import { removeDamaged } from './damaged.ts';
@@ -103,10 +104,10 @@ export class Manifests {
     const sizeBytes = await content.sizeOf(digest);
     if (sizeBytes !== undefined && sizeBytes <= MANIFEST_LIMIT_BYTES) {
       const bytes = await bytesOf(await content.open(digest));
-      const mediaType = bytes && manifestType(bytes, undefined);
+      const { mediaType, parts = [] } = (bytes && (await readManifest(bytes, undefined))) ?? {};
       if (bytes !== undefined && mediaType !== undefined) {
         await upstream(repository).confirmManifest(repository, digest);
-        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes, parts: partsOf(bytes) });
+        await metadata.linkManifest(repository, { digest, mediaType, sizeBytes, parts });
         return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
       }
     }
@@ -131,26 +132,31 @@ export class Manifests {
     const expected = reference.digest ?? came.digest;
     const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected));
     if (expected !== undefined && digest !== expected) throw wrongBytes(what, bytes.length, contentType, digest);
-    const mediaType = manifestType(bytes, contentType);
+    const { mediaType, parts } = await readManifest(bytes, contentType);
     if (mediaType === undefined) {
       const type = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
       throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${type}`);
     }
     const manifest = { digest, mediaType, bytes };
     const tags = reference.tag === undefined ? [] : [reference.tag];
-    return { manifest, outcome: await this.store(repository, manifest, tags) };
+    return { manifest, outcome: await this.store(repository, manifest, parts, tags) };
   }
 
   /**
-   * Reserve → write and hash → publish → settle → link, with its tags. For a manifest that the upstream is known to
-   * hold. `bypass` when it cannot be stored.
+   * Reserve → write and hash → publish → settle → link, with its parts and tags. For a manifest that the upstream is
+   * known to hold. `bypass` when it cannot be stored.
    */
-  async store(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<'miss' | 'bypass'> {
+  async store(
+    repository: Repository,
+    manifest: Manifest,
+    parts: readonly Digest[],
+    tags: readonly string[],
+  ): Promise<'miss' | 'bypass'> {
     const { content, metadata, budget, log, freshness } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     const what = imageName(repository, { digest });
     this.#missing.forget(what);
-    const row = { digest, mediaType, sizeBytes: bytes.length, parts: partsOf(bytes) };
+    const row = { digest, mediaType, sizeBytes: bytes.length, parts };
     try {
       if ((await content.sizeOf(digest)) === undefined) {
         const reservation = await budget.reserve(bytes.length);

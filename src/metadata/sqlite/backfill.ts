@@ -2,7 +2,7 @@
 // background and in small transactions, so that neither the start nor a pull waits for it. What is still to be read
 // stands in the database, so it goes on after a crash; reading a manifest twice changes nothing.
 import type { Digest } from '../../oci/digest.ts';
-import { partsOf } from '../../oci/manifest.ts';
+import { readManifest as inspect } from '../../oci/reading.ts';
 import type { RecoverableFile } from './recovery.ts';
 
 /** The bytes of a manifest; undefined when they are gone or not right. A rejection leaves it to the next start. */
@@ -21,13 +21,14 @@ export async function backfillParts(
     const digests = file.run(sql => sql.unreadManifests.all(last, MANIFESTS_AT_ONCE)) as Digest[];
     last = digests.at(-1) ?? '';
     if (last === '') return;
-    let read: { digest: Digest; parts: Digest[] }[] = [];
+    let read: { digest: Digest; parts: readonly Digest[] }[] = [];
     let count = 0;
     for (const digest of digests) {
       const bytes = await readManifest(digest).catch(() => null);
       if (signal.aborted) return;
       if (bytes === null) continue;
-      const parts = bytes === undefined ? [] : partsOf(bytes);
+      const { parts } = bytes === undefined ? { parts: [] } : await inspect(bytes, undefined);
+      if (signal.aborted) return;
       read.push({ digest, parts });
       count += parts.length;
       if (count < PARTS_AT_ONCE) continue;

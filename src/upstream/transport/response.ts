@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
+import { parseJsonObject } from '../../oci/json.ts';
 
 export interface UpstreamResponse {
   /** Where it came from, after redirects. */
@@ -163,13 +164,12 @@ export async function readAll({ url, body }: UpstreamResponse, limitBytes: numbe
   return Buffer.concat(chunks, length);
 }
 
-/** The members of a body that is a JSON object; none of anything else. */
+/** Members of a body that is parsed on the event loop: 100,000 tags. */
+const VALUES_LIMIT = 110_000;
+
+/** The members of a body that is a JSON object; none of anything else, and of what has too many. */
 export function membersOf(body: Buffer | undefined): Readonly<Record<string, unknown>> {
-  try {
-    return Object(JSON.parse(body?.toString('utf8') ?? ''));
-  } catch {
-    return {};
-  }
+  return (body && parseJsonObject(body, VALUES_LIMIT)) ?? {};
 }
 
 /** UPSTREAM_TIMEOUT or UPSTREAM_UNAVAILABLE, for what undici failed with. */

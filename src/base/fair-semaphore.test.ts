@@ -19,7 +19,7 @@ function takerOf(semaphore: FairSemaphore, log: string[], repository: string, na
 
 describe('FairSemaphore', () => {
   test('gives out as many as there are, and another when one comes back', async () => {
-    const semaphore = new FairSemaphore(2);
+    const semaphore = new FairSemaphore({ permits: 2 });
     const log: string[] = [];
     const [first, second] = [takerOf(semaphore, log, 'a', '1'), takerOf(semaphore, log, 'a', '2')];
     takerOf(semaphore, log, 'a', '3');
@@ -35,7 +35,7 @@ describe('FairSemaphore', () => {
   });
 
   test('serves repositories in turn, and each in the order of coming', async () => {
-    const semaphore = new FairSemaphore(1);
+    const semaphore = new FairSemaphore({ permits: 1 });
     const log: string[] = [];
     const takers = ['a1', 'a2', 'a3', 'a4', 'b1', 'b2', 'c1'].map(name =>
       takerOf(semaphore, log, name.slice(0, 1), name),
@@ -49,14 +49,14 @@ describe('FairSemaphore', () => {
   });
 
   test('refuses who comes with a signal that is aborted, and takes no place for it', async () => {
-    const semaphore = new FairSemaphore(1);
+    const semaphore = new FairSemaphore({ permits: 1 });
     const reason = new Error('left');
     await assert.rejects(semaphore.acquire('a', AbortSignal.abort(reason)), reason);
     await semaphore.acquire('a', never);
   });
 
   test('lets go of who is aborted while waiting, and of nobody else', async () => {
-    const semaphore = new FairSemaphore(1);
+    const semaphore = new FairSemaphore({ permits: 1 });
     const log: string[] = [];
     const holder = takerOf(semaphore, log, 'a', 'holder');
     const leaving = new AbortController();
@@ -81,7 +81,7 @@ describe('FairSemaphore', () => {
   });
 
   test('is not disturbed by the abort of somebody who has a place', async () => {
-    const semaphore = new FairSemaphore(1);
+    const semaphore = new FairSemaphore({ permits: 1 });
     const log: string[] = [];
     const leaving = new AbortController();
     const holder = takerOf(semaphore, log, 'a', 'holder');
@@ -98,6 +98,53 @@ describe('FairSemaphore', () => {
     await semaphore.acquire('b', never);
   });
 
+  test('serves groups in turn, and within each its keys', async () => {
+    const semaphore = new FairSemaphore({ permits: 1 });
+    const log: string[] = [];
+    const release = await semaphore.acquire('busy');
+    const releases: (() => void)[] = [release];
+    for (const [group, key] of ['xa', 'xa', 'xa', 'xb', 'ya', 'ya', 'zc'].map(name => name.split(''))) {
+      void semaphore.acquire(key ?? '', never, group).then(give => {
+        log.push(`${group}${key}`);
+        releases.push(give);
+      });
+    }
+    assert.equal(semaphore.isContended, true);
+    while (releases.length > 0) {
+      releases.shift()?.();
+      await turns();
+    }
+    assert.deepEqual(log, ['xa', 'ya', 'zc', 'xb', 'ya', 'xa', 'xa']);
+    assert.equal(semaphore.isContended, false);
+  });
+
+  test('has a reserve for keys that hold nothing, and for no other', async () => {
+    const semaphore = new FairSemaphore({ permits: 2, reserve: 1 });
+    const [first] = [semaphore.tryAcquire('a'), semaphore.tryAcquire('a')];
+    assert.equal(semaphore.tryAcquire('a'), undefined);
+    const b = semaphore.tryAcquire('b');
+    assert.ok(b, 'b waits for no one');
+    assert.equal(semaphore.tryAcquire('c'), undefined, 'the reserve is bounded');
+    const log: string[] = [];
+    for (const key of ['a', 'b', 'c']) void semaphore.acquire(key).then(() => log.push(key));
+    b();
+    await turns();
+    // Of those that wait c alone may have it, and b, which holds none any more, but came before.
+    assert.deepEqual(log, ['b']);
+    first?.();
+    await turns();
+    assert.deepEqual(log, ['b', 'c']);
+  });
+
+  test('takes a permit back once, however often it is released', async () => {
+    const semaphore = new FairSemaphore({ permits: 1 });
+    const release = await semaphore.acquire('a');
+    release();
+    release();
+    assert.ok(semaphore.tryAcquire('a'));
+    assert.equal(semaphore.tryAcquire('a'), undefined);
+  });
+
   test('never gives out more than there are, forgets nobody, and passes over no repository twice', async () => {
     const step = fc.oneof(
       { weight: 3, arbitrary: fc.record({ take: fc.constantFrom('a', 'b', 'c', 'd') }) },
@@ -106,7 +153,7 @@ describe('FairSemaphore', () => {
     );
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 4 }), fc.array(step, { maxLength: 60 }), async (count, steps) => {
-        const semaphore = new FairSemaphore(count);
+        const semaphore = new FairSemaphore({ permits: count });
         const held: (() => void)[] = [];
         const waiting = new Map<number, { repository: string; leaving: AbortController }>();
         /** How often others were served while somebody of this repository waited. */

@@ -8,7 +8,9 @@ import { type OpenContent, type Source, StorageFailure } from '../content/conten
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
+import { Abandoned } from '../upstream/download.ts';
 import { isDenied, isNotFound } from '../upstream/upstream.ts';
+import { type Caller, OURSELVES } from './caller.ts';
 import { removeDamaged } from './damaged.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
 import { HOLD_BACK_BYTES, HoldBack } from './hold-back.ts';
@@ -34,11 +36,11 @@ export class Blobs {
   }
 
   /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
-  async pull(repository: Repository, digest: Digest): Promise<PulledBlob> {
+  async pull(repository: Repository, digest: Digest, caller = OURSELVES): Promise<PulledBlob> {
     // Looked up first: what was not found a moment ago may have been pushed since.
     const source = await this.#openLinked(repository, digest);
     if (source !== undefined) return { source, outcome: 'hit' };
-    return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest));
+    return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest, caller));
   }
 
   /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
@@ -68,24 +70,26 @@ export class Blobs {
     await Promise.all([...this.#flights.values()].map(flight => flight.over));
   }
 
-  async #miss(repository: Repository, digest: Digest): Promise<PulledBlob> {
+  async #miss(repository: Repository, digest: Digest, caller: Caller): Promise<PulledBlob> {
+    const gone = caller.gone();
     for (;;) {
       let flight = this.#flights.get(digest);
       const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';
-      if (flight === undefined) flight = this.#start(repository, digest);
+      if (flight === undefined) flight = this.#start(repository, digest, caller);
       else if (!flight.links(repository) && !(await this.#attach(flight, repository))) {
         // It is over: what it fetched is here, and our own flight finds it.
         continue;
       }
       try {
-        const source = await flight.follow();
-        if (source !== undefined) return { source: this.#survivingDisk(source, repository, digest), outcome };
+        const source = await flight.follow(gone);
+        if (source !== undefined) return { source: this.#survivingDisk(source, repository, digest, caller), outcome };
       } catch (error) {
-        if (error instanceof StorageFailure) return this.#passThrough(repository, digest, error);
+        if (error instanceof StorageFailure) return this.#passThrough(repository, digest, caller, error);
         // The repository that it asks through has no right to it; that says nothing of this one.
         const isOther = imageName(flight.repository) !== imageName(repository);
         const theirs = isOther && (isNotFound(error) || isDenied(error));
-        if (!theirs) throw error;
+        // It was given up a moment before we came.
+        if (!theirs && !(error instanceof Abandoned)) throw error;
         await flight.over;
         continue;
       }
@@ -95,8 +99,8 @@ export class Blobs {
     }
   }
 
-  #start(repository: Repository, digest: Digest): Flight {
-    const flight = new Flight(this.#dependencies, repository, digest);
+  #start(repository: Repository, digest: Digest, { client }: Caller): Flight {
+    const flight = new Flight(this.#dependencies, repository, digest, client);
     this.#flights.set(digest, flight);
     void flight.over.then(() => this.#flights.delete(digest));
     return flight;
@@ -151,14 +155,14 @@ export class Blobs {
     return removeDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
   }
 
-  async #passThrough(repository: Repository, digest: Digest, why: Error): Promise<PulledBlob> {
+  async #passThrough(repository: Repository, digest: Digest, caller: Caller, why: Error): Promise<PulledBlob> {
     const what = imageName(repository, { digest });
     this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
-    return { source: await openPassThrough(this.#dependencies, repository, digest), outcome: 'bypass' };
+    return { source: await openPassThrough(this.#dependencies, repository, digest, caller), outcome: 'bypass' };
   }
 
   /** A follower that goes on without the disk when its flight ends because the disk is full or failing. */
-  #survivingDisk(follower: Source, repository: Repository, digest: Digest): Source {
+  #survivingDisk(follower: Source, repository: Repository, digest: Digest, caller: Caller): Source {
     let source = follower;
     return {
       sizeBytes: follower.sizeBytes,
@@ -168,7 +172,7 @@ export class Blobs {
           return await source.read(into, position);
         } catch (error) {
           if (source !== follower || !(error instanceof StorageFailure)) throw error;
-          source = (await this.#passThrough(repository, digest, error)).source;
+          source = (await this.#passThrough(repository, digest, caller, error)).source;
           follower.close();
           return source.read(into, position);
         }

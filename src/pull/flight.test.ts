@@ -21,7 +21,7 @@ const WRONG: FakeAnswer = { bytes: Buffer.alloc(10), contentType: 'text/html' };
 
 async function setUp(t: TestContext, options: PullOptions = {}) {
   const pull = await openPull(t, options);
-  return { ...pull, start: () => new Flight(pull, APP, digest) };
+  return { ...pull, start: () => new Flight(pull, APP, digest, 'client') };
 }
 
 const sourceOf = async (flight: Flight): Promise<Source> => (await flight.follow()) ?? assert.fail();
@@ -134,7 +134,7 @@ describe('a flight that fails', () => {
           return pull.ingests.begin(algorithm);
         },
       };
-      return { ...pull, start: () => new Flight({ ...pull, ingests: failing as Ingests }, APP, digest) };
+      return { ...pull, start: () => new Flight({ ...pull, ingests: failing as Ingests }, APP, digest, 'client') };
     })();
     const flight = start();
     await flight.over;
@@ -146,7 +146,7 @@ describe('a flight that fails', () => {
   test('is not resumed, nor logged, when the server shuts down', async t => {
     const stopping = new AbortController();
     const pull = await openPull(t, { script: [{ bytes: BYTES, after: 'stall', sizeBytes: SIZE + 1 }] });
-    const flight = new Flight({ ...pull, signal: stopping.signal }, APP, digest);
+    const flight = new Flight({ ...pull, signal: stopping.signal }, APP, digest, 'client');
     const source = await sourceOf(flight);
     await turns(3);
     const reason = new Error('the server is shutting down');

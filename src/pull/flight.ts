@@ -2,6 +2,7 @@
 // on when clients leave, and a slow client does not slow it.
 //
 // Its steps: download → reserve → write and hash → verify → publish → link → settle.
+import { abortable } from '../base/abortable.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Content, Source } from '../content/content.ts';
@@ -11,9 +12,10 @@ import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { download } from '../upstream/download.ts';
+import { Abandoned, type DownloadOptions, download } from '../upstream/download.ts';
 import type { Upstream } from '../upstream/upstream.ts';
-import { Incoming } from './hold-back.ts';
+import { Attempt } from './attempt.ts';
+import type { Incoming } from './hold-back.ts';
 
 export interface FlightDependencies {
   readonly content: Content;
@@ -40,41 +42,54 @@ export class Flight {
   isComplete = false;
   readonly #dependencies: FlightDependencies;
   readonly #what: string;
+  readonly #client: string;
   /** Those that are linked when it is complete: its own, and those that were attached until then. */
   readonly #linked: Repository[];
   #canAttach = true;
-  /** The attempt to follow; undefined when nothing is fetched because the content is here already. */
-  #attempt: Promise<Incoming | undefined>;
-  #releasePlace = () => {};
+  /** Resolves to whether anything is fetched: not what is here already. */
+  readonly #isFetching: Promise<boolean>;
+  #attempt: Attempt;
+  /** The clients that follow it, or wait for its first byte. */
+  #followers = 0;
 
-  /** Starts at once. */
-  constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest) {
+  /** Starts at once. `client`: whom it is for. */
+  constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest, client: string) {
     this.#dependencies = dependencies;
     this.repository = repository;
     this.digest = digest;
     this.#what = imageName(repository, { digest });
+    this.#client = client;
     this.#linked = [repository];
-    const start = this.#start();
-    this.#attempt = start.then(isNeeded => (isNeeded ? this.#openIncoming() : undefined));
-    // Its followers are told; without followers it is not unhandled.
-    this.#attempt.catch(() => {});
-    this.over = this.#run(start)
-      .catch(error => this.#report(error))
-      .finally(() => this.#releasePlace());
+    this.#attempt = this.#newAttempt();
+    this.#isFetching = this.#start();
+    this.over = this.#run().catch(error => this.#report(error));
   }
 
   /**
    * The bytes, as they come in. Undefined when they are not coming but here: open the content. Throws what the
-   * flight failed with: StorageFailure when they cannot be kept, else a RegistryError.
+   * flight failed with: StorageFailure when they cannot be kept, Abandoned, else a RegistryError; and the reason of
+   * `gone` when that is aborted before there is a byte.
    */
-  async follow(): Promise<Source | undefined> {
+  async follow(gone?: AbortSignal): Promise<Source | undefined> {
+    this.#followers++;
+    let source: Source | undefined;
+    try {
+      source = await this.#follow(gone);
+      return source && onClose(source, () => this.#followers--);
+    } finally {
+      if (source === undefined) this.#followers--;
+    }
+  }
+
+  async #follow(gone: AbortSignal | undefined): Promise<Source | undefined> {
+    if (!(await abortable(this.#isFetching, gone))) return undefined;
     for (;;) {
       const attempt = this.#attempt;
       try {
-        return await (await attempt)?.follow();
+        return await attempt.follow(gone);
       } catch (error) {
         // No byte of that attempt was seen, so the next one will do as well, if there is one.
-        if (attempt === this.#attempt) throw error;
+        if (attempt === this.#attempt || gone?.aborted) throw error;
       }
     }
   }
@@ -92,7 +107,7 @@ export class Flight {
 
   /** Resolves to whether anything is to be fetched: not what is here and is this repository's too. */
   async #start(): Promise<boolean> {
-    const { content, metadata, upstream, signal } = this.#dependencies;
+    const { content, metadata } = this.#dependencies;
     // The disk is not asked about what is not recorded. Bytes that are there all the same are found when publishing.
     const isRecorded = await metadata.isRecorded(this.digest);
     const sizeBytes = isRecorded ? await content.sizeOf(this.digest) : undefined;
@@ -100,7 +115,6 @@ export class Flight {
       await this.#link(sizeBytes);
       return false;
     }
-    this.#releasePlace = await upstream(this.repository).acquireDownload(this.repository, signal);
     return true;
   }
 
@@ -118,60 +132,62 @@ export class Flight {
     }
   }
 
-  /** Opens an ingest. It is awaited where it is needed, when the upstream has answered: until then it may fail unseen. */
-  #openIncoming(): Promise<Incoming> {
-    const opening = this.#dependencies.ingests.begin(algorithmOf(this.digest)).then(ingest => new Incoming(ingest));
-    opening.catch(() => {});
-    return opening;
+  #newAttempt(): Attempt {
+    return new Attempt(() => this.#dependencies.ingests.begin(algorithmOf(this.digest)));
   }
 
-  async #run(start: Promise<boolean>): Promise<void> {
-    if (!(await start)) return;
-    for (let attempt = 1; ; attempt++) {
-      const opening = this.#attempt as Promise<Incoming>;
+  async #run(): Promise<void> {
+    if (!(await this.#isFetching)) return;
+    for (let attempts = 1; ; attempts++) {
+      const attempt = this.#attempt;
       try {
-        const reservation = await this.#fetch(opening);
-        return await this.#keep(await opening, reservation);
+        const reservation = await this.#fetch(attempt);
+        return await this.#keep(await attempt.open(), reservation);
       } catch (error) {
-        const incoming = await opening;
-        const again = isInvalid(error) && attempt < ATTEMPTS && !incoming.wasSeen;
+        const again = isInvalid(error) && attempts < ATTEMPTS && !attempt.wasSeen;
         if (again) {
           this.#dependencies.log.warn({ digest: this.digest }, `${error.message}; trying once more`);
           // Announced before the failure, so that those who wait for the first byte wait for this one.
-          this.#attempt = this.#openIncoming();
+          this.#attempt = this.#newAttempt();
         }
-        incoming.fail(error as Error);
+        await attempt.fail(error as Error);
         if (!again) throw error;
       }
     }
   }
 
   /** Download → reserve → write and hash → verify. The ingest is opened while the upstream is asked. */
-  async #fetch(opening: Promise<Incoming>): Promise<Reservation | undefined> {
+  async #fetch(attempt: Attempt): Promise<Reservation | undefined> {
     const { repository, digest } = this;
     const { budget, clock, log, signal } = this.#dependencies;
     const upstream = this.#dependencies.upstream(repository);
-    const onBreak = (why: string, at: number) =>
-      log.warn({ digest, at }, `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`);
     let reservation: Reservation | undefined;
     let type: string | undefined;
+    const options: DownloadOptions = {
+      ...{ upstream, clock, signal, client: this.#client },
+      isWanted: () => this.#followers > 0,
+      // It may fail unseen until the upstream has answered.
+      onPermit: () => void attempt.open().catch(() => {}),
+      onBreak: (why, at) =>
+        log.warn({ digest, at }, `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`),
+    };
     try {
-      await download({ upstream, clock, signal, onBreak }, repository, digest, async (sizeBytes, contentType) => {
+      await download(options, repository, digest, async (sizeBytes, contentType) => {
         type = contentType;
-        const incoming = await opening;
+        const incoming = await attempt.open();
         const { ingest } = incoming;
         const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
         reservation = reserved;
         if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
       });
-      const { ingest } = await opening;
+      const { ingest } = await attempt.open();
       const found = await ingest.finish();
       if (found !== digest) throw wrongBytes(this.#what, ingest.writtenBytes, type, found);
       return reservation;
     } catch (error) {
       reservation?.release();
-      await (await opening).ingest.abort();
+      await attempt.discard();
       throw error;
     }
   }
@@ -201,9 +217,24 @@ export class Flight {
   #report(error: unknown): void {
     const { log, signal } = this.#dependencies;
     if (signal.aborted) return;
+    if (error instanceof Abandoned) {
+      log.info({ digest: this.digest }, `${this.#what} is no longer fetched: no client waits for it`);
+      return;
+    }
     const cause = error instanceof RegistryError ? undefined : error;
     log.warn({ digest: this.digest, err: cause }, `${this.#what} could not be fetched: ${reasonOf(error)}`);
   }
+}
+
+/** The same source; `closed` is called when it is closed. */
+function onClose(source: Source, closed: () => void): Source {
+  return {
+    ...source,
+    close: () => {
+      source.close();
+      closed();
+    },
+  };
 }
 
 /** The error of content that does not hash to its digest. `what` is the image, as a person writes it. */

@@ -42,9 +42,12 @@ export class HoldBack {
     this.#progress.notify();
   }
 
-  /** Resolves, to the end of what may be read, once the position is before that, or all has come. Throws the failure. */
-  async until(position: number): Promise<number> {
-    if (!this.#isSettled(position)) await this.#progress.wait(() => this.#isSettled(position));
+  /**
+   * Resolves, to the end of what may be read, once the position is before that, or all has come. Throws the failure, and
+   * the signal's reason when it is aborted first.
+   */
+  async until(position: number, signal?: AbortSignal): Promise<number> {
+    if (!this.#isSettled(position)) await this.#progress.wait(() => this.#isSettled(position), signal);
     if (this.#failure !== undefined) throw this.#failure;
     return this.#end();
   }
@@ -80,18 +83,15 @@ export class HoldBack {
 /** The bytes of one blob while they come in. Clients never drive the writer: each reads the ingest at its own pace. */
 export class Incoming extends HoldBack {
   readonly ingest: Ingest;
-  /** Whether any client has been given a byte of it. */
-  wasSeen = false;
 
   constructor(ingest: Ingest) {
     super(ingest.progress, () => ingest.writtenBytes);
     this.ingest = ingest;
   }
 
-  /** A follower, once there is something that it may have. Throws what the incoming failed with. */
-  async follow(): Promise<Source> {
-    await this.until(0);
-    this.wasSeen = true;
+  /** A follower, once there is something that it may have. Throws what the incoming failed with, and as until(). */
+  async follow(signal?: AbortSignal): Promise<Source> {
+    await this.until(0, signal);
     return this.clip(this.ingest.reader());
   }
 }

@@ -8,6 +8,7 @@ import { bytesOf, randomContent } from '../../test/support/images.ts';
 import type { Source } from '../content/content.ts';
 import type { Algorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { OURSELVES } from './caller.ts';
 import { HOLD_BACK_BYTES } from './hold-back.ts';
 import { openPassThrough } from './pass-through.ts';
 
@@ -31,6 +32,7 @@ function setUp(
       { upstream: () => upstream, clock: new TestClock(), signal: leaving.signal },
       repository,
       content.digest,
+      OURSELVES,
     );
   return { bytes, scripted, leaving, open };
 }

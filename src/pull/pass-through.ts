@@ -6,6 +6,7 @@ import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { download } from '../upstream/download.ts';
+import type { Caller } from './caller.ts';
 import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
 import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 
@@ -15,6 +16,8 @@ export type PassThroughDependencies = Pick<FlightDependencies, 'upstream' | 'clo
 const BUFFER_BYTES = 512 * 1024;
 /** Where bytes go that are skipped: no one looks at them. */
 const SKIPPED = Buffer.allocUnsafeSlow(64 * 1024);
+/** A client that takes nothing for so long is cut: what waits for it is in memory. */
+const CLIENT_STALL_MS = 30_000;
 /** Wrong bytes are fetched once more, while the client has seen none of them. */
 const ATTEMPTS = 2;
 
@@ -23,13 +26,14 @@ export async function openPassThrough(
   dependencies: PassThroughDependencies,
   repository: Repository,
   digest: Digest,
+  caller: Caller,
 ): Promise<Source> {
   for (let attempt = 1; ; attempt++) {
     const ingest = new MemoryIngest(algorithmOf(digest), HOLD_BACK_BYTES + BUFFER_BYTES);
     const incoming = new Incoming(ingest);
     const closing = new AbortController();
     const signal = AbortSignal.any([dependencies.signal, closing.signal]);
-    receive({ ...dependencies, signal }, repository, digest, incoming).then(
+    receive({ ...dependencies, signal }, repository, digest, caller, incoming).then(
       () => incoming.verified(),
       error => incoming.fail(error),
     );
@@ -38,7 +42,7 @@ export async function openPassThrough(
       void ingest.abort();
     };
     try {
-      return forwards(await incoming.follow(), close);
+      return forwards(await incoming.follow(caller.gone()), close);
     } catch (error) {
       close();
       if (!isInvalid(error) || attempt === ATTEMPTS) throw error;
@@ -51,6 +55,7 @@ async function receive(
   dependencies: PassThroughDependencies,
   repository: Repository,
   digest: Digest,
+  { client }: Caller,
   incoming: Incoming,
 ): Promise<void> {
   const { ingest } = incoming;
@@ -58,20 +63,16 @@ async function receive(
   const upstream = dependencies.upstream(repository);
   const what = imageName(repository, { digest });
   let type: string | undefined;
-  const releasePlace = await upstream.acquireDownload(repository, signal);
-  try {
-    await download({ upstream, clock, signal }, repository, digest, (sizeBytes, contentType) => {
-      if (sizeBytes === undefined) {
-        const why = 'cannot be stored, nor passed through: the upstream does not tell its size';
-        throw new RegistryError('UPSTREAM_INVALID', `${what} ${why}`);
-      }
-      type = contentType;
-      incoming.expect(sizeBytes);
-      return chunk => ingest.write(chunk);
-    });
-  } finally {
-    releasePlace();
-  }
+  const options = { upstream, clock, signal, client, receiverStallMs: CLIENT_STALL_MS };
+  await download(options, repository, digest, (sizeBytes, contentType) => {
+    if (sizeBytes === undefined) {
+      const why = 'cannot be stored, nor passed through: the upstream does not tell its size';
+      throw new RegistryError('UPSTREAM_INVALID', `${what} ${why}`);
+    }
+    type = contentType;
+    incoming.expect(sizeBytes);
+    return chunk => ingest.write(chunk);
+  });
   const found = await ingest.finish();
   if (found !== digest) throw wrongBytes(what, ingest.writtenBytes, type, found);
 }

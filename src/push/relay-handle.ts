@@ -3,7 +3,8 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { Outcome } from '../pull/outcome.ts';
-import { isTransient, type RelaySource } from './relay.ts';
+import { isTransient } from './relay.ts';
+import type { RelaySource } from './relay-source.ts';
 import type { Joined, Relays } from './relays.ts';
 
 /** An upload, as its relays see it. */

@@ -7,7 +7,8 @@ import type { Source } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Outcome } from '../pull/outcome.ts';
-import { Relay, type RelayDependencies, type RelaySource } from './relay.ts';
+import { Relay, type RelayDependencies } from './relay.ts';
+import type { RelaySource } from './relay-source.ts';
 
 /** A relay, and whether another upload has started it. */
 export interface Joined {

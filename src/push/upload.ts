@@ -16,8 +16,9 @@ import { imageName, type Repository } from '../oci/reference.ts';
 import type { Blobs } from '../pull/blobs.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { isTransient, type RelaySource } from './relay.ts';
+import { isTransient } from './relay.ts';
 import { RelayHandle } from './relay-handle.ts';
+import type { RelaySource } from './relay-source.ts';
 import type { Relays } from './relays.ts';
 
 export interface UploadDependencies {

@@ -1,7 +1,6 @@
 // What reads send, and what they make of the responses.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { turns } from '../../test/support/async.ts';
 import { makeImage, randomContent } from '../../test/support/images.ts';
 import { type ScriptedReply, type Seen, startScripted } from '../../test/support/scripted-server.ts';
 import { APP, connectTo, fails, never } from '../../test/support/upstream-clients.ts';
@@ -174,19 +173,6 @@ describe('the bytes of a blob', () => {
       );
     });
   }
-
-  test('come for 32 downloads at a time', async t => {
-    const { reads } = connectTo(t, 'http://127.0.0.1:1');
-    const releases = await Promise.all(Array.from({ length: 32 }, () => reads.acquireDownload(APP, never)));
-    let isAcquired = false;
-    const waiting = reads.acquireDownload(APP, never).then(() => {
-      isAcquired = true;
-    });
-    await turns();
-    assert.equal(isAcquired, false);
-    releases[0]?.();
-    await waiting;
-  });
 });
 
 /** A list in pages by the `last` of the query: the page, and the Link to the next. */

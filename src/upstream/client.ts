@@ -1,18 +1,17 @@
 // Reads from an upstream over HTTP: which requests there are, and what their responses say.
-import { FairSemaphore } from '../base/fair-semaphore.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, mediaTypeOf } from '../oci/manifest.ts';
 import { parseContentRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
+import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { isRedirect } from './transport/redirect.ts';
 import { discard, membersOf, readAll, type UpstreamResponse } from './transport/response.ts';
 import { type BlobBody, isNotFound, type Upstream, type UpstreamManifest } from './upstream.ts';
 
 const ACCEPT = { accept: MANIFEST_TYPES.join(', ') };
-const CONCURRENT_DOWNLOADS = 32;
 const TAGS_PER_PAGE = 1000;
 const TAG_PAGES_LIMIT = 1000;
 const TAG_PAGE_LIMIT_BYTES = 8 * 1024 * 1024;
@@ -27,8 +26,8 @@ interface Page<T> {
 export class UpstreamClient implements Upstream {
   readonly name: string;
   readonly offline: boolean;
+  readonly downloads = new Permits();
   readonly #requests: Requests;
-  readonly #downloads = new FairSemaphore(CONCURRENT_DOWNLOADS);
 
   constructor(requests: Requests) {
     this.name = requests.name;
@@ -125,10 +124,6 @@ export class UpstreamClient implements Upstream {
       return { entries, next: found.next };
     };
     return readPages(repository, `referrers/${digest}`, REFERRER_PAGES_LIMIT, readPage);
-  }
-
-  acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#downloads.acquire(repository.name, signal);
   }
 }
 

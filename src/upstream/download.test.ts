@@ -8,7 +8,7 @@ import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { download, type OpenReceiver } from './download.ts';
 import type { OnChunk } from './transport/response.ts';
-import type { BlobBody, Upstream } from './upstream.ts';
+import type { BlobBody } from './upstream.ts';
 
 const SIZE = 200_000;
 const content = randomContent(SIZE);
@@ -44,6 +44,7 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
         upstream: scripted.upstream,
         clock,
         signal: stopping.signal,
+        client: '',
         onBreak: (message, at) => breaks.push([message, at]),
       },
       scripted.repository,
@@ -233,15 +234,13 @@ describe('a download', () => {
         },
       }),
     );
-    const upstream = { openBlob: async () => bodies.shift() ?? assert.fail() } as Pick<
-      Upstream,
-      'openBlob'
-    > as Upstream;
+    const openBlob = async () => bodies.shift() ?? assert.fail();
+    const { upstream } = new FakeUpstream([], { openBlob });
     const { signal } = new AbortController();
     const repository = { upstream: 'ghcr.io', name: 'owner/app' };
     let chunks = 0;
     const done = download(
-      { upstream, clock: new TestClock(), signal },
+      { upstream, clock: new TestClock(), signal, client: '' },
       repository,
       content.digest,
       () => async chunk => {

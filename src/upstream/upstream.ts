@@ -10,6 +10,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Reference, Repository } from '../oci/reference.ts';
+import type { TransferPermits } from './permits.ts';
 import type { ResponseBody } from './transport/response.ts';
 
 export interface UpstreamManifest {
@@ -35,6 +36,8 @@ export interface Upstream {
   readonly name: string;
   /** Set by the configuration: it is never contacted. */
   readonly offline: boolean;
+  /** What the download of a blob takes before it may ask for bytes. */
+  readonly downloads: TransferPermits;
   getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest>;
   /** What the tag points to now; undefined if that is still `known`. One conditional request. */
   getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined>;
@@ -53,8 +56,6 @@ export interface Upstream {
    * referrers API (distribution spec 1.1, "Listing Referrers").
    */
   listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined>;
-  /** Waits for a permit to download, shared out fairly among repositories; resolves to its release. */
-  acquireDownload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
 /**
@@ -76,6 +77,8 @@ export const SPEC_CAPABILITIES: Capabilities = { linksBySourceLabel: false, dele
 /** Pushing to an upstream and deleting from it. Throws as Upstream does, and what the upstream finds wrong. */
 export interface UpstreamWrites {
   readonly capabilities: Capabilities;
+  /** What the upload of a blob takes before it may send bytes. */
+  readonly uploads: TransferPermits;
   /** Whether the repository holds the blob, as far as those who may write to it are told. */
   holdsBlob(repository: Repository, digest: Digest): Promise<boolean>;
   /** Opens an upload; resolves to where its bytes go. */
@@ -112,8 +115,6 @@ export interface UpstreamWrites {
   deleteManifest(repository: Repository, reference: Reference): Promise<'tag' | 'manifest'>;
   /** Throws UNSUPPORTED when the upstream does not delete blobs. */
   deleteBlob(repository: Repository, digest: Digest): Promise<void>;
-  /** Waits for a permit to upload, shared out fairly among repositories; resolves to its release. */
-  acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void>;
 }
 
 export interface PushedManifest {

@@ -217,19 +217,6 @@ describe('the requests of an upload', () => {
     );
     await connectTo(t, 'http://127.0.0.1:1').writes.cancelUpload(APP, new URL('http://127.0.0.1:1/1'));
   });
-
-  test('are 32 at a time', async t => {
-    const { writes } = connectTo(t, 'http://127.0.0.1:1');
-    const leave = await Promise.all(Array.from({ length: 32 }, () => writes.acquireUpload(APP, never)));
-    let hasPlace = false;
-    const waiting = writes.acquireUpload(APP, never).then(() => {
-      hasPlace = true;
-    });
-    await new Promise(resolve => setImmediate(resolve));
-    assert.equal(hasPlace, false);
-    leave[0]?.();
-    await waiting;
-  });
 });
 
 test('what is pushed to the fake ghcr.io is there, streamed or whole, with a state in its address', async t => {

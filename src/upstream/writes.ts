@@ -1,12 +1,12 @@
 // Writes to an upstream over HTTP: uploads, manifests, deletes. It speaks what ghcr.io takes: one streamed PATCH without
 // Content-Range and a closing PUT, or one PUT with everything; never a chunk with a range, of which ghcr.io rejects all
 // above 4 MiB.
-import { FairSemaphore } from '../base/fair-semaphore.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { type Access, DELETE, PUSH } from './auth/access.ts';
 import type { Packages } from './github/packages.ts';
+import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { discard, type UpstreamResponse } from './transport/response.ts';
 import { untag } from './untag.ts';
@@ -29,7 +29,6 @@ export interface WriteClientOptions {
   readonly packages?: Packages | undefined;
 }
 
-const CONCURRENT_UPLOADS = 32;
 /** Without retries: half an upload cannot be repeated; the caller has the bytes, and begins another one. */
 const ONCE = 1;
 /** How registries that delete by digest alone reject a tag. */
@@ -38,10 +37,10 @@ const BLOB_TYPE = 'application/octet-stream';
 
 export class WriteClient implements UpstreamWrites {
   readonly capabilities: Capabilities;
+  readonly uploads = new Permits();
   readonly #requests: Requests;
   readonly #reads: Upstream;
   readonly #packages: Packages | undefined;
-  readonly #uploads = new FairSemaphore(CONCURRENT_UPLOADS);
 
   constructor({ requests, reads, capabilities, packages }: WriteClientOptions) {
     this.capabilities = capabilities;
@@ -148,10 +147,6 @@ export class WriteClient implements UpstreamWrites {
 
   async deleteBlob(repository: Repository, digest: Digest): Promise<void> {
     await this.#send(repository, { ...blobSpec('DELETE', repository, digest), access: DELETE });
-  }
-
-  acquireUpload(repository: Repository, signal: AbortSignal): Promise<() => void> {
-    return this.#uploads.acquire(repository.name, signal);
   }
 
   /** The response, of which only the headers matter. */

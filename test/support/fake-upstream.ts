@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import type { Digest } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/oci/reference.ts';
+import type { Permit, TransferPermits } from '../../src/upstream/permits.ts';
 import type { BlobBody, Upstream } from '../../src/upstream/upstream.ts';
 
 export interface FakeAnswer {
@@ -30,7 +31,10 @@ export class FakeUpstream {
   readonly asked: number[] = [];
   /** Bodies that have neither come to their end nor been closed. */
   openBodies = 0;
+  /** Permits that are held. */
   placesTaken = 0;
+  /** In place of permits that are always free. */
+  permits: Partial<TransferPermits> = {};
   sentBytes = 0;
   readonly #script: FakeAnswer[];
   readonly #verbs: Partial<Upstream>;
@@ -45,15 +49,25 @@ export class FakeUpstream {
     const verbs: Partial<Upstream> = {
       offline: false,
       openBlob: (_, digest, start, signal) => this.#open(digest, start, signal),
-      acquireDownload: async () => {
-        this.placesTaken++;
-        return () => {
-          this.placesTaken--;
-        };
+      downloads: {
+        isContended: false,
+        acquire: async () => this.#permit(),
+        acquireLarge: async () => this.#permit(),
+        ...this.permits,
       },
       ...this.#verbs,
     };
     return verbs as Upstream;
+  }
+
+  #permit(): Permit {
+    this.placesTaken++;
+    let isHeld = true;
+    const release = () => {
+      if (isHeld) this.placesTaken--;
+      isHeld = false;
+    };
+    return { isForSmall: false, release };
   }
 
   async #open(_digest: Digest, asked: number, signal: AbortSignal): Promise<BlobBody> {
@@ -66,13 +80,14 @@ export class FakeUpstream {
     const sizeBytes = answer.sizeBytes === undefined ? start + bytes.length : (answer.sizeBytes ?? undefined);
     this.openBodies++;
     let isOpen = true;
+    const closed = Promise.withResolvers<Error>();
     const letGo = () => {
       if (isOpen) this.openBodies--;
       isOpen = false;
     };
     signal.addEventListener('abort', letGo, { once: true });
     const chunks = this.#chunks(answer, bytes, signal);
-    const read: BlobBody['read'] = async take => {
+    const readAll: BlobBody['read'] = async take => {
       for (;;) {
         let next: IteratorResult<Buffer>;
         try {
@@ -82,12 +97,19 @@ export class FakeUpstream {
           return error;
         }
         if (next.done) break;
+        if (!isOpen) return closed.promise;
         await take(next.value);
       }
       letGo();
       return undefined;
     };
-    return { sizeBytes, contentType: answer.contentType, start, read, close: letGo };
+    // As of a real body, its reading ends when it is closed.
+    const read: BlobBody['read'] = take => Promise.race([readAll(take), closed.promise]);
+    const close = () => {
+      letGo();
+      closed.resolve(new Error('closed'));
+    };
+    return { sizeBytes, contentType: answer.contentType, start, read, close };
   }
 
   async *#chunks(answer: FakeAnswer, bytes: Uint8Array, signal: AbortSignal): AsyncGenerator<Buffer> {

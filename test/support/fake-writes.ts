@@ -7,8 +7,10 @@ import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../../src/oci/errors.ts';
 import type { Repository } from '../../src/oci/reference.ts';
 import { Admission } from '../../src/push/admission.ts';
-import { Relay, type RelayResult, type RelaySource } from '../../src/push/relay.ts';
+import { Relay, type RelayResult } from '../../src/push/relay.ts';
+import type { RelaySource } from '../../src/push/relay-source.ts';
 import { Relays } from '../../src/push/relays.ts';
+import type { Permit } from '../../src/upstream/permits.ts';
 import type { Bytes, UpstreamWrites } from '../../src/upstream/upstream.ts';
 import { turns } from './async.ts';
 import { TestClock, testRandom } from './clock.ts';
@@ -95,7 +97,7 @@ export type Receive = (bytes: Bytes, take: (bytes: Bytes) => Promise<void>, sign
 
 type Writes = Pick<
   UpstreamWrites,
-  'holdsBlob' | 'startUpload' | 'streamUpload' | 'finishUpload' | 'cancelUpload' | 'acquireUpload'
+  'holdsBlob' | 'startUpload' | 'streamUpload' | 'finishUpload' | 'cancelUpload' | 'uploads'
 >;
 
 /** Thrown, or waited for. */
@@ -149,13 +151,10 @@ export class FakeWrites {
     cancelUpload: async (_, location) => {
       this.done.push(`cancel ${location.pathname}`);
     },
-    acquireUpload: async (_, signal) => {
-      await this.beforePlace;
-      signal.throwIfAborted();
-      this.places++;
-      return () => {
-        this.places--;
-      };
+    uploads: {
+      isContended: false,
+      acquire: (_, signal) => this.#permit(signal),
+      acquireLarge: (_, signal) => this.#permit(signal),
     },
   } as Writes as UpstreamWrites;
 
@@ -170,6 +169,18 @@ export class FakeWrites {
   /** How many times it was asked for something that begins so. */
   count(what: string): number {
     return this.done.filter(line => line.startsWith(what)).length;
+  }
+
+  async #permit(signal: AbortSignal): Promise<Permit> {
+    await this.beforePlace;
+    signal.throwIfAborted();
+    this.places++;
+    let isHeld = true;
+    const release = () => {
+      if (isHeld) this.places--;
+      isHeld = false;
+    };
+    return { isForSmall: false, release };
   }
 
   async #receive(location: URL, bytes: Bytes, signal: AbortSignal): Promise<void> {

@@ -21,7 +21,7 @@ const PIECE_BYTES = 16 * 1024;
 
 /** A pump that avoids copying wherever possible, and else reads and writes. */
 export function zerocopy(sendfile: Sendfile): Pump {
-  const calls = new FairSemaphore(CALLS_LIMIT);
+  const calls = new FairSemaphore({ permits: CALLS_LIMIT });
   let inFlight = 0;
 
   return async (writer, span) => {

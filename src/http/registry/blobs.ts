@@ -17,7 +17,7 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
     else exchange.send(200, { ...content, 'content-length': sizeBytes });
     return;
   }
-  const { source, outcome } = await services.blobs.pull(repository, digest);
+  const { source, outcome } = await services.blobs.pull(repository, digest, exchange);
   exchange.outcome = outcome;
   const range = rangeFor(exchange.header('range'), exchange.header('if-range'), digest);
   const spans = parseRange(range, source.sizeBytes);

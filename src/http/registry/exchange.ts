@@ -5,13 +5,14 @@ import type { Log } from '../../base/log.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
 import { imageName } from '../../oci/reference.ts';
+import type { Caller } from '../../pull/caller.ts';
 import type { Outcome, Staleness } from '../../pull/outcome.ts';
 import { ClientDisconnected } from '../body/receive.ts';
 import { type Headers, send } from '../body/send.ts';
 import { errorResponse, printable } from './errors.ts';
 import type { ParsedRequest } from './request.ts';
 
-export class Exchange {
+export class Exchange implements Caller {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   /** Undefined until the request target has been parsed. */
@@ -27,6 +28,18 @@ export class Exchange {
 
   get isHead(): boolean {
     return this.incoming.method === 'HEAD';
+  }
+
+  get client(): string {
+    return this.incoming.socket.remoteAddress ?? '';
+  }
+
+  gone(): AbortSignal {
+    const gone = new AbortController();
+    const abort = () => gone.abort(new ClientDisconnected('the client disconnected before it was answered'));
+    if (this.outgoing.destroyed) abort();
+    else this.outgoing.once('close', abort);
+    return gone.signal;
   }
 
   header(name: string): string | undefined {
@@ -91,7 +104,7 @@ export class Exchange {
       status: outgoing.statusCode,
       outcome: this.outcome,
       ms: Math.round(ms),
-      client: incoming.socket.remoteAddress,
+      client: this.client,
       ...(error === undefined ? {} : { reason: reasonOf(error) }),
     };
     if (error instanceof ClientDisconnected) log.info(fields, 'client disconnected');

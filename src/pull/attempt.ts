@@ -1,0 +1,57 @@
+import { abortable } from '../base/abortable.ts';
+import type { Source } from '../content/content.ts';
+import type { Ingest } from '../content/ingest.ts';
+import { Incoming } from './hold-back.ts';
+
+/** One attempt of a flight to fetch its blob: the ingest that it fills, once that is open, and those who follow it. */
+export class Attempt {
+  readonly #begin: () => Promise<Ingest>;
+  readonly #incoming = Promise.withResolvers<Incoming>();
+  #isOpening = false;
+  /** Whether any client has been given a byte of it. */
+  wasSeen = false;
+
+  constructor(begin: () => Promise<Ingest>) {
+    this.#begin = begin;
+    // Its followers are told; without followers it is not unhandled.
+    this.#incoming.promise.catch(() => {});
+  }
+
+  /** Begins the ingest, the first time. Throws StorageFailure, and what the attempt failed with before. */
+  open(): Promise<Incoming> {
+    if (!this.#isOpening) {
+      this.#isOpening = true;
+      this.#incoming.resolve(this.#begin().then(ingest => new Incoming(ingest)));
+    }
+    return this.#incoming.promise;
+  }
+
+  /**
+   * A follower, once there is something that it may have. Throws what the attempt failed with, and the reason of `gone`
+   * when that is aborted first.
+   */
+  async follow(gone: AbortSignal | undefined): Promise<Source> {
+    const incoming = await abortable(this.#incoming.promise, gone);
+    const source = await incoming.follow(gone);
+    this.wasSeen = true;
+    return source;
+  }
+
+  /** Discards what came: the ingest is not going to be published. */
+  async discard(): Promise<void> {
+    await (await this.#opened())?.ingest.abort();
+  }
+
+  /** Tells those who follow or wait that it failed. */
+  async fail(error: Error): Promise<void> {
+    const incoming = await this.#opened();
+    if (incoming === undefined) this.#incoming.reject(error);
+    else incoming.fail(error);
+  }
+
+  /** Undefined when there is no ingest, because none was needed or none could be had. */
+  async #opened(): Promise<Incoming | undefined> {
+    if (!this.#isOpening) return undefined;
+    return this.#incoming.promise.catch(() => undefined);
+  }
+}

@@ -1,0 +1,11 @@
+/** The client that content is pulled for. */
+export interface Caller {
+  /** What tells it from others, for fairness among them: its address. */
+  readonly client: string;
+  /** Aborted when it has disconnected. To be asked for where there is something to wait for: hits need none. */
+  gone(): AbortSignal;
+}
+
+/** A pull of our own, which is not given up. */
+export const OURSELVES: Caller = { client: '', gone: () => NEVER };
+const NEVER = new AbortController().signal;

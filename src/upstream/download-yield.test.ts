@@ -1,0 +1,150 @@
+// When a download gives its connection and its permit back, and how it goes on.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { turns, until } from '../../test/support/async.ts';
+import { TestClock } from '../../test/support/clock.ts';
+import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
+import { bytesOf, randomContent } from '../../test/support/images.ts';
+import { Abandoned, type DownloadOptions, download } from './download.ts';
+import type { OnChunk } from './transport/response.ts';
+
+const MIB = 1024 * 1024;
+const SIZE = 3 * MIB;
+const content = randomContent(SIZE);
+const BYTES = bytesOf(content);
+const from = (start: number): FakeAnswer => ({ bytes: BYTES.subarray(start), sizeBytes: SIZE, chunkBytes: 64 * 1024 });
+/** Sends so much, and then nothing. */
+const upTo = (end: number): FakeAnswer => ({
+  bytes: BYTES.subarray(0, end),
+  sizeBytes: SIZE,
+  after: 'stall',
+  chunkBytes: 64 * 1024,
+});
+
+function setUp(script: FakeAnswer[], options: Partial<DownloadOptions> = {}, onChunk?: OnChunk) {
+  const scripted = new FakeUpstream(script);
+  const clock = new TestClock();
+  const pieces: Buffer[] = [];
+  const { signal } = new AbortController();
+  const start = () =>
+    download(
+      { upstream: scripted.upstream, clock, signal, client: 'c', ...options },
+      scripted.repository,
+      content.digest,
+      () => chunk => {
+        pieces.push(chunk);
+        return onChunk?.(chunk);
+      },
+    );
+  return { start, scripted, clock, received: () => Buffer.concat(pieces) };
+}
+
+/** Lets so many seconds pass, one after another. */
+async function pass(clock: TestClock, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second++) {
+    clock.advance(1_000);
+    await turns(3);
+  }
+}
+
+describe('a download', () => {
+  test('whose receiver takes nothing gives back connection and permit after two seconds, and then resumes', async () => {
+    const gate = Promise.withResolvers<void>();
+    let chunks = 0;
+    const { start, scripted, clock, received } = setUp([from(0), from(64 * 1024)], {}, () =>
+      ++chunks === 1 ? gate.promise : undefined,
+    );
+    const running = start();
+    await until(() => chunks === 1);
+    await pass(clock, 1);
+    assert.deepEqual([scripted.placesTaken, scripted.openBodies], [1, 1]);
+    await pass(clock, 2);
+    assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
+    await pass(clock, 60);
+    assert.equal(scripted.asked.length, 1, 'nothing is asked for meanwhile');
+    gate.resolve();
+    await running;
+    assert.deepEqual(received(), BYTES);
+    assert.deepEqual(scripted.asked, [0, 64 * 1024]);
+    assert.equal(scripted.placesTaken, 0);
+  });
+
+  test('whose receiver takes nothing for too long fails, where that has a bound', async () => {
+    const gate = Promise.withResolvers<void>();
+    const { start, scripted, clock } = setUp([from(0)], { receiverStallMs: 30_000 }, () => gate.promise);
+    const running = assert.rejects(start(), { code: 'UNAVAILABLE', message: /the client took nothing .* for 30 s/ });
+    await until(() => scripted.openBodies === 1);
+    await pass(clock, 32);
+    await running;
+    assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
+  });
+
+  test('from an upstream that hardly sends goes behind those who wait, and stays when no one does', async () => {
+    for (const isContended of [false, true]) {
+      const { start, scripted, clock, received } = setUp([upTo(MIB), from(MIB)]);
+      scripted.permits = { isContended };
+      const running = start();
+      await until(() => received().length === MIB);
+      await pass(clock, 10);
+      assert.equal(scripted.asked.length, isContended ? 2 : 1);
+      if (!isContended) continue;
+      await running;
+      assert.deepEqual(received(), BYTES);
+    }
+  });
+
+  test('that yields over and over without a byte fails', async () => {
+    const { start, scripted, clock } = setUp([
+      upTo(MIB),
+      ...Array(9).fill({ ...from(MIB), bytes: Buffer.alloc(0), after: 'stall' }),
+    ]);
+    scripted.permits = { isContended: true };
+    const running = assert.rejects(start(), {
+      code: 'UPSTREAM_UNAVAILABLE',
+      message: /broke 6 times.*it hardly sends/,
+    });
+    await pass(clock, 60);
+    await running;
+    assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
+  });
+
+  test('that no client waits for is given up when others wait, or when it is slow', async () => {
+    for (const [isContended, end, seconds] of [
+      [true, SIZE - 1, 1],
+      [false, MIB, 8],
+    ] as const) {
+      let isWanted = true;
+      const { start, scripted, clock, received } = setUp([upTo(end)], { isWanted: () => isWanted });
+      scripted.permits = { isContended };
+      const running = assert.rejects(start(), Abandoned);
+      await until(() => received().length === end);
+      isWanted = false;
+      await pass(clock, seconds);
+      await running;
+      assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
+    }
+  });
+
+  test('with a permit for small blobs asks again with another one when the blob is large', async () => {
+    const { start, scripted, received } = setUp([from(0), from(0)]);
+    const log: string[] = [];
+    const permit = (isForSmall: boolean) => async () => {
+      log.push(isForSmall ? 'small' : 'large');
+      return { isForSmall, release: () => log.push('released') };
+    };
+    scripted.permits = { acquire: permit(true), acquireLarge: permit(false) };
+    await start();
+    assert.deepEqual(received(), BYTES);
+    assert.deepEqual(log.slice(0, 3), ['small', 'released', 'large']);
+    assert.deepEqual(scripted.asked, [0, 0]);
+  });
+
+  test('of a small blob goes on with a permit for small blobs', async () => {
+    const small = bytesOf(randomContent(1_000));
+    const { start, scripted, received } = setUp([{ bytes: small }]);
+    scripted.permits = { acquire: async () => ({ isForSmall: true, release: () => {} }) };
+    await start();
+    assert.deepEqual(received(), small);
+    assert.deepEqual(scripted.asked, [0]);
+  });
+});

@@ -8,6 +8,7 @@ export class Attempt {
   readonly #begin: () => Promise<Ingest>;
   readonly #incoming = Promise.withResolvers<Incoming>();
   #isOpening = false;
+  #ingest: Ingest | undefined;
   /** Whether any client has been given a byte of it. */
   wasSeen = false;
 
@@ -17,11 +18,20 @@ export class Attempt {
     this.#incoming.promise.catch(() => {});
   }
 
+  /** How many bytes there are. */
+  get writtenBytes(): number {
+    return this.#ingest?.writtenBytes ?? 0;
+  }
+
   /** Begins the ingest, the first time. Throws StorageFailure, and what the attempt failed with before. */
   open(): Promise<Incoming> {
     if (!this.#isOpening) {
       this.#isOpening = true;
-      this.#incoming.resolve(this.#begin().then(ingest => new Incoming(ingest)));
+      const opening = this.#begin().then(ingest => {
+        this.#ingest = ingest;
+        return new Incoming(ingest);
+      });
+      this.#incoming.resolve(opening);
     }
     return this.#incoming.promise;
   }

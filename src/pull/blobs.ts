@@ -7,9 +7,11 @@ import { SingleFlight } from '../base/single-flight.ts';
 import { type OpenContent, type Source, StorageFailure } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import type { Span } from '../oci/range.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { Abandoned } from '../upstream/download.ts';
 import { isDenied, isNotFound } from '../upstream/upstream.ts';
+import { readAhead } from './ahead.ts';
 import { type Caller, OURSELVES } from './caller.ts';
 import { removeDamaged } from './damaged.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
@@ -21,6 +23,8 @@ import { openPassThrough } from './pass-through.ts';
 export interface PulledBlob {
   readonly source: Source;
   readonly outcome: Outcome;
+  /** While it is being fetched: the source to read these spans from instead, if some are far from what is here. */
+  readonly ahead?: (spans: readonly Span[]) => Promise<Source | undefined>;
 }
 
 export class Blobs {
@@ -81,8 +85,16 @@ export class Blobs {
         continue;
       }
       try {
-        const source = await flight.follow(gone);
-        if (source !== undefined) return { source: this.#survivingDisk(source, repository, digest, caller), outcome };
+        const followed = await flight.follow(gone);
+        if (followed !== undefined) {
+          const source = this.#survivingDisk(followed, repository, digest, caller);
+          const { writtenBytes } = flight;
+          return {
+            source,
+            outcome,
+            ahead: spans => readAhead(this.#dependencies, { repository, digest, source, writtenBytes, caller }, spans),
+          };
+        }
       } catch (error) {
         if (error instanceof StorageFailure) return this.#passThrough(repository, digest, caller, error);
         // The repository that it asks through has no right to it; that says nothing of this one.
@@ -158,7 +170,12 @@ export class Blobs {
   async #passThrough(repository: Repository, digest: Digest, caller: Caller, why: Error): Promise<PulledBlob> {
     const what = imageName(repository, { digest });
     this.#dependencies.log.warn({ digest }, `${what} is passed through without being kept: ${why.message}`);
-    return { source: await openPassThrough(this.#dependencies, repository, digest, caller), outcome: 'bypass' };
+    const source = await openPassThrough(this.#dependencies, repository, digest, caller);
+    return {
+      source,
+      outcome: 'bypass',
+      ahead: spans => readAhead(this.#dependencies, { repository, digest, source, writtenBytes: 0, caller }, spans),
+    };
   }
 
   /** A follower that goes on without the disk when its flight ends because the disk is full or failing. */

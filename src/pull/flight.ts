@@ -94,6 +94,11 @@ export class Flight {
     }
   }
 
+  /** How many bytes are here. */
+  get writtenBytes(): number {
+    return this.#attempt.writtenBytes;
+  }
+
   /** Whether this repository is linked when it is complete. */
   links({ upstream, name }: Repository): boolean {
     return this.#linked.some(linked => linked.name === name && linked.upstream === upstream);

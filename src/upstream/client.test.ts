@@ -148,7 +148,7 @@ describe('the bytes of a blob', () => {
   for (const [what, start, reply, from, size] of table) {
     test(what, async t => {
       const { reads, seen } = await setUp(t, () => reply);
-      const body = await reads.openBlob(APP, digest, start, never);
+      const body = await reads.openBlob(APP, digest, { start }, never);
       assert.deepEqual([body.start, body.sizeBytes], [from, size]);
       const chunks: Buffer[] = [];
       assert.equal(
@@ -168,7 +168,7 @@ describe('the bytes of a blob', () => {
     test(`are not those of another range (${contentRange})`, async t => {
       const { reads } = await setUp(t, () => partial(contentRange));
       await assert.rejects(
-        reads.openBlob(APP, digest, 4, never),
+        reads.openBlob(APP, digest, { start: 4 }, never),
         fails('UPSTREAM_INVALID', /bytes from 4 were asked for and others came/),
       );
     });

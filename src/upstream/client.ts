@@ -9,7 +9,7 @@ import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { isRedirect } from './transport/redirect.ts';
 import { discard, membersOf, readAll, type UpstreamResponse } from './transport/response.ts';
-import { type BlobBody, isNotFound, type Upstream, type UpstreamManifest } from './upstream.ts';
+import { type BlobBody, isNotFound, type OpenSpan, type Upstream, type UpstreamManifest } from './upstream.ts';
 
 const ACCEPT = { accept: MANIFEST_TYPES.join(', ') };
 const TAGS_PER_PAGE = 1000;
@@ -75,9 +75,13 @@ export class UpstreamClient implements Upstream {
     await this.#requests.ask(repository, spec, discard);
   }
 
-  async openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody> {
+  async openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody> {
+    const { start, end } = span;
     const spec = blobSpec('GET', repository, digest);
-    const headers: Record<string, string> = start === 0 ? {} : { range: `bytes=${start}-` };
+    const isWhole = start === 0 && end === undefined;
+    const headers: Record<string, string> = isWhole
+      ? {}
+      : { range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
     return this.#requests.ask(repository, { ...spec, headers, signal }, response => {
       const { body } = response;
       const blob: Pick<BlobBody, 'contentType' | 'read' | 'close'> = {
@@ -87,7 +91,8 @@ export class UpstreamClient implements Upstream {
       };
       if (response.status !== 206) return { ...blob, sizeBytes: lengthOf(response), start: 0 };
       const range = parseContentRange(response.header('content-range'));
-      if (range?.start !== start || (range.size !== undefined && range.end !== range.size)) {
+      const wantedEnd = end ?? range?.size;
+      if (range?.start !== start || (wantedEnd !== undefined && range.end !== wantedEnd)) {
         body.abandon();
         throw invalid(spec.what, `bytes from ${start} were asked for and others came`);
       }

@@ -1,4 +1,4 @@
-// A whole blob, whatever happens on the way: a body that breaks or stalls is asked for again, through the registry for a
+// A blob, or a range of one, whatever happens on the way: a body that breaks or stalls is asked for again, through the registry for a
 // fresh redirect, from the first missing byte. Each byte comes once and in order; whether they are the right ones is for
 // the receiver to verify.
 //
@@ -33,6 +33,9 @@ export interface DownloadOptions {
   readonly isWanted?: () => boolean;
   /** How long the receiver may take nothing. Default: no bound. */
   readonly receiverStallMs?: number;
+  /** The range that is wanted. Default: all. */
+  readonly start?: number;
+  readonly end?: number;
   /** Called when it may ask for bytes, at least once before the receiver is opened. */
   readonly onPermit?: () => void;
   /** Is told why a body broke, and how many bytes were received by then. */
@@ -89,7 +92,8 @@ class Download {
   #body: BlobBody | undefined;
   /** The body was closed to yield. */
   #isYielding = false;
-  #receivedBytes = 0;
+  /** Up to where the blob was received, or was not wanted. */
+  #receivedBytes: number;
   #sizeBytes: number | undefined;
   #onChunk: OnChunk | undefined;
   /** What the receiver answered to the last chunk. */
@@ -104,6 +108,7 @@ class Download {
     this.#digest = digest;
     this.#what = imageName(repository, { digest });
     this.#openReceiver = openReceiver;
+    this.#receivedBytes = options.start ?? 0;
     this.#signal = AbortSignal.any([options.signal, this.#failing.signal]);
   }
 
@@ -171,7 +176,8 @@ class Download {
       }
       let body: BlobBody;
       try {
-        body = await upstream.openBlob(this.#repository, this.#digest, this.#receivedBytes, this.#signal);
+        const span = { start: this.#receivedBytes, end: this.#options.end };
+        body = await upstream.openBlob(this.#repository, this.#digest, span, this.#signal);
       } catch (error) {
         // A failure of the first request has had its retries; later ones count as one more break.
         if (this.#onChunk === undefined || !isUnavailable(error)) throw error;
@@ -186,12 +192,13 @@ class Download {
 
   #acquire(mover: Mover): Promise<Permit> {
     const { downloads } = this.#options.upstream;
-    const isLarge = this.#sizeBytes !== undefined && !this.#isSmall();
+    const isLarge = (this.#options.end ?? this.#sizeBytes) !== undefined && !this.#isSmall();
     return isLarge ? downloads.acquireLarge(mover, this.#signal) : downloads.acquire(mover, this.#signal);
   }
 
   #isSmall(): boolean {
-    return this.#sizeBytes !== undefined && this.#sizeBytes - this.#receivedBytes <= SMALL_BLOB_BYTES;
+    const end = this.#options.end ?? this.#sizeBytes;
+    return end !== undefined && end - this.#receivedBytes <= SMALL_BLOB_BYTES;
   }
 
   /** Opens the receiver, the first time; later it holds the upstream to what it told then. */
@@ -209,31 +216,38 @@ class Download {
   async #receive(body: BlobBody, take: OnChunk): Promise<unknown> {
     // An upstream that does not honour ranges sends again what we have.
     let skip = this.#receivedBytes - body.start;
-    const sizeBytes = this.#sizeBytes;
+    const { end = this.#sizeBytes } = this.#options;
+    const isRange = this.#options.end !== undefined;
     const error = await body.read(arrived => {
-      const chunk = skip > 0 ? arrived.subarray(skip) : arrived;
+      let chunk = skip > 0 ? arrived.subarray(skip) : arrived;
       skip = Math.max(0, skip - arrived.length);
+      if (end !== undefined && chunk.length > end - this.#receivedBytes) {
+        if (!isRange) throw this.#isTooLong(end);
+        // Nor those behind the range.
+        chunk = chunk.subarray(0, end - this.#receivedBytes);
+        body.close();
+      }
       if (chunk.length === 0) return undefined;
       this.#receivedBytes += chunk.length;
-      if (sizeBytes !== undefined && this.#receivedBytes > sizeBytes) {
-        const message = `${this.#what} has more than the ${sizeBytes} bytes that were announced`;
-        throw new RegistryError('UPSTREAM_INVALID', message);
-      }
       this.#taking = take(chunk);
       return this.#taking;
     });
     // A connection that breaks does not wait for the receiver.
     if (!this.#isYielding) await this.#taken();
-    if (error !== undefined) return error;
-    return sizeBytes === undefined || this.#receivedBytes === sizeBytes
-      ? undefined
-      : new Error(`the body ended after ${this.#receivedBytes} of ${sizeBytes} bytes`);
+    if (this.#receivedBytes === end) return undefined;
+    if (error !== undefined || end === undefined) return error;
+    return new Error(`the body ended after ${this.#receivedBytes} of ${end} bytes`);
   }
 
   /** Resolves when the receiver has the last chunk; throws the reason when nothing is to be received any more. */
   async #taken(): Promise<void> {
     if (this.#taking === undefined || this.#signal.aborted) return;
     await abortable(this.#taking, this.#signal);
+  }
+
+  #isTooLong(sizeBytes: number): RegistryError {
+    const message = `${this.#what} has more than the ${sizeBytes} bytes that were announced`;
+    return new RegistryError('UPSTREAM_INVALID', message);
   }
 
   #isSlow(): boolean {

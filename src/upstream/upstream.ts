@@ -20,6 +20,12 @@ export interface UpstreamManifest {
   readonly digest: Digest | undefined;
 }
 
+/** The bytes from `start` up to, but not including, `end`; to the last if that is undefined. */
+export interface OpenSpan {
+  readonly start: number;
+  readonly end?: number | undefined;
+}
+
 export interface BlobBody extends Pick<ResponseBody, 'read'> {
   /** Size of the whole blob, if the upstream told it. */
   readonly sizeBytes: number | undefined;
@@ -47,8 +53,11 @@ export interface Upstream {
   statBlob(repository: Repository, digest: Digest): Promise<number>;
   /** Resolves if the repository holds the blob, at the least cost; throws BLOB_UNKNOWN if not. */
   confirmBlob(repository: Repository, digest: Digest): Promise<void>;
-  /** The bytes of a blob from `start` on. Throws the signal's reason when it is aborted. */
-  openBlob(repository: Repository, digest: Digest, start: number, signal: AbortSignal): Promise<BlobBody>;
+  /**
+   * The bytes of a blob from `start` to `end`, or to its end if that is undefined. Throws the signal's reason when it is
+   * aborted.
+   */
+  openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
   listTags(repository: Repository): Promise<string[]>;
   /**

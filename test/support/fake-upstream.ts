@@ -48,7 +48,7 @@ export class FakeUpstream {
   get upstream(): Upstream {
     const verbs: Partial<Upstream> = {
       offline: false,
-      openBlob: (_, digest, start, signal) => this.#open(digest, start, signal),
+      openBlob: (_, digest, { start }, signal) => this.#open(digest, start, signal),
       downloads: {
         isContended: false,
         acquire: async () => this.#permit(),

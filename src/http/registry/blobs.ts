@@ -17,7 +17,7 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
     else exchange.send(200, { ...content, 'content-length': sizeBytes });
     return;
   }
-  const { source, outcome } = await services.blobs.pull(repository, digest, exchange);
+  const { source, outcome, ahead } = await services.blobs.pull(repository, digest, exchange);
   exchange.outcome = outcome;
   const range = rangeFor(exchange.header('range'), exchange.header('if-range'), digest);
   const spans = parseRange(range, source.sizeBytes);
@@ -26,7 +26,10 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
     const message = `no byte of the range ${range} is in the ${source.sizeBytes} bytes of ${digest}`;
     throw new RegistryError('RANGE_INVALID', message, { headers: { 'content-range': `bytes */${source.sizeBytes}` } });
   }
-  await sendSource(exchange.outgoing, Object.assign(exchange.headers(), content), source, spans, services);
+  const elsewhere = spans && (await ahead?.(spans));
+  if (elsewhere !== undefined) exchange.outcome = 'bypass';
+  const headers = Object.assign(exchange.headers(), content);
+  await sendSource(exchange.outgoing, headers, elsewhere ?? source, spans, services);
 };
 
 export const deleteBlob: Handler<'blob'> = async ({ deletes }, exchange, { resource: { repository, digest } }) => {

@@ -38,7 +38,9 @@ export interface Content {
   list(): AsyncIterable<{ digest: Digest; sizeBytes: number }>;
   /** Bytes that can still be stored; Infinity where that has no meaning. */
   freeBytes(): Promise<number>;
-  /** Whether content can be stored now; rejects with the reason when it cannot. */
+  /** How many more files or the like can be stored, whatever their size; Infinity where that has no meaning. */
+  freeFiles(): Promise<number>;
+  /** Whether content can be stored now, if there is room; throws StorageFailure, with the reason, when it cannot. */
   check(): Promise<void>;
 }
 
@@ -51,6 +53,7 @@ export function decorate(inner: Content, verbs: Partial<Content>): Content {
     remove: digest => inner.remove(digest),
     list: () => inner.list(),
     freeBytes: () => inner.freeBytes(),
+    freeFiles: () => inner.freeFiles(),
     check: () => inner.check(),
     ...verbs,
   };

@@ -51,6 +51,12 @@ export async function openLocal(
   };
 }
 
+/** Replaces a directory by a file, so that nothing can be put there. */
+export async function inTheWay(directory: string): Promise<void> {
+  await rm(directory, { recursive: true });
+  await writeFile(directory, '');
+}
+
 export async function assertNothingOpen(root: string): Promise<void> {
   if (existsSync('/proc/self/fd')) assert.deepEqual(await openAtLast(root, 0), []);
 }

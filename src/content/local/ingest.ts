@@ -2,13 +2,14 @@
 // has come meanwhile in one call; the writer waits only when too much is pending.
 //
 // A file there has the name of its ingest, or a number when it is not to outlive the process.
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Condition } from '../../base/condition.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
 import { StorageFailure } from '../../oci/errors.ts';
 import type { Ingest, Ingests } from '../ingest.ts';
 import { hashInto, type Reader } from '../read.ts';
+import { ingestDirectory, inLayout, makeLayout } from './layout.ts';
 import { ifMissing, SharedFile } from './shared-file.ts';
 
 /** How much may be pending before the writer must wait: it bounds the memory of an ingest. */
@@ -17,23 +18,24 @@ const PENDING_LIMIT_BYTES = 512 * 1024;
 const SYNC_STEP_BYTES = 32 * 1024 * 1024;
 
 export class LocalIngests implements Ingests {
+  readonly #root: string;
   readonly #directory: string;
   #unnamed = 0;
 
-  private constructor(directory: string) {
-    this.#directory = directory;
+  private constructor(root: string) {
+    this.#root = root;
+    this.#directory = ingestDirectory(root);
   }
 
   /** Opens the ingests of the data directory `root`, which it makes if need be. */
   static async open(root: string): Promise<LocalIngests> {
-    const directory = ingestDirectory(root);
-    await mkdir(directory, { recursive: true });
-    return new LocalIngests(directory);
+    await makeLayout(root);
+    return new LocalIngests(root);
   }
 
   async begin(algorithm: Algorithm, name?: string): Promise<Ingest> {
     const path = join(this.#directory, name ?? `${process.pid}-${++this.#unnamed}`);
-    const file = await SharedFile.open(path, 'wx+').catch(error => {
+    const file = await inLayout(this.#root, () => SharedFile.open(path, 'wx+')).catch(error => {
       throw storageFailure(error);
     });
     const outlives = name !== undefined;
@@ -181,11 +183,6 @@ export class LocalIngest implements Ingest {
     this.#isSyncing = false;
     this.#syncedBytes = upTo;
   }
-}
-
-/** Where the ingests of a data directory are. */
-export function ingestDirectory(root: string): string {
-  return join(root, 'ingest');
 }
 
 export function storageFailure(error: unknown): StorageFailure {

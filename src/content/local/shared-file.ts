@@ -5,6 +5,7 @@ import { open as openHandle, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { LentFile } from '../content.ts';
+import { PRIVATE_FILE } from './layout.ts';
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);
@@ -22,7 +23,7 @@ export class SharedFile {
 
   /** Opens it for a first user. */
   static async open(path: string, flags: 'r' | 'r+' | 'wx+'): Promise<SharedFile> {
-    return new SharedFile(await openFile(path, flags, 0o644), path);
+    return new SharedFile(await openFile(path, flags, PRIVATE_FILE), path);
   }
 
   /** Another user; each must release exactly once. */
@@ -110,7 +111,7 @@ function after(chunks: Uint8Array[], count: number): Uint8Array[] {
   return rest;
 }
 
-/** For `catch`: a file that does not exist is undefined. */
+/** For `catch`: a file that does not exist is undefined, also where something else than its directory is. */
 export function ifMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
 }

@@ -7,6 +7,7 @@ import { contentSuite } from '../../../test/contracts/content.ts';
 import { bytesOf, randomContent } from '../../../test/support/images.ts';
 import {
   assertNothingOpen,
+  inTheWay,
   openAtLast,
   openLocal,
   openStores,
@@ -66,7 +67,7 @@ describe('the directory of LocalContent', () => {
     await aborted.abort();
     const failing = await ingests.begin('sha256');
     const digest = await failing.finish();
-    await rm(join(root, 'content/blobs'), { recursive: true });
+    await inTheWay(join(root, 'content/blobs'));
     await assert.rejects(content.publish(failing, digest), StorageFailure);
     assert.deepEqual(await readdir(join(root, 'ingest')), []);
   });

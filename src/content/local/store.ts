@@ -5,20 +5,23 @@
 //
 // Files of large content stay open, so that a hit waits for no thread that opens and stats.
 import type { Stats } from 'node:fs';
-import { access, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { KeyedMutex } from '../../base/keyed-mutex.ts';
-import { ALGORITHMS, algorithmOf, type Digest, DigestHasher, hexOf, parseDigest } from '../../oci/digest.ts';
+import { ALGORITHMS, algorithmOf, type Digest, DigestHasher, parseDigest } from '../../oci/digest.ts';
 import type { Content, LentFile, OpenContent } from '../content.ts';
 import type { Ingest } from '../ingest.ts';
 import { SMALL_BYTES } from '../memory.ts';
 import { hashInto } from '../read.ts';
-import { ingestDirectory, LocalIngest, storageFailure } from './ingest.ts';
+import { LocalIngest, storageFailure } from './ingest.ts';
+import { blobPath, blobsDirectory, ingestDirectory, inLayout, makeLayout, PRIVATE_FILE } from './layout.ts';
 import { ifMissing, SharedFile } from './shared-file.ts';
 
 /** Files that stay open without a reader: the layers of some ten images. */
 const OPEN_LIMIT = 256;
+/** The name of the file by which check() finds out whether content can come in: not that of any content. */
+const TRIAL = '.check';
 
 export class LocalContent implements Content {
   readonly #root: string;
@@ -32,11 +35,7 @@ export class LocalContent implements Content {
 
   /** Opens the content of the data directory `root`, which it makes if need be. */
   static async open(root: string): Promise<LocalContent> {
-    const layout = join(root, 'content');
-    for (const algorithm of ALGORITHMS) await mkdir(join(layout, 'blobs', algorithm), { recursive: true });
-    // By these two files other OCI tools recognize the directory.
-    await writeOnce(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
-    await writeOnce(join(layout, 'index.json'), '{"schemaVersion":2,"manifests":[]}\n');
+    await makeLayout(root);
     return new LocalContent(root);
   }
 
@@ -56,7 +55,7 @@ export class LocalContent implements Content {
     try {
       isNew = await this.#publishing.run(digest, async () => {
         if ((await this.sizeOf(digest)) !== undefined) return false;
-        await ingest.moveTo(this.#path(digest));
+        await inLayout(this.#root, () => ingest.moveTo(this.#path(digest)));
         return true;
       });
       return isNew;
@@ -79,7 +78,7 @@ export class LocalContent implements Content {
 
   async *list(): AsyncIterable<{ digest: Digest; sizeBytes: number }> {
     for (const algorithm of ALGORITHMS) {
-      for (const hex of await readdir(join(this.#root, 'content', 'blobs', algorithm))) {
+      for (const hex of await inLayout(this.#root, () => readdir(blobsDirectory(this.#root, algorithm)))) {
         const digest = parseDigest(`${algorithm}:${hex}`);
         const sizeBytes = digest && (await this.sizeOf(digest));
         if (digest !== undefined && sizeBytes !== undefined) yield { digest, sizeBytes };
@@ -92,8 +91,32 @@ export class LocalContent implements Content {
     return bavail * bsize;
   }
 
-  check(): Promise<void> {
-    return access(ingestDirectory(this.#root), constants.W_OK);
+  async freeFiles(): Promise<number> {
+    const { files, ffree } = await statfs(this.#root);
+    // Where files need nothing that can run out, as on btrfs, there are 0 in all.
+    return files === 0 ? Infinity : ffree;
+  }
+
+  async check(): Promise<void> {
+    await inLayout(this.#root, () => this.#tryOut()).catch(error => {
+      // Whether there is room, or can be, is for the budget to tell.
+      if (error.code !== 'ENOSPC') throw storageFailure(error);
+    });
+  }
+
+  /** Brings an empty file in as content comes: made in ingest/, and moved to where blobs are. */
+  async #tryOut(): Promise<void> {
+    let path = join(ingestDirectory(this.#root), TRIAL);
+    try {
+      await writeFile(path, '', { mode: PRIVATE_FILE });
+      for (const algorithm of ALGORITHMS) {
+        const next = join(blobsDirectory(this.#root, algorithm), TRIAL);
+        await rename(path, next);
+        path = next;
+      }
+    } finally {
+      await rm(path, { force: true });
+    }
   }
 
   async #openFile(digest: Digest): Promise<OpenContent | undefined> {
@@ -110,7 +133,7 @@ export class LocalContent implements Content {
   }
 
   #path(digest: Digest): string {
-    return join(this.#root, 'content', 'blobs', algorithmOf(digest), hexOf(digest));
+    return blobPath(this.#root, digest);
   }
 }
 
@@ -152,10 +175,4 @@ class ContentFile implements OpenContent {
   close(): void {
     this.#file.release();
   }
-}
-
-async function writeOnce(path: string, text: string): Promise<void> {
-  await writeFile(path, text, { flag: 'wx' }).catch(error => {
-    if (error.code !== 'EEXIST') throw error;
-  });
 }

@@ -98,6 +98,43 @@ describe('the database file', () => {
     database.close();
   });
 
+  test('locks every other program out where that is wanted, also once a damaged one is replaced', async t => {
+    for (const content of ['', 'garbage, not a database'.repeat(100)]) {
+      const path = await databasePath(t);
+      writeFileSync(path, content);
+      const store = await openSqlite(path, {
+        ...{ clock: new TestClock(), exclusive: true, onDamaged: () => {} },
+        content: async function* () {},
+        readManifest: async () => undefined,
+      });
+      await store.linkBlob([APP], row('a'));
+      const other = new Database(path, { readonly: true, timeout: 0 });
+      const count = () => other.prepare('SELECT count(*) FROM content').pluck().get();
+      assert.throws(count, { code: 'SQLITE_BUSY' });
+      await store.close();
+      assert.equal(count(), 1);
+      other.close();
+    }
+  });
+
+  for (const how of ['removed', 'replaced'] as const) {
+    test(`that is ${how} while it is open fails its check and its sync, and is read all the same`, async t => {
+      const path = await databasePath(t);
+      const metadata = await openDatabase(t, path);
+      const blob = row('a');
+      await metadata.linkBlob([APP], blob);
+      await rm(path);
+      if (how === 'replaced') writeFileSync(path, '');
+      for (const verb of [() => metadata.check(), () => metadata.sync()]) {
+        await assert.rejects(verb, {
+          name: 'StorageFailure',
+          message: /metadata\.db was removed or replaced .*restart/,
+        });
+      }
+      assert.equal((await metadata.findBlob(APP, blob.digest))?.sizeBytes, 100);
+    });
+  }
+
   test('fails its check when it cannot be written', async t => {
     const path = await databasePath(t);
     const metadata = await openDatabase(t, path);

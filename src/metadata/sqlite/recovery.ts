@@ -4,7 +4,7 @@
 //
 // Durability: WAL and synchronous=NORMAL. A power cut can lose the last transactions but never mixes them up; what is
 // lost are links, which the next pull confirms again.
-import { existsSync, renameSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, renameSync, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { Clock } from '../../base/clock.ts';
 import { StorageFailure } from '../../oci/errors.ts';
@@ -14,6 +14,11 @@ import { prepare, type Statements } from './statements.ts';
 
 export interface FileOptions {
   readonly clock: Clock;
+  /**
+   * Locks every other program out, also such as only read, for as long as the file is open. WAL then needs no memory
+   * that processes share, which a network file system does not have.
+   */
+  readonly exclusive?: boolean;
   /** All content there is: an empty database is filled from it. */
   readonly content: () => AsyncIterable<ContentRow>;
   /** A damaged file was moved to `movedTo` and an empty one is in its place. */
@@ -23,6 +28,8 @@ export interface FileOptions {
 const INDEXED_AT_ONCE = 1_000;
 /** The file's application id once all content is indexed; 0, which SQLite begins with, until then. */
 const COMPLETE = 0x67686372;
+/** How long another program, such as the sqlite3 shell, may take to let go of the file. */
+const LOCK_TIMEOUT_MS = 500;
 /** A file up to this size is checked through when it is opened; it takes a fraction of a second. */
 const CHECKED_AT_OPEN_BYTES = 32 * 1024 * 1024;
 
@@ -36,7 +43,7 @@ export class RecoverableFile {
     this.#path = path;
     this.#options = options;
     try {
-      this.#open = openDatabase(path);
+      this.#open = openDatabase(path, options);
     } catch (error) {
       if (!isDamage(error)) throw error;
       this.#recreate(error);
@@ -80,12 +87,21 @@ export class RecoverableFile {
     return this.run((sql, database) => database.transaction(() => work(sql)).immediate());
   }
 
+  /** Throws StorageFailure when the file is not in its place any more: what is written to it goes with the process. */
+  checkPlace(): void {
+    if (this.#open === undefined || this.#open.place === placeOf(this.#path)) return;
+    throw new StorageFailure(
+      `${this.#path} was removed or replaced while it was in use, so nothing new can be kept: ` +
+        'restart, to go on with the file that is there, or with a new one that is filled from content/',
+    );
+  }
+
   close(): void {
     this.#open?.database.close();
   }
 
   #do<T>(work: (sql: Statements, database: Database.Database) => T): T {
-    this.#open ??= openDatabase(this.#path);
+    this.#open ??= openDatabase(this.#path, this.#options);
     return work(this.#open.sql, this.#open.database);
   }
 
@@ -114,7 +130,7 @@ export class RecoverableFile {
       const message = `metadata.db is damaged and cannot be moved aside (${(cause as Error).message})`;
       throw new StorageFailure(message, { cause });
     }
-    this.#open = openDatabase(this.#path);
+    this.#open = openDatabase(this.#path, this.#options);
     this.#options.onDamaged(movedTo, (error as Error).message);
   }
 }
@@ -122,11 +138,15 @@ export class RecoverableFile {
 interface OpenDatabase {
   readonly database: Database.Database;
   readonly sql: Statements;
+  /** What is at its path: see placeOf. */
+  readonly place: string;
 }
 
-function openDatabase(path: string): OpenDatabase {
-  const database = new Database(path, { timeout: 5_000 });
+function openDatabase(path: string, { exclusive = false }: FileOptions): OpenDatabase {
+  makePrivate(path);
+  const database = new Database(path, { timeout: LOCK_TIMEOUT_MS });
   try {
+    if (exclusive) database.pragma('locking_mode = EXCLUSIVE');
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = NORMAL');
     database.pragma('foreign_keys = ON');
@@ -135,10 +155,29 @@ function openDatabase(path: string): OpenDatabase {
       if (verdict !== 'ok') throw new Database.SqliteError(String(verdict), 'SQLITE_CORRUPT');
     }
     migrate(database, path);
-    return { database, sql: prepare(database) };
+    return { database, sql: prepare(database), place: placeOf(path) };
   } catch (error) {
     database.close();
     throw error;
+  }
+}
+
+/** Makes an empty file if there is none: SQLite would make one that others can read. Those beside it get its mode. */
+function makePrivate(path: string): void {
+  try {
+    closeSync(openSync(path, 'ax', 0o600));
+  } catch {
+    // It is there; if not, SQLite says why.
+  }
+}
+
+/** Which file is at the path; empty when there is none, or it cannot be reached. */
+function placeOf(path: string): string {
+  try {
+    const { dev, ino } = statSync(path);
+    return `${dev} ${ino}`;
+  } catch {
+    return '';
   }
 }
 

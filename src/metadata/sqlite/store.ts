@@ -133,6 +133,7 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
     totalBytes: async () => file.run(sql => sql.totalBytes.get()) as number,
 
     sync: async () => {
+      file.checkPlace();
       // A commit is in the log; what is not in it any more was made durable with the file it was moved to.
       await using log = await openFile(`${path}-wal`, 'r').catch(error => {
         throw new StorageFailure(`metadata.db cannot be made durable (${error.message})`, { cause: error });
@@ -141,6 +142,7 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
     },
 
     check: async () => {
+      file.checkPlace();
       // A transaction that changes nothing must still take the write lock, which needs a writable file.
       file.transaction(() => {});
     },

@@ -1,5 +1,6 @@
 // The core: everything of a cache but a port. It pulls, pushes and deletes for any caller, be it an HTTP server or a
 // command.
+import type { Clock } from '../base/clock.ts';
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Config } from '../config/load.ts';
 import { Blobs } from '../pull/blobs.ts';
@@ -23,6 +24,8 @@ import { createUpstreams } from './upstreams.ts';
 
 /** How often abandoned uploads are looked for. */
 const SWEEP_MS = 60_000;
+/** How long it counts that something can be kept, or cannot: finding out writes to the disk. */
+const READY_MS = 1_000;
 
 /** Opens the stores and puts the modules together. Contacts no upstream. Releases everything when it fails halfway. */
 export async function openCore(config: Config, environment: Environment) {
@@ -67,11 +70,27 @@ export async function openCore(config: Config, environment: Environment) {
     deletes: new Deletes(pushing),
     /** All repositories that hold anything, in lexical order of upstream and name. */
     repositories: () => metadata.repositories(),
-    /** Rejects with the reason why it cannot do its work now. */
-    ready: async () => {
+    /** Rejects with the reason why nothing can be kept now. It may be asked as often as one likes. */
+    ready: atMostEach(READY_MS, clock, async () => {
       await metadata.check();
       await content.check();
-    },
+      await budget.check();
+    }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** The work, of which calls share one outcome while it is being done, and for so many milliseconds after that. */
+function atMostEach<T>(ms: number, clock: Clock, work: () => Promise<T>): () => Promise<T> {
+  let outcome: Promise<T> | undefined;
+  let untilMs = Infinity;
+  return () => {
+    if (outcome === undefined || clock.monotonic() >= untilMs) {
+      untilMs = Infinity;
+      outcome = work().finally(() => {
+        untilMs = clock.monotonic() + ms;
+      });
+    }
+    return outcome;
   };
 }

@@ -18,6 +18,7 @@ class Store {
   readonly rows: Stored[] = [];
   readonly done: string[] = [];
   diskBytes = Infinity;
+  diskFiles = Infinity;
   /** Thrown by the next remove. */
   failure: Error | undefined;
 
@@ -62,6 +63,7 @@ class Store {
         this.done.push(`remove ${removed.get(digest)}`);
       },
       freeBytes: async () => this.diskBytes - this.usedBytes,
+      freeFiles: async () => this.diskFiles - this.rows.length,
     };
     return Budget.open({
       content,
@@ -176,6 +178,37 @@ describe('the disk budget', () => {
     first.release();
     store.diskBytes = 40;
     await assert.rejects(budget.reserve(50), StorageFailure);
+  });
+
+  test('leaves a hundred files to be had, by evicting or by rejecting', async () => {
+    const store = new Store();
+    for (let i = 0; i < 300; i++) store.add(`${i}`, 1);
+    store.diskFiles = 350;
+    const budget = await store.open({ maxSizeBytes: Infinity });
+    await budget.reserve(10);
+    assert.deepEqual([store.rows.length, store.rows[0]?.name], [250, '50']);
+    store.diskFiles = 50;
+    await assert.rejects(budget.reserve(10), StorageFailure);
+  });
+
+  test('says that nothing can be stored when the disk is full of what others have, and evicts nothing for that', async () => {
+    const store = new Store();
+    store.add('a', 30);
+    store.diskBytes = 60;
+    const budget = await store.open({ minFreeBytes: 60 });
+    await budget.check();
+    store.diskBytes = 59;
+    await assert.rejects(budget.check(), {
+      name: 'StorageFailure',
+      message:
+        'the disk is full: 31 bytes more must be free on it, and only 30 are ours; free some, or lower cache.minFree',
+    });
+    assert.equal(store.names, 'a');
+    store.diskBytes = Infinity;
+    store.diskFiles = 50;
+    await budget.check();
+    store.rows.length = 0;
+    await assert.rejects((await store.open()).check(), /no room for more files/);
   });
 
   test('has no cap when there is none', async () => {

@@ -8,7 +8,7 @@ import type { Digest } from '../oci/digest.ts';
 import { evictionOrder } from './eviction.ts';
 
 export interface BudgetOptions {
-  readonly content: Pick<Content, 'remove' | 'freeBytes'>;
+  readonly content: Pick<Content, 'remove' | 'freeBytes' | 'freeFiles'>;
   readonly metadata: UsageStore;
   /** Infinity: no cap. */
   readonly maxSizeBytes: number;
@@ -34,6 +34,8 @@ export interface Reservation {
 /** What is reserved for content of unknown size: little at first, then each time as much as there is. */
 const FIRST_STEP_BYTES = 1024 * 1024;
 const LARGEST_STEP_BYTES = 64 * 1024 * 1024;
+/** To be left free as well: a file system with bytes may have no more files to give. */
+const MIN_FREE_FILES = 100;
 
 interface Reserved {
   bytes: number;
@@ -91,6 +93,21 @@ export class Budget {
     this.#usedBytes -= removedBytes;
   }
 
+  /** Throws StorageFailure when nothing could be stored even in place of all that is. Evicts nothing. */
+  async check(): Promise<void> {
+    const { content, minFreeBytes } = this.#options;
+    const lackingBytes = minFreeBytes - (await content.freeBytes());
+    if (lackingBytes > this.#usedBytes) {
+      throw new StorageFailure(
+        `the disk is full: ${lackingBytes} bytes more must be free on it, and only ${this.#usedBytes} are ours; ` +
+          'free some, or lower cache.minFree',
+      );
+    }
+    if (this.#usedBytes === 0 && (await content.freeFiles()) < MIN_FREE_FILES) {
+      throw new StorageFailure('the file system of the data directory has no room for more files (df -i); remove some');
+    }
+  }
+
   #end(reserved: Reserved): void {
     reserved.isOver = true;
     this.#reserved.delete(reserved);
@@ -132,6 +149,8 @@ export class Budget {
     const overCap = this.#usedBytes + reservedBytes - maxSizeBytes;
     // Asked for last: what is written meanwhile then counts twice rather than not at all.
     const overDisk = unwrittenBytes + minFreeBytes - (await content.freeBytes());
-    return Math.max(overCap, overDisk);
+    // A byte is enough to have something evicted, which gives its file back whatever its size.
+    const overFiles = (await content.freeFiles()) < MIN_FREE_FILES ? 1 : 0;
+    return Math.max(overCap, overDisk, overFiles);
   }
 }

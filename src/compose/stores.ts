@@ -6,6 +6,7 @@ import type { Ingests } from '../content/ingest.ts';
 import { LocalIngests } from '../content/local/ingest.ts';
 import { LocalContent } from '../content/local/store.ts';
 import { keepSmallInMemory } from '../content/memory.ts';
+import { loadPageCache } from '../content/page-cache.ts';
 import { rememberVerdicts } from '../content/verdicts.ts';
 import { cached } from '../metadata/cached.ts';
 import type { Metadata } from '../metadata/metadata.ts';
@@ -26,16 +27,17 @@ export interface Stores {
  * sentence when nothing could be kept there.
  */
 export async function openStores(
-  { data }: Config,
+  { data, cache }: Config,
   { clock, log }: Environment,
   stack: AsyncDisposableStack,
 ): Promise<Stores> {
   stack.defer(await takeDataDirectory(data));
   return inSentences(data, async () => {
     const ingests = await LocalIngests.open(data);
-    const local = await LocalContent.open(data);
+    const local = await LocalContent.open(data, await loadPageCache());
     await local.check();
-    const content = keepSmallInMemory(rememberVerdicts(local));
+    const { verifyEveryMs } = cache;
+    const content = keepSmallInMemory(rememberVerdicts(local, { clock, verifyEveryMs }));
     const database = await openSqlite(join(data, 'metadata.db'), {
       clock,
       exclusive: true,

@@ -14,7 +14,7 @@ test('without a file the defaults hold', () => {
   assert.deepEqual(loadConfig({ env: {}, cwd: '/somewhere' }), {
     listen: { host: '127.0.0.1', port: 5000 },
     data: '/somewhere/data',
-    cache: { maxSizeBytes: 50 * GIB, minFreeBytes: 2 * GIB },
+    cache: { maxSizeBytes: 50 * GIB, minFreeBytes: 2 * GIB, verifyEveryMs: 7 * 24 * 3_600_000 },
     upstreams: new Map([
       [
         'ghcr.io',

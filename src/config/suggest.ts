@@ -5,7 +5,7 @@
 const PLANNED: Record<string, readonly string[]> = {
   '': ['readAhead', 'writeGrace', 'mirror', 'events', 'cluster'],
   listen: ['hosts', 'tls', 'socket'],
-  cache: ['unusedFor', 'verifyEvery'],
+  cache: ['unusedFor'],
   upstreams: ['parallel', 'timeouts', 'blobHosts', 'users'],
   tags: ['writeOnce'],
   access: ['htpasswd', 'rules', 'remember', 'stale', 'admin'],

@@ -20,6 +20,8 @@ export interface OpenContent extends Source {
    * that cannot be read are as bad as wrong ones. It may be asked until close(), and is then answered even after it.
    */
   verify(): true | Promise<boolean>;
+  /** Whether all of its bytes are in memory, so that a reading waits for no disk. Undefined where that is not known. */
+  isInMemory?(): boolean | undefined;
 }
 
 export interface Content {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { contentSuite, verdictOn } from '../../test/contracts/content.ts';
 import { ingestsSuite } from '../../test/contracts/ingests.ts';
+import { TestClock } from '../../test/support/clock.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { openLocal } from '../../test/support/local-stores.ts';
 import { put, read } from '../../test/support/stores.ts';
@@ -10,7 +11,9 @@ import { keepSmallInMemory, SMALL_BYTES } from './memory.ts';
 import { rememberVerdicts } from './verdicts.ts';
 
 const openBehindCaches: Parameters<typeof contentSuite>[1] = t =>
-  openLocal(t, content => keepSmallInMemory(rememberVerdicts(content)));
+  openLocal(t, content =>
+    keepSmallInMemory(rememberVerdicts(content, { clock: new TestClock(), verifyEveryMs: Infinity })),
+  );
 
 contentSuite('LocalContent behind both caches', openBehindCaches);
 ingestsSuite('LocalIngests behind both caches', openBehindCaches);

@@ -2,18 +2,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertRejected, load } from '../../../test/support/config.ts';
 
-test('sizes are read, and none is no cap', () => {
-  assert.deepEqual(load('cache: { maxSize: none, minFree: 0 }').cache, {
+test('sizes are read, and none is no cap; so is an age', () => {
+  assert.deepEqual(load('cache: { maxSize: none, minFree: 0, verifyEvery: 0 }').cache, {
     maxSizeBytes: Number.POSITIVE_INFINITY,
     minFreeBytes: 0,
+    verifyEveryMs: 0,
   });
-  assert.deepEqual(load('cache: { maxSize: 10GB, minFree: 1MiB }').cache, {
+  assert.deepEqual(load('cache: { maxSize: 10GB, minFree: 1MiB, verifyEvery: 1h30m }').cache, {
     maxSizeBytes: 10e9,
     minFreeBytes: 1024 ** 2,
+    verifyEveryMs: 5_400_000,
   });
 });
 
-test('what is no size is rejected', () => {
+test('what is no size, or no age, is rejected', () => {
   const cap = 'is not a size; write a number with a unit, such as 50GiB';
   const size = 'is not a size; write a number with a unit, such as 2GiB';
   assertRejected([
@@ -24,7 +26,11 @@ test('what is no size is rejected', () => {
     ['cache:\n  minFree: none', `2: cache.minFree: "none" ${size}`],
     ['cache:\n  minFree: [1]', `2: cache.minFree: a list ${size}`],
     ['cache:\n  minFree:', `2: cache.minFree: an empty value ${size}`],
-    ['cache: 50GiB', '1: cache: "50GiB" is not a map; it may have the keys maxSize, minFree'],
+    [
+      'cache:\n  verifyEvery: 7',
+      '2: cache.verifyEvery: 7 is not a duration; write a number with a unit, such as 60s, 5m or 30d',
+    ],
+    ['cache: 50GiB', '1: cache: "50GiB" is not a map; it may have the keys maxSize, minFree, verifyEvery'],
   ]);
 });
 

@@ -10,5 +10,11 @@ export const cache = value
     maxSize: value.cap.prefault('50GiB'),
     /** Bytes to leave free on the disk. */
     minFree: value.size.prefault('2GiB'),
+    /** How long ago content on disk may have been hashed when it is served. */
+    verifyEvery: value.duration.prefault('7d'),
   })
-  .transform(({ maxSize, minFree }) => ({ maxSizeBytes: maxSize, minFreeBytes: minFree }));
+  .transform(({ maxSize, minFree, verifyEvery }) => ({
+    maxSizeBytes: maxSize,
+    minFreeBytes: minFree,
+    verifyEveryMs: verifyEvery,
+  }));

@@ -5,6 +5,7 @@ import { open as openHandle, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { LentFile } from '../content.ts';
+import type { PageCache } from '../page-cache.ts';
 import { PRIVATE_FILE } from './layout.ts';
 
 const openFile = promisify(open);
@@ -75,6 +76,11 @@ export class SharedFile {
       // On a network file system, where another machine has removed it.
       return undefined;
     }
+  }
+
+  /** Whether its bytes up to `end` are in memory; undefined where that is not known. */
+  isInMemory(pageCache: PageCache | undefined, end: number): boolean | undefined {
+    return this.#users === 0 ? undefined : pageCache?.holds(this.#fd, 0, end);
   }
 
   /** Makes the bytes durable, then the name, in this order: after a crash the name never holds less. */

@@ -13,6 +13,7 @@ import { ALGORITHMS, algorithmOf, type Digest, DigestHasher, parseDigest } from 
 import type { Content, LentFile, OpenContent } from '../content.ts';
 import type { Ingest } from '../ingest.ts';
 import { SMALL_BYTES } from '../memory.ts';
+import type { PageCache } from '../page-cache.ts';
 import { hashInto } from '../read.ts';
 import { LocalIngest, storageFailure } from './ingest.ts';
 import { blobPath, blobsDirectory, ingestDirectory, inLayout, makeLayout, PRIVATE_FILE } from './layout.ts';
@@ -25,24 +26,26 @@ const TRIAL = '.check';
 
 export class LocalContent implements Content {
   readonly #root: string;
+  readonly #pageCache: PageCache | undefined;
   readonly #open = new LRUCache<Digest, SharedFile>({ max: OPEN_LIMIT, dispose: file => file.release() });
   #removals = 0;
   readonly #publishing = new KeyedMutex();
 
-  private constructor(root: string) {
+  private constructor(root: string, pageCache: PageCache | undefined) {
     this.#root = root;
+    this.#pageCache = pageCache;
   }
 
   /** Opens the content of the data directory `root`, which it makes if need be. */
-  static async open(root: string): Promise<LocalContent> {
+  static async open(root: string, pageCache?: PageCache): Promise<LocalContent> {
     await makeLayout(root);
-    return new LocalContent(root);
+    return new LocalContent(root, pageCache);
   }
 
   open(digest: Digest): Promise<OpenContent | undefined> | OpenContent | undefined {
     const file = this.#open.get(digest);
     const found = file?.statIfThere();
-    return file && found ? new ContentFile(digest, file.retain(), found) : this.#openFile(digest);
+    return file && found ? new ContentFile(digest, file.retain(), found, this.#pageCache) : this.#openFile(digest);
   }
 
   async sizeOf(digest: Digest): Promise<number | undefined> {
@@ -129,7 +132,7 @@ export class LocalContent implements Content {
     });
     // What is smaller, and wanted often, is kept in memory.
     if (found.size > SMALL_BYTES && removals === this.#removals) this.#open.set(digest, file.retain());
-    return new ContentFile(digest, file, found);
+    return new ContentFile(digest, file, found, this.#pageCache);
   }
 
   #path(digest: Digest): string {
@@ -142,13 +145,15 @@ class ContentFile implements OpenContent {
   readonly version: number;
   readonly #digest: Digest;
   readonly #file: SharedFile;
+  readonly #pageCache: PageCache | undefined;
 
   /** Releases the file when it is closed. */
-  constructor(digest: Digest, file: SharedFile, { size, mtimeMs }: Stats) {
+  constructor(digest: Digest, file: SharedFile, { size, mtimeMs }: Stats, pageCache: PageCache | undefined) {
     this.sizeBytes = size;
     this.version = mtimeMs;
     this.#digest = digest;
     this.#file = file;
+    this.#pageCache = pageCache;
   }
 
   async verify(): Promise<boolean> {
@@ -162,6 +167,10 @@ class ContentFile implements OpenContent {
     } finally {
       file.release();
     }
+  }
+
+  isInMemory(): boolean | undefined {
+    return this.#file.isInMemory(this.#pageCache, this.sizeBytes);
   }
 
   read(into: Uint8Array, position: number): Promise<number> {

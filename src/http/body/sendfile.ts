@@ -1,6 +1,7 @@
 // sendfile(2), which Node has no function for, called through koffi. A call in a thread has its own descriptor of the
 // socket, so that Node can close its own, and the system give its number to another connection, at any time.
 import type { Socket } from 'node:net';
+import { loadPageCache } from '../../content/page-cache.ts';
 
 /**
  * Sends up to `count` bytes of a file from `position` on, ahead of anything that Node has yet to write. Returns how many
@@ -17,9 +18,6 @@ export interface Sendfile {
   atOnce(socket: Socket, fd: number, position: number, count: number): number | undefined;
 }
 
-/** cachestat(2), since Linux 6.5: the same number on nearly all architectures; the C libraries have no function yet. */
-const CACHESTAT = 451;
-
 /** Undefined, after `onMissing` was told why, where there is no such call or koffi does not load. */
 export async function loadSendfile(onMissing: (why: string) => void): Promise<Sendfile | undefined> {
   if (process.platform !== 'linux') {
@@ -33,19 +31,8 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
     const dup = libc.func('int dup(int fd)');
     const close = libc.func('int close(int fd)');
     const sendfile = libc.func('int64_t sendfile(int to, int from, int64_t *offset, size_t count)');
-    const syscall = libc.func('long syscall(long number, int fd, void *range, void *stat, uint flags)');
-    const pageBytes = libc.func('int getpagesize()')() as number;
-    const range = outside(2);
-    const stat = outside(5);
-
-    function isInMemory(fd: number, position: number, count: number): boolean {
-      range[0] = BigInt(position);
-      range[1] = BigInt(count);
-      // -1 from a kernel that does not have it, or a sandbox that forbids it.
-      if (syscall(CACHESTAT, fd, range, stat, 0) !== 0) return false;
-      const pages = Math.ceil((position + count) / pageBytes) - Math.floor(position / pageBytes);
-      return Number(stat[0]) === pages;
-    }
+    const pageCache = await loadPageCache();
+    const at = outside(1);
 
     return {
       inThread: async (socket, fd, position, count) => {
@@ -66,10 +53,10 @@ export async function loadSendfile(onMissing: (why: string) => void): Promise<Se
       },
       atOnce: (socket, fd, position, count) => {
         const open = descriptorOf(socket);
-        if (open === undefined || !isInMemory(fd, position, count)) return undefined;
-        range[0] = BigInt(position);
-        sendfile(open, fd, range, count);
-        return Number(range[0]) - position;
+        if (open === undefined || !pageCache?.holds(fd, position, count)) return undefined;
+        at[0] = BigInt(position);
+        sendfile(open, fd, at, count);
+        return Number(at[0]) - position;
       },
     };
   } catch (error) {

@@ -29,7 +29,7 @@ function sample(url: string) {
   return {
     listen: { host: '0.0.0.0', port: 0 },
     data: './elsewhere',
-    cache: { maxSize: '1GiB', minFree: '1MiB' },
+    cache: { maxSize: '1GiB', minFree: '1MiB', verifyEvery: '1d' },
     upstreams: {
       'ghcr.io': {
         url,

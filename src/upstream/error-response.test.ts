@@ -377,8 +377,8 @@ describe('the error of a denial', () => {
     [PULL, 'ci', /Credential "ci" was denied, and it cannot be pulled anonymously: .*\(read:packages\)$/],
     [PUSH, 'ci', /Credential "ci" was denied: check that it has not expired.*\(write:packages\)$/],
     [DELETE, 'ci', /Credential "ci" was denied: check that it has not expired.*\(delete:packages\)$/],
-    [PULL, undefined, /It is private or does not exist, and no credential .* for owner "owner": add one$/],
-    [PUSH, undefined, /This takes a credential, and no credential .* for owner "owner": add one$/],
+    [PULL, undefined, /It is private or does not exist, and no credential .* for owner "owner": add one, by .*$/],
+    [PUSH, undefined, /This takes a credential, and no credential .* for owner "owner": add one, by .*$/],
   ];
   for (const status of [401, 403]) {
     for (const [access, credential, said] of table) {
@@ -391,6 +391,16 @@ describe('the error of a denial', () => {
       });
     }
   }
+
+  test('where there is no credential says how to add one, by key and, for ghcr.io alone, by environment', () => {
+    const messageFor = (upstream: string) =>
+      toDeniedError(responseWith(403), { ...REPOSITORY, upstream }, undefined, PULL).message;
+    const byKey = (upstream: string) =>
+      `: add one, by the key upstreams: { ${upstream}: { credentials: [{ owner: owner, username: …, token: … }] } }`;
+    const byEnvironment = ', or, with no credentials there, by the environment: CR_PAT=… GHCR_USERNAME=…';
+    assert.ok(messageFor('ghcr.io').endsWith(byKey('ghcr.io') + byEnvironment));
+    assert.ok(messageFor('quay.io').endsWith(byKey('quay.io')));
+  });
 
   test('is that of any other response where it is none', () => {
     const ofLimit = toDeniedError(responseWith(403, 5), REPOSITORY, 'ci', PULL);

@@ -5,8 +5,8 @@
 // client believe that its own login is missing.
 import { parseDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
-import { imageName, ownerOf, type Repository } from '../oci/reference.ts';
-import { type Access, PAT_SCOPES } from './auth/access.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
+import { type Access, lacksCredential, PAT_SCOPES } from './auth/access.ts';
 import { readAll, type UpstreamResponse } from './transport/response.ts';
 
 export interface ErrorResponse {
@@ -122,8 +122,7 @@ export function toDeniedError(
   if (!isDenial(response)) return error;
   if (credential === undefined) {
     const why = actions === 'pull' ? 'It is private or does not exist' : 'This takes a credential';
-    const advice = `${why}, and no credential of the config is for owner "${ownerOf(repository)}": add one`;
-    return new RegistryError('DENIED', `${error.message}. ${advice}`);
+    return new RegistryError('DENIED', `${error.message}. ${why}, and ${lacksCredential(repository)}`);
   }
   const pulls = actions === 'pull' ? ', and it cannot be pulled anonymously' : '';
   const advice =

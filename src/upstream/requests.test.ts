@@ -143,7 +143,7 @@ describe('a request', () => {
       assert.deepEqual(asWho(), ['Basic', 'anonymous']);
       const anonymous = await setUp(t, () => ({ status }), false);
       await assert.rejects(anonymous.send(GET), (error: unknown) => {
-        fails('DENIED', /private or does not exist.*add one$/)(error);
+        fails('DENIED', /private or does not exist.*add one, by /)(error);
         assert.equal((error as RegistryError).detail, undefined);
         return true;
       });

@@ -1,5 +1,5 @@
 // What a request needs to be allowed to do, in the words of the Docker token specification.
-import type { Repository } from '../../oci/reference.ts';
+import { ownerOf, type Repository } from '../../oci/reference.ts';
 
 export interface Access {
   readonly actions: 'pull' | 'pull,push' | '*';
@@ -24,4 +24,16 @@ export const PAT_SCOPES: Readonly<Record<Access['actions'], string>> = {
 export function scopesOf({ name }: Repository, { actions, from }: Access): string[] {
   const scope = `repository:${name}:${actions}`;
   return from === undefined ? [scope] : [scope, `repository:${from}:pull`];
+}
+
+/** That no credential is for the repository's owner, and how to add one, for the end of a sentence. */
+export function lacksCredential(repository: Repository): string {
+  const { upstream } = repository;
+  const owner = ownerOf(repository);
+  const key = `upstreams: { ${upstream}: { credentials: [{ owner: ${owner}, username: …, token: … }] } }`;
+  const environment = ', or, with no credentials there, by the environment: CR_PAT=… GHCR_USERNAME=…';
+  return (
+    `no credential of the config is for owner "${owner}": add one, by the key ${key}` +
+    (upstream === 'ghcr.io' ? environment : '')
+  );
 }

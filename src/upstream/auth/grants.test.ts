@@ -229,7 +229,7 @@ describe('a credential that is denied for a write', () => {
 describe('a write without a credential', () => {
   test('is denied with the advice to add one', async t => {
     const { ghcr, send, denied } = await setUp(t, { credentials: [] });
-    const said = /This takes a credential, and no credential of the config is for owner "owner": add one$/;
+    const said = /This takes a credential, and no credential of the config is for owner "owner": add one, by /;
     await assert.rejects(send(asks.push), fails('DENIED', said));
     await assert.rejects(send(asks.delete), fails('DENIED', said));
     assert.equal(ghcr.count({ endpoint: 'upload-start' }), 0);

@@ -4,6 +4,7 @@
 import { readLogin } from '../../credentials/credential.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { imageName, ownerOf, type Reference, type Repository } from '../../oci/reference.ts';
+import { lacksCredential } from '../auth/access.ts';
 import type { GrantsOptions } from '../auth/grants.ts';
 import { Mask } from '../auth/mask.ts';
 import { LONGEST_WAIT_MS, retryAfterMs, UNNAMED_WAIT_MS } from '../error-response.ts';
@@ -48,7 +49,7 @@ export class Packages {
     if (credential === undefined) {
       throw new RegistryError(
         'DENIED',
-        `${what} can only be deleted through ${api.host}, and no credential of the config is for owner "${ownerOf(repository)}"`,
+        `${what} can only be deleted through ${api.host}, and ${lacksCredential(repository)}`,
       );
     }
     const { secret } = await readLogin(credential);

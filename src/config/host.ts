@@ -4,6 +4,9 @@ import { BlockList, isIP, isIPv6 } from 'node:net';
 /** The upstream that is always configured, and the one that environment variables hold a credential for. */
 export const GHCR = 'ghcr.io';
 
+/** Not GitHub: it asks whoever mistypes for a login. */
+const LOOK_ALIKE = 'ghrc.io';
+
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
@@ -17,6 +20,12 @@ export function isLoopback(host: string): boolean {
   const family = isIP(address);
   if (family === 0) return address.toLowerCase() === 'localhost';
   return LOOPBACK.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+/** Whether a credential that is meant for GitHub would go to somebody else at `host`, with a port or without. */
+export function isLookAlike(host: string): boolean {
+  const name = host.replace(/:\d+$/, '').replace(/\.$/, '').toLowerCase();
+  return name === LOOK_ALIKE || name.endsWith(`.${LOOK_ALIKE}`);
 }
 
 /** Whether `text` is `host` or `host:port` in lower case, IPv6 in brackets. */

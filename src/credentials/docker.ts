@@ -42,8 +42,7 @@ export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain:
 
 function findEntry(host: string, file: string, complain: Complain): Entry {
   const config = readDockerConfig(file, complain);
-  const server =
-    Object.keys(config.auths).find(key => hostOf(key) === host) ?? (host === 'docker.io' ? DOCKER_HUB_SERVER : host);
+  const server = serverOf(host, Object.keys(config.auths));
   // As in docker, a helper takes precedence over what the file itself holds.
   const helper = config.credHelpers[host] ?? config.credHelpers[server] ?? config.credsStore;
   if (helper) return { helper, server };
@@ -101,7 +100,20 @@ function identityTokenProblem(server: string): string {
   return `docker has an identity token for ${server}, which only docker can use; write a token into this file instead`;
 }
 
-/** Keys of docker's config are hosts, or URLs in old entries. */
+/**
+ * Which key of docker's config is for the host: it as docker writes it now, else as a URL, which old versions wrote, else
+ * with a path, by which podman tells the logins of one host apart.
+ */
+function serverOf(host: string, keys: readonly string[]): string {
+  const exact = host === 'docker.io' ? DOCKER_HUB_SERVER : host;
+  const spellings = keys.filter(key => hostOf(key) === host);
+  const best = spellings.find(key => key === exact) ?? spellings.find(key => OLD_SPELLING.test(key)) ?? spellings[0];
+  return best ?? exact;
+}
+
+/** `https://host`, with or without the path of an API. */
+const OLD_SPELLING = /^https?:\/\/[^/]+(?:\/(?:v[12]\/?)?)?$/;
+
 function hostOf(server: string): string {
   return server === DOCKER_HUB_SERVER ? 'docker.io' : server.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
 }

@@ -101,6 +101,26 @@ test('what docker login stored is used, whatever way it is written', async () =>
   assert.equal((await credentials('docker', env, 'docker.io')[0]?.read())?.secret, SECRET);
 });
 
+test('of several docker logins for a host, the one that docker itself would write wins, then the less exact', async () => {
+  const spellings = ['ghcr.io', 'https://ghcr.io/v1/', 'ghcr.io/acme', 'https://ghcr.io/acme/app'];
+  for (let worse = 1; worse < spellings.length; worse++) {
+    for (let better = 0; better < Math.min(worse, 2); better++) {
+      const [good = '', bad = ''] = [spellings[better], spellings[worse]];
+      const entry = (username: string) => ({ auth: basic(username, SECRET) });
+      const auths = { [bad]: entry('wrong'), [good]: entry('right') };
+      for (const order of [auths, Object.fromEntries(Object.entries(auths).reverse())]) {
+        const [credential] = credentials('docker', dockerConfig({ auths: order }));
+        assert.equal((await credential?.read())?.username, 'right', `${good} before ${bad}`);
+      }
+    }
+  }
+  const hub = {
+    'docker.io': { auth: basic('wrong', SECRET) },
+    'https://index.docker.io/v1/': { auth: basic('hub', 'x') },
+  };
+  assert.equal((await credentials('docker', dockerConfig({ auths: hub }), 'docker.io')[0]?.read())?.username, 'hub');
+});
+
 test('a new docker login is noticed', async () => {
   const [credential] = credentials('docker', dockerConfig({ auths: { 'ghcr.io': { auth: basic('me', SECRET) } } }));
   dockerConfig({ auths: { 'ghcr.io': { auth: basic('you', 'new') } } });

@@ -102,3 +102,17 @@ test('a credential goes over plain http to loopback only', () => {
   );
   load(text);
 });
+
+test('the look-alike of ghcr.io is rejected, wherever it is written', () => {
+  const problem = 'is not GitHub, and asks for logins that are meant for it; write ghcr.io';
+  assertRejected([
+    ['upstreams:\n  ghrc.io: {}', `2: upstreams.ghrc.io: ghrc.io ${problem}`],
+    ['upstreams:\n  ghrc.io:443: {}', `2: upstreams.ghrc.io:443: ghrc.io:443 ${problem}`],
+    ['upstreams:\n  ghcr.io:\n    url: https://GHRC.io', `3: upstreams.ghcr.io.url: ghrc.io ${problem}`],
+    [
+      'upstreams:\n  ghcr.io:\n    realms: [x.io, auth.ghrc.io]',
+      `3: upstreams.ghcr.io.realms[1]: auth.ghrc.io ${problem}`,
+    ],
+  ]);
+  load('upstreams: { "notghrc.io": {}, ghrc.io.example.com: {} }');
+});

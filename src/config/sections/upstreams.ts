@@ -4,7 +4,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { fileProblem } from '../../base/file-problem.ts';
-import { GHCR, isLoopback, isUpstreamHost } from '../host.ts';
+import { GHCR, isLookAlike, isLoopback, isUpstreamHost } from '../host.ts';
 import type { KeyPath, Source } from '../source.ts';
 import * as value from '../values.ts';
 import { checkCredentials, credentials } from './credentials.ts';
@@ -55,6 +55,9 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
     const problem = 'write it in lower case and with a dot or a port, as in ghcr.io or registry:5000';
     throw source.error(keys, `not a host; ${problem}`);
   }
+  rejectLookAlike(keys, host, source);
+  for (const key of ['url', 'api'] as const) rejectLookAlike([...keys, key], written[key]?.host ?? '', source);
+  for (const [i, realm] of (written.realms ?? []).entries()) rejectLookAlike([...keys, 'realms', i], realm, source);
   const known = KNOWN[host] ?? { url: `https://${host}` };
   const checked = {
     ...written,
@@ -75,6 +78,11 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
     );
   }
   return checked;
+}
+
+function rejectLookAlike(keys: KeyPath, host: string, source: Source): void {
+  if (!isLookAlike(host)) return;
+  throw source.error(keys, `${host} is not GitHub, and asks for logins that are meant for it; write ${GHCR}`);
 }
 
 function readCertificate(keys: KeyPath, path: string, source: Source): string {

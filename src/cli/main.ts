@@ -2,7 +2,7 @@
 // A new command is a file beside this one and a row of the table.
 import { version } from '../base/version.ts';
 import { ConfigError } from '../config/load.ts';
-import { type Command, UsageError } from './options.ts';
+import { type Command, HELP_COLUMN, helpOf, UsageError } from './options.ts';
 import { serve } from './serve.ts';
 
 const COMMANDS = new Map<string, Command>([['serve', serve]]);
@@ -12,11 +12,11 @@ const HELP = `ghcr-cache: a local caching pull-through registry for ghcr.io
 Usage: ghcr-cache COMMAND [OPTIONS]
 
 Commands:
-${[...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(17)} ${summary}`).join('\n')}
+${[...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(HELP_COLUMN)} ${summary}`).join('\n')}
 
-Options:
-  --config FILE     the configuration (YAML); without it the defaults hold, and CR_PAT or GITHUB_TOKEN
-                    of the environment, with GHCR_USERNAME, is the credential for ghcr.io
+${[...COMMANDS].map(([name, { options }]) => `Options of ${name}:\n${helpOf(options)}`).join('\n\n')}
+
+Other options:
   --help            this text
   --version         the version
 

@@ -1,6 +1,7 @@
 // Starting and stopping: the program's command line and signals, and a start that fails halfway.
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -25,12 +26,19 @@ test('help and version go to stdout, and a wrong command line is one line and ex
     const { status, stdout } = run(...args);
     assert.equal(status, 0);
     assert.match(stdout, /^ {2}serve {2,}serve the registry API/m);
+    for (const option of ['config FILE', 'port N', 'data DIR', 'check-config']) {
+      assert.match(stdout, new RegExp(`^ {2}--${option} +\\S`, 'm'));
+    }
   }
   assert.equal(run('--version').stdout, `${version}\n`);
   for (const [args, message] of [
     [['constructor'], 'there is no command "constructor"; see ghcr-cache --help'],
     [['serve', '--confg', 'x'], /^Unknown option '--confg'.*; see ghcr-cache --help$/],
     [['serve', '--config', '/none.yaml'], '/none.yaml: there is no such file'],
+    [['serve', '--config', '/none.yaml', '--check-config'], '/none.yaml: there is no such file'],
+    [['serve', '--check-config', '--port', '65536'], '--port "65536" is not a port: a whole number from 0 to 65535'],
+    [['serve', '--check-config', '--port', ''], '--port "" is not a port: a whole number from 0 to 65535'],
+    [['serve', '--check-config', '--data', ''], '--data needs a directory'],
   ] as const) {
     const { status, stdout, stderr } = run(...args);
     assert.equal(status, 2);
@@ -39,6 +47,55 @@ test('help and version go to stdout, and a wrong command line is one line and ex
     if (message instanceof RegExp) assert.match(line, message);
     else assert.equal(line, message);
   }
+});
+
+/** The first line of a cache with these options, in a directory of its own; it is stopped after that. */
+async function firstLine(t: TestContext, ...options: string[]): Promise<string> {
+  const child = spawn(process.execPath, [PROGRAM, 'serve', ...options], { cwd: directory, env: { PATH: '/bin' } });
+  const exit = once(child, 'exit');
+  t.after(() => child.kill('SIGKILL'));
+  const [line] = await once(child.stdout, 'data');
+  child.kill('SIGTERM');
+  await exit;
+  return String(line).trimEnd();
+}
+
+const UPSTREAMS = `upstreams:
+  ghcr.io: { url: "http://127.0.0.1:5001", credentials: [{ name: ci, token: x }] }
+  quay.io: { offline: true }
+`;
+const FROM = 'ghcr.io at http://127.0.0.1:5001 (with credential "ci", default), quay.io (offline)';
+
+test('options come before the config, and the start line names where an upstream really is', async t => {
+  const file = join(directory, 'options.yaml');
+  writeFileSync(file, `listen: { port: 1 }\ndata: ./not-this\ncache: { minFree: 1MiB }\n${UPSTREAMS}`);
+  const line = await firstLine(t, '--config', file, '--port', '0', '--data', 'from-option');
+  const where = `listens on http://127\\.0\\.0\\.1:\\d+, keeps its data in ${join(directory, 'from-option')}`;
+  assert.match(line, new RegExp(`^ghcr-cache ${version} ${where}, and pulls from .*$`));
+  assert.ok(line.endsWith(`and pulls from ${FROM}`), line);
+  assert.equal(existsSync(join(directory, 'from-option/metadata.db')), true);
+  assert.equal(existsSync(join(directory, 'not-this')), false);
+  assert.match(await firstLine(t, '--port', '0', '--data', 'defaults'), /and pulls from ghcr\.io \(anonymously\)$/);
+});
+
+test('a config that is only checked is told in a line, and nothing is made, opened or contacted', async t => {
+  const file = join(directory, 'checked.yaml');
+  const checked = join(directory, 'checked');
+  const port = await usedPort(t);
+  writeFileSync(file, `listen: { port: ${port}, host: "::1" }\ndata: ./checked\n${UPSTREAMS}`);
+  const { status, stdout, stderr } = run('serve', '--check-config', '--config', file);
+  const plan = `would listen on http://[::1]:${port}, keep its data in ${checked}, and pull from ${FROM}`;
+  assert.deepEqual([status, stderr, stdout], [0, '', `${file} is fine: ghcr-cache ${version} ${plan}\n`]);
+  assert.equal(existsSync(checked), false);
+  assert.match(
+    run('serve', '--check-config', '--port', '0').stdout,
+    /^the configuration is fine: .* any free port of 127/,
+  );
+
+  writeFileSync(file, 'listen: { prot: 1 }');
+  const wrong = run('serve', '--check-config', '--config', file);
+  assert.deepEqual([wrong.status, wrong.stdout], [2, '']);
+  assert.match(wrong.stderr, /^ghcr-cache: \S+checked\.yaml:1: listen\.prot: unknown key/);
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

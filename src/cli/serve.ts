@@ -8,9 +8,7 @@ import { version } from '../base/version.ts';
 import { type RunningCache, startCache } from '../compose/cache.ts';
 import { type Config, loadConfig } from '../config/load.ts';
 import { type Command, type Options, parseOptions, UsageError, type Values } from './options.ts';
-
-/** How long requests in flight may take to finish after a signal; docker kills after 10 s. */
-const GRACE_MS = 8_000;
+import { stopInTime } from './shutdown.ts';
 
 const OPTIONS = {
   config: {
@@ -44,7 +42,7 @@ export const serve: Command = {
     const sendfile = process.env.GHCR_CACHE_SENDFILE !== 'off';
     const cache = await startCache(config, { clock: systemClock, random: systemRandom, log, sendfile });
     // Before the line is printed: whatever reads it may send a signal at once.
-    stopOnSignal(cache, log);
+    stopInTime(cache, log, systemClock);
     process.stdout.write(`${startLine(config, cache)}\n`);
   },
 };
@@ -97,24 +95,4 @@ function upstreamsOf(config: Config): string {
       return `${where} (${how}${name === config.default && config.upstreams.size > 1 ? ', default' : ''})`;
     })
     .join(', ');
-}
-
-/** The first signal lets requests in flight finish, the second ends the process. */
-function stopOnSignal(cache: RunningCache, log: Log): void {
-  let isStopping = false;
-  const stop = async (signal: NodeJS.Signals) => {
-    if (isStopping) process.exit(1);
-    isStopping = true;
-    const grace = `requests in flight have ${GRACE_MS / 1000} s to finish; a second signal ends them now`;
-    log.info({ signal }, `shutting down: ${grace}`);
-    try {
-      await cache.stop(GRACE_MS);
-      process.exit(0);
-    } catch (error) {
-      log.error({ err: error }, 'shutting down failed');
-      process.exit(1);
-    }
-  };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
 }

@@ -3,6 +3,7 @@ import type { Config } from '../config/load.ts';
 import { pumpBuffers } from '../http/body/pump.ts';
 import { loadSendfile } from '../http/body/sendfile.ts';
 import { zerocopy } from '../http/body/zerocopy.ts';
+import { InFlight } from '../http/registry/in-flight.ts';
 import { createApp, type RunningServer, startServer } from '../http/server.ts';
 import { openCore } from './core.ts';
 import type { Environment } from './environment.ts';
@@ -11,8 +12,10 @@ export interface RunningCache {
   readonly server: RunningServer;
   /** Resolves when nothing is being stored any more. A client has its response a moment before that. */
   settled(): Promise<void>;
-  /** Lets responses in progress finish within `graceMs`, then closes everything. */
-  stop(graceMs: number): Promise<void>;
+  /** What is being pulled and pushed, for a sentence; undefined when that is nothing. */
+  inFlight(): string | undefined;
+  /** Lets responses in progress finish within `graceMs`, then closes everything. `onCut` is told what did not, as inFlight(). */
+  stop(graceMs: number, onCut?: (what: string) => void): Promise<void>;
 }
 
 /** Starts a cache. Contacts no upstream. Releases everything when it fails halfway. */
@@ -24,19 +27,24 @@ export async function startCache(config: Config, environment: Environment): Prom
     environment.sendfile === false
       ? undefined
       : await loadSendfile(why => log.info({}, `blobs are sent through buffers: ${why}`));
+  const inFlight = new InFlight();
   const app = createApp({
     ...core,
     pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
     pushesOff: config.push === 'off',
-    ...{ clock, log, random },
+    ...{ clock, log, random, inFlight },
   });
   const server = await startServer(app, config.listen, clock);
   const owned = stack.move();
   return {
     server,
     settled: () => core.settled(),
-    stop: async graceMs => {
-      await server.stop(graceMs);
+    inFlight: () => inFlight.describe(),
+    stop: async (graceMs, onCut) => {
+      await server.stop(graceMs, () => {
+        const cut = inFlight.cut();
+        if (cut !== undefined) onCut?.(cut);
+      });
       await owned.disposeAsync();
     },
   };

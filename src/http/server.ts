@@ -18,8 +18,11 @@ const SWEEP_MS = 50;
 
 export interface RunningServer {
   readonly address: AddressInfo;
-  /** Accepts nothing more; resolves when the last response is out, or after `graceMs`, cutting the rest. */
-  stop(graceMs: number): Promise<void>;
+  /**
+   * Accepts nothing more; resolves when the last response is out, or after `graceMs`, when it calls `beforeCut` and then
+   * closes all connections.
+   */
+  stop(graceMs: number, beforeCut?: () => void): Promise<void>;
 }
 
 type App = Hono<{ Bindings: HttpBindings }>;
@@ -54,7 +57,7 @@ export function startServer(app: App, listen: { host: string; port: number }, cl
       reject(new Error(`cannot listen on ${listen.host}:${listen.port}: ${why}`, { cause: error }));
     });
     server.listen(listen.port, listen.host, () => {
-      resolve({ address: server.address() as AddressInfo, stop: graceMs => stop(server, graceMs, clock) });
+      resolve({ address: server.address() as AddressInfo, stop: (...how) => stop(server, clock, ...how) });
     });
   });
 }
@@ -67,12 +70,15 @@ function asGet(request: Request): Request {
   return Object.defineProperty(request, 'method', { value: 'GET' });
 }
 
-async function stop(server: Server, graceMs: number, clock: Clock): Promise<void> {
+async function stop(server: Server, clock: Clock, graceMs: number, beforeCut?: () => void): Promise<void> {
   const closed = new AbortController();
   // A kept-alive connection becomes idle only when its last response is out.
   const endSweep = clock.every(SWEEP_MS, () => server.closeIdleConnections());
   clock.sleep(graceMs, closed.signal).then(
-    () => server.closeAllConnections(),
+    () => {
+      beforeCut?.();
+      server.closeAllConnections();
+    },
     () => {},
   );
   await new Promise<void>(resolve => server.close(() => resolve()));

@@ -19,6 +19,8 @@ export class Exchange implements Caller {
   parsed: ParsedRequest | undefined;
   /** `bypass` until the cache is involved: a request that is rejected before is neither a hit nor a miss. */
   outcome: Outcome = 'bypass';
+  /** Set when the connection is about to be closed by us, because the server stops. */
+  isCut = false;
   #error: unknown;
 
   constructor(incoming: IncomingMessage, outgoing: ServerResponse) {
@@ -40,6 +42,11 @@ export class Exchange implements Caller {
     if (this.outgoing.destroyed) abort();
     else this.outgoing.once('close', abort);
     return gone.signal;
+  }
+
+  /** Whether it changes something: a delete too. */
+  get isPush(): boolean {
+    return this.incoming.method !== 'GET' && !this.isHead;
   }
 
   header(name: string): string | undefined {
@@ -96,8 +103,9 @@ export class Exchange implements Caller {
   log(log: Log, ms: number): void {
     const { incoming, outgoing } = this;
     const error = this.#error;
-    if (error === undefined && log.isLevelEnabled?.('info') === false) return;
-    const image = this.#image();
+    const isCut = this.isCut && !outgoing.writableFinished;
+    if (error === undefined && !isCut && log.isLevelEnabled?.('info') === false) return;
+    const { image } = this;
     const fields = {
       method: incoming.method,
       ...(image === undefined ? { path: incoming.url?.slice(0, 200) } : { image }),
@@ -107,7 +115,8 @@ export class Exchange implements Caller {
       client: this.client,
       ...(error === undefined ? {} : { reason: reasonOf(error) }),
     };
-    if (error instanceof ClientDisconnected) log.info(fields, 'client disconnected');
+    if (isCut) log.warn(fields, 'cut by the shutdown of the server');
+    else if (error instanceof ClientDisconnected) log.info(fields, 'client disconnected');
     else if (error !== undefined && !(error instanceof RegistryError)) {
       log.error({ ...fields, err: error }, 'request failed with an unexpected error');
     } else if (error !== undefined && outgoing.statusCode < 400) log.warn(fields, 'response cut short');
@@ -115,7 +124,8 @@ export class Exchange implements Caller {
     else log.info(fields, 'request');
   }
 
-  #image(): string | undefined {
+  /** As a person writes it; undefined when the request names none. */
+  get image(): string | undefined {
     const resource = this.parsed?.resource;
     if (resource === undefined || !('repository' in resource)) return undefined;
     if (resource.kind === 'manifest') return imageName(resource.repository, resource.reference);

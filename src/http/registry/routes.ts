@@ -56,11 +56,15 @@ export const ROUTES: { readonly [K in Kind]: Readonly<Record<string, Route<K>>> 
  * for each route takes up to a third of the rate of hot manifests, and an async middleware as much again.
  */
 export function createRegistry(services: Services): Hono<{ Bindings: HttpBindings }> {
-  const { clock, log } = services;
+  const { clock, log, inFlight } = services;
   return new Hono<{ Bindings: HttpBindings }>().all('/*', ({ env: { incoming, outgoing } }) => {
     const exchange = new Exchange(incoming, outgoing);
     const startedMs = clock.monotonic();
-    outgoing.on('close', () => exchange.log(log, clock.monotonic() - startedMs));
+    inFlight?.add(exchange);
+    outgoing.on('close', () => {
+      inFlight?.delete(exchange);
+      exchange.log(log, clock.monotonic() - startedMs);
+    });
     handle(services, exchange)
       .catch(error => exchange.fail(error))
       .catch(error => {

@@ -13,6 +13,7 @@ import type { Mounts } from '../../push/mount.ts';
 import type { Uploads } from '../../push/uploads.ts';
 import type { BodySending } from '../body/send.ts';
 import type { Exchange } from './exchange.ts';
+import type { InFlight } from './in-flight.ts';
 import type { Kind, ParsedRequest } from './request.ts';
 
 export interface Services extends BodySending {
@@ -32,6 +33,8 @@ export interface Services extends BodySending {
   readonly pushesOff: boolean;
   readonly clock: Clock;
   readonly log: Log;
+  /** Where requests are noted while they are served, for those who want to know. */
+  readonly inFlight?: InFlight;
 }
 
 /** Serves one kind of resource by one method; what it throws is answered as an error. */

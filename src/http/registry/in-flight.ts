@@ -1,0 +1,39 @@
+// The requests under /v2/ whose responses are not out yet: what a shutdown waits for, and what it cuts.
+import type { Exchange } from './exchange.ts';
+
+/** How many images are named; the rest is counted. */
+const NAMED = 3;
+
+export class InFlight {
+  readonly #exchanges = new Set<Exchange>();
+
+  add(exchange: Exchange): void {
+    this.#exchanges.add(exchange);
+  }
+
+  delete(exchange: Exchange): void {
+    this.#exchanges.delete(exchange);
+  }
+
+  /** What there is, for a sentence: `2 pulls and 1 push (ghcr.io/owner/app:v1, …)`; undefined when there is nothing. */
+  describe(): string | undefined {
+    const all = [...this.#exchanges];
+    if (all.length === 0) return undefined;
+    const pushes = all.filter(({ isPush }) => isPush).length;
+    const counts = [counted(all.length - pushes, 'pull', 'pulls'), counted(pushes, 'push', 'pushes')];
+    const images = new Set(all.map(({ image }) => image?.replace(/(:[0-9a-f]{12})[0-9a-f]{20,}$/, '$1…')));
+    const named = [...images].filter(image => image !== undefined).slice(0, NAMED);
+    const names = named.length < images.size ? [...named, '…'] : named;
+    return `${counts.filter(Boolean).join(' and ')}${named.length === 0 ? '' : ` (${names.join(', ')})`}`;
+  }
+
+  /** To be called before their connections are closed. Returns what describe() does. */
+  cut(): string | undefined {
+    for (const exchange of this.#exchanges) exchange.isCut = true;
+    return this.describe();
+  }
+}
+
+function counted(count: number, one: string, many: string): string {
+  return count === 0 ? '' : `${count} ${count === 1 ? one : many}`;
+}

@@ -46,6 +46,6 @@ export function stopInTime(cache: RunningCache, log: Log, clock: Clock): void {
   const end = clock.every(PARENT_MS, () => {
     if (process.ppid === parent) return;
     end();
-    void stop('npm is gone');
+    if (stoppingSinceMs === undefined) void stop('npm is gone');
   });
 }

@@ -37,7 +37,7 @@ export async function openPull(t: TestContext, options: PullOptions = {}) {
   const write = (_fields: object, message: string) => lines.push(message);
   const log = { debug: write, info: write, warn: write, error: write };
   const environment = { clock, log, random: testRandom() };
-  const stores: Stores = await openStores({ data } as Config, environment, stack);
+  const stores: Stores = await openStores({ data, cache: { verifyEveryMs: Infinity } } as Config, environment, stack);
   const budget = await Budget.open({ ...stores, maxSizeBytes, minFreeBytes: 0, pins: [] });
   const fake = new FakeUpstream(script, verbs);
   return {

@@ -1,12 +1,12 @@
 // Pushes for which there is no space: they reach the upstream all the same, and are not kept.
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { Got } from '../../support/ghcr/ask.ts';
 import { errorAnswer } from '../../support/ghcr/faults.ts';
 import { answers } from '../../support/ghcr/ghcr.ts';
 import { bytesOf, type Content, makeImage, randomContent } from '../../support/images.ts';
+import { inTheWay } from '../../support/local-stores.ts';
 import {
   assertCreated,
   assertError,
@@ -152,7 +152,7 @@ describe('without space', () => {
 
   test('a disk that cannot be written counts as one without space', LIMIT, async t => {
     const { ghcr, cache, client } = await startPushing(t);
-    rmSync(join(cache.data, 'ingest'), { recursive: true });
+    await inTheWay(join(cache.data, 'ingest'));
     for (const blob of [small, large]) {
       const got = await client.stream(blob);
       assertCreated(got);

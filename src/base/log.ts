@@ -6,5 +6,5 @@ export interface Log {
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
   /** Whether lines of this level are written: making one costs more than not writing it. */
-  isLevelEnabled?(level: 'info'): boolean;
+  isLevelEnabled?(level: 'debug' | 'info' | 'warn' | 'error'): boolean;
 }

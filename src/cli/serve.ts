@@ -1,12 +1,11 @@
 // `ghcr-cache serve`: runs a cache until a signal stops it. Logs go to stderr; stdout has the one line that says where
 // the cache is.
 import { resolve } from 'node:path';
-import { pino } from 'pino';
 import { systemClock, systemRandom } from '../base/clock.ts';
-import type { Log } from '../base/log.ts';
 import { version } from '../base/version.ts';
 import { type RunningCache, startCache } from '../compose/cache.ts';
 import { type Config, loadConfig } from '../config/load.ts';
+import { openLog } from './log.ts';
 import { type Command, type Options, parseOptions, UsageError, type Values } from './options.ts';
 import { stopInTime } from './shutdown.ts';
 
@@ -58,13 +57,6 @@ function withOptions(config: Config, { port, data }: Pick<Values<typeof OPTIONS>
     ...(port !== undefined && { listen: { ...config.listen, port: Number(port) } }),
     ...(data !== undefined && { data: resolve(data) }),
   };
-}
-
-/** One line of JSON an entry, on stderr. */
-export function openLog({ log: { level } }: Config): Log {
-  const formatters = { level: (level: string) => ({ level }) };
-  const timestamp = pino.stdTimeFunctions.isoTime;
-  return pino({ level, base: null, timestamp, formatters }, pino.destination(2));
 }
 
 function startLine(config: Config, { server }: RunningCache): string {

@@ -1,5 +1,8 @@
 // A running cache: the core behind an HTTP server.
+import { hostname } from 'node:os';
+import { hostCheck } from '../access/hosts.ts';
 import type { Config } from '../config/load.ts';
+import { BodyMemory } from '../http/body/body-memory.ts';
 import { pumpBuffers } from '../http/body/pump.ts';
 import { loadSendfile } from '../http/body/sendfile.ts';
 import { zerocopy } from '../http/body/zerocopy.ts';
@@ -31,10 +34,13 @@ export async function startCache(config: Config, environment: Environment): Prom
   const app = createApp({
     ...core,
     pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
+    bodyMemory: new BodyMemory(clock),
     pushesOff: config.push === 'off',
-    ...{ clock, log, random, inFlight },
+    ...{ clock, log, random },
   });
-  const server = await startServer(app, config.listen, clock);
+  const { host, port, hosts } = config.listen;
+  const isOurs = hostCheck([host, hostname(), ...hosts]);
+  const server = await startServer(app, { host, port, isOurs }, { clock, log, inFlight });
   const owned = stack.move();
   return {
     server,

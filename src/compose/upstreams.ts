@@ -1,4 +1,5 @@
 // The upstreams of a configuration, each with a client for reads and one for writes over the same connections.
+import { ExpiringCache } from '../base/expiring-cache.ts';
 import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { credentialsOf } from '../credentials/credential.ts';
@@ -10,6 +11,9 @@ import { Requests } from '../upstream/requests.ts';
 import { SPEC_CAPABILITIES, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
 import { WriteClient } from '../upstream/writes.ts';
 import type { Environment } from './environment.ts';
+
+/** How long a credential that was denied once is not complained about again. */
+const DENIED_AGAIN_MS = 3_600_000;
 
 /** Contacts no upstream. `stack` owns the connections. */
 export function createUpstreams(config: Config, environment: Environment, stack: AsyncDisposableStack) {
@@ -25,6 +29,8 @@ export function createUpstreams(config: Config, environment: Environment, stack:
   return {
     has: (host: string) => clients.has(host),
     default: config.default,
+    // At GitHub; of other registries that is not known.
+    ownersWithoutDots: isGitHub(config.default, config.upstreams.get(config.default)?.api),
     upstream: (repository: Repository): Upstream => clientsOf(repository).reads,
     writes: (repository: Repository): UpstreamWrites => clientsOf(repository).writes,
   };
@@ -38,11 +44,15 @@ function createClients(
 ) {
   const { url, offline, realms, ca, api } = config;
   const credentials = credentialsOf(config.credentials);
+  const said = new ExpiringCache<true>({ clock, max: 1_000, ttlMs: DENIED_AGAIN_MS });
   const requests = new Requests({
     ...{ name, url, offline, realms, ca, credentials, clock, random },
     ...(timeouts && { timeouts }),
-    onDenied: (credential, message) =>
-      log.error({ upstream: name, credential }, `credential "${credential}" was denied: ${message}`),
+    onDenied: (credential, message) => {
+      if (said.get(credential)) return;
+      said.set(credential, true);
+      log.error({ upstream: name, credential }, `credential "${credential}" was denied: ${message}`);
+    },
   });
   stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });

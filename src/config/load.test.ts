@@ -12,7 +12,7 @@ const KEYS_OF_ROOT = 'listen, data, cache, upstreams, default, tags, staleIfErro
 
 test('without a file the defaults hold', () => {
   assert.deepEqual(loadConfig({ env: {}, cwd: '/somewhere' }), {
-    listen: { host: '127.0.0.1', port: 5000 },
+    listen: { host: '127.0.0.1', port: 5000, hosts: [] },
     data: '/somewhere/data',
     cache: { maxSizeBytes: 50 * GIB, minFreeBytes: 2 * GIB, verifyEveryMs: 7 * 24 * 3_600_000 },
     upstreams: new Map([
@@ -33,7 +33,7 @@ test('without a file the defaults hold', () => {
     staleIfErrorMs: 30 * 24 * 60 * MINUTE_MS,
     push: 'through',
     pins: [],
-    log: { level: 'info' },
+    log: { level: 'info', format: 'auto' },
   });
 });
 
@@ -111,7 +111,7 @@ test('an unknown key is rejected with the one that was meant, the known ones, or
   assertRejected([
     ['cache:\n  maxsize: 1GiB', '2: cache.maxsize: unknown key; did you mean maxSize?'],
     ['\n\nupstream: {}', '3: upstream: unknown key; did you mean upstreams?'],
-    ['listen:\n  workers: 4', '2: listen.workers: unknown key; known here are host, port'],
+    ['listen:\n  workers: 4', '2: listen.workers: unknown key; known here are host, port, hosts'],
     ['tags:\n  - match: v*\n    frsh: 5s', '3: tags[0].frsh: unknown key; did you mean fresh?'],
     ['5: x', `1: 5: unknown key; known here are ${KEYS_OF_ROOT}`],
     ['push: off\nlog: {}\npush: through', '3: push: duplicate key; the first is on line 1'],

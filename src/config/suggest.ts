@@ -4,12 +4,11 @@
 /** Keys that are designed but that nothing reads yet, by their section; '' is the root. */
 const PLANNED: Record<string, readonly string[]> = {
   '': ['readAhead', 'writeGrace', 'mirror', 'events', 'cluster'],
-  listen: ['hosts', 'tls', 'socket'],
+  listen: ['tls', 'socket'],
   cache: ['unusedFor'],
   upstreams: ['parallel', 'timeouts', 'blobHosts', 'users'],
   tags: ['writeOnce'],
   access: ['htpasswd', 'rules', 'remember', 'stale', 'admin'],
-  log: ['format'],
 };
 
 /** The problem with `key`, where only the `known` ones are accepted. */

@@ -92,6 +92,12 @@ export const listenHost = value(input => {
   return host !== undefined && (isIP(host) || (isHost(host) && !host.includes(':'))) ? host : undefined;
 }, 'is not a host name or an IP address; the port has a key of its own');
 
+/** As in a Host header, without its port. */
+export const hostName = value(input => {
+  const host = readText(input)?.toLowerCase().replace(/\.$/, '');
+  return host !== undefined && isHost(host) && !host.includes(':') ? host : undefined;
+}, 'is not a host name; write it without https:// and without a port, as in cache.lab.example');
+
 export const realm = value(
   input => (typeof input === 'string' && isHost(input) ? input : undefined),
   'is not a host; write host or host:port in lower case, without https://',

@@ -5,7 +5,9 @@ import { describe, type TestContext, test } from 'node:test';
 import { until } from '../../test/support/async.ts';
 import { TestClock, testRandom } from '../../test/support/clock.ts';
 import { fetchRaw } from '../../test/support/http-client.ts';
+import { hostCheck } from '../access/hosts.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
+import { InFlight } from './registry/in-flight.ts';
 import { createApp, startServer } from './server.ts';
 
 async function serve(t: TestContext, services: object = {}, clock: Clock = systemClock) {
@@ -16,7 +18,8 @@ async function serve(t: TestContext, services: object = {}, clock: Clock = syste
     ...{ clock: systemClock, random: testRandom(), log },
     ...services,
   } as never);
-  const { address, stop } = await startServer(app, { host: '127.0.0.1', port: 0 }, clock);
+  const listen = { host: '127.0.0.1', port: 0, isOurs: hostCheck([]) };
+  const { address, stop } = await startServer(app, listen, { clock, log, inFlight: new InFlight() });
   t.after(() => stop(0));
   return { url: `http://127.0.0.1:${address.port}`, port: address.port, stop };
 }
@@ -67,7 +70,12 @@ describe('paths', () => {
 
 test('an address that is taken is named', async t => {
   const { port } = await serve(t);
-  const starting = startServer(createApp({} as never), { host: '127.0.0.1', port }, systemClock);
+  const listen = { host: '127.0.0.1', port, isOurs: () => true };
+  const starting = startServer(createApp({} as never), listen, {
+    clock: systemClock,
+    log: {} as never,
+    inFlight: new InFlight(),
+  });
   await assert.rejects(starting, new RegExp(`cannot listen on 127\\.0\\.0\\.1:${port}: another program`));
 });
 

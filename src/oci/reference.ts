@@ -16,6 +16,8 @@ export type Reference =
 export interface Upstreams {
   has(host: string): boolean;
   readonly default: string;
+  /** Set when no owner at the default upstream has a dot: what begins with one is then meant for another host. */
+  readonly ownersWithoutDots?: boolean;
 }
 
 // Anchored and linear, and only applied to input of bounded length.

@@ -10,9 +10,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Source } from '../../src/content/content.ts';
+import type { Sent } from '../../src/http/body/response-writer.ts';
 
 export const MIB = 1024 * 1024;
 export const BODY = randomBytes(9 * MIB + 12_345);
+
+/** Where a body is sent to. */
+export const to = (outgoing: ServerResponse): Sent => ({ outgoing, sentBytes: 0 });
 
 /** A server that hands the response to each request to `handler`. */
 export async function serve(t: TestContext, handler: (outgoing: ServerResponse) => void) {

@@ -3,18 +3,23 @@ import { test } from 'node:test';
 import { assertRejected, load } from '../../../test/support/config.ts';
 
 test('an address and a port are read', () => {
-  assert.deepEqual(load('listen: { host: "[::1]", port: 0 }').listen, { host: '::1', port: 0 });
-  assert.deepEqual(load('listen: { host: LocalHost, port: "80" }').listen, { host: 'localhost', port: 80 });
+  assert.deepEqual(load('listen: { host: "[::1]", port: 0 }').listen, { host: '::1', port: 0, hosts: [] });
+  const other = load('listen: { host: LocalHost, port: "80", hosts: [Cache.Lab.Example., nas] }').listen;
+  assert.deepEqual(other, { host: 'localhost', port: 80, hosts: ['cache.lab.example', 'nas'] });
 });
 
 test('what is no host or no port is rejected', () => {
   const host = 'is not a host name or an IP address; the port has a key of its own';
+  const name = 'is not a host name; write it without https:// and without a port, as in cache.lab.example';
   const port = 'is not a whole number from 0 to 65535';
   assertRejected([
     ['listen:\n  port: 65536', `2: listen.port: 65536 ${port}`],
     ['listen:\n  port: http', `2: listen.port: "http" ${port}`],
     ['listen:\n  port: 50.5', `2: listen.port: 50.5 ${port}`],
     ['listen:\n  host: localhost:5000', `2: listen.host: "localhost:5000" ${host}`],
+    ['listen:\n  hosts:\n    - a.example\n    - cache.example:80', `4: listen.hosts[1]: "cache.example:80" ${name}`],
+    ['listen:\n  hosts: [https://cache.example]', `2: listen.hosts[0]: "https://cache.example" ${name}`],
+    ['listen:\n  hosts: cache.example', '2: listen.hosts: "cache.example" is not a list'],
     ['listen:\n  host: ""', `2: listen.host: "" ${host}`],
   ]);
 });

@@ -6,4 +6,6 @@ export const listen = value.section({
   host: value.listenHost.prefault('127.0.0.1'),
   /** 0: any free port. */
   port: value.wholeNumber(0, 65535).prefault(5000),
+  /** Further names that clients may use for it, beside those that nobody else can have (access/hosts.ts). */
+  hosts: value.list(value.hostName).prefault([]),
 });

@@ -1,21 +1,29 @@
 // Health: /healthz says that the process is up, /readyz whether it can do its work.
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import { reasonOf } from '../../oci/errors.ts';
+import type { Bindings } from '../registry/exchange.ts';
 
 export interface HealthServices {
   /** Rejects with the reason when the cache cannot do its work now. */
   ready(): Promise<void>;
 }
 
-export function createHealth({ ready }: HealthServices): Hono {
-  return new Hono()
-    .get('/healthz', c => c.text('ok\n'))
-    .get('/readyz', async c => {
+export function createHealth({ ready }: HealthServices): Hono<{ Bindings: Bindings }> {
+  return new Hono<{ Bindings: Bindings }>()
+    .get('/healthz', ({ env: { exchange } }) => {
+      exchange.kind = 'health';
+      exchange.sendText(200, 'ok\n');
+      return RESPONSE_ALREADY_SENT;
+    })
+    .get('/readyz', async ({ env: { exchange } }) => {
+      exchange.kind = 'health';
       try {
         await ready();
-        return c.text('ready\n');
+        exchange.sendText(200, 'ready\n');
       } catch (error) {
-        return c.text(`not ready: ${reasonOf(error)}\n`, 503);
+        exchange.sendText(503, `not ready: ${reasonOf(error)}\n`);
       }
+      return RESPONSE_ALREADY_SENT;
     });
 }

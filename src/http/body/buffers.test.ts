@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bodyOf, get, MIB, serve, sourceOf } from '../../../test/support/bodies.ts';
+import { bodyOf, get, MIB, serve, sourceOf, to } from '../../../test/support/bodies.ts';
 import { testRandom } from '../../../test/support/clock.ts';
 import { pumpBuffers } from './pump.ts';
 import { sendSource } from './send.ts';
@@ -25,7 +25,7 @@ test('large buffers are limited, the others get smaller ones, and none is lost h
         await all.promise;
         return end(into);
       });
-      sendSource(outgoing, {}, source, undefined, { pump: pumpBuffers, random: testRandom() }).catch(() => {});
+      sendSource(to(outgoing), {}, source, undefined, { pump: pumpBuffers, random: testRandom() }).catch(() => {});
     });
     const bodies = await Promise.allSettled(Array.from({ length: CLIENTS }, async () => bodyOf(await get(url))));
     for (const body of bodies) {

@@ -16,6 +16,7 @@ import {
   serve,
   serveOnce,
   sourceOf,
+  to,
 } from '../../../test/support/bodies.ts';
 import { testRandom } from '../../../test/support/clock.ts';
 import type { Source } from '../../content/content.ts';
@@ -43,7 +44,7 @@ for (const [how, pump] of PUMPS) {
       const { url, handled } = await serveOnce(t, async outgoing => {
         request.destroy();
         await once(outgoing, 'close');
-        return sendSource(outgoing, {}, source, undefined, sending);
+        return sendSource(to(outgoing), {}, source, undefined, sending);
       });
       const request = http.get(url).on('error', () => {});
       assert.equal(await handled, undefined);
@@ -52,7 +53,7 @@ for (const [how, pump] of PUMPS) {
 
     test('a client that disconnects in the middle ends the reading, and that is not an error', async t => {
       const { source, calls } = sourceOf(1_000_000_000);
-      const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
+      const { url, handled } = await serveOnce(t, outgoing => sendSource(to(outgoing), {}, source, undefined, sending));
       const request = http.get(url, incoming => incoming.once('data', () => request.destroy())).on('error', () => {});
       assert.equal(await handled, undefined);
       assert(calls.reads < 1000);
@@ -66,7 +67,9 @@ for (const [how, pump] of PUMPS) {
         [async () => 0, /ends at byte 0 of 1000/],
       ] as [Source['read'], RegExp][]) {
         const { source, calls } = sourceOf(1000, read);
-        const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
+        const { url, handled } = await serveOnce(t, outgoing =>
+          sendSource(to(outgoing), {}, source, undefined, sending),
+        );
         await assert.rejects(fetch(url).then(response => response.arrayBuffer()));
         assert.match(String(await handled), reason);
         assert.equal(calls.closes, 1);
@@ -75,7 +78,7 @@ for (const [how, pump] of PUMPS) {
 
     test('for a client that does not read nothing is read ahead but two buffers', async t => {
       const { source, calls } = sourceOf(1_000_000_000);
-      const { url, handled } = await serveOnce(t, outgoing => sendSource(outgoing, {}, source, undefined, sending));
+      const { url, handled } = await serveOnce(t, outgoing => sendSource(to(outgoing), {}, source, undefined, sending));
       const request = http.get(url, incoming => incoming.pause()).on('error', () => {});
       const [incoming] = await once(request, 'response');
       let before = -1;
@@ -93,7 +96,7 @@ for (const [how, pump] of PUMPS) {
       const { open, calls } = fileOf(t);
       const done: Promise<void>[] = [];
       const { url, server } = await serve(t, outgoing => {
-        done.push(sendSource(outgoing, {}, open(), undefined, sending));
+        done.push(sendSource(to(outgoing), {}, open(), undefined, sending));
       });
       const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
       t.after(() => agent.destroy());
@@ -116,7 +119,7 @@ for (const [how, pump] of PUMPS) {
         { start: BODY.length - 300_000, end: BODY.length },
       ];
       for (const picked of [...spans.map(span => [span]), spans]) {
-        const { url } = await serve(t, outgoing => void sendSource(outgoing, {}, open(), picked, sending));
+        const { url } = await serve(t, outgoing => void sendSource(to(outgoing), {}, open(), picked, sending));
         const incoming = await get(url);
         const body = await bodyOf(incoming);
         assert.equal(incoming.statusCode, 206);
@@ -130,7 +133,7 @@ for (const [how, pump] of PUMPS) {
       const { open } = fileOf(t);
       const { url } = await serve(t, outgoing => {
         outgoing.socket?.setNoDelay(true);
-        void sendSource(outgoing, {}, open(), undefined, sending);
+        void sendSource(to(outgoing), {}, open(), undefined, sending);
       });
       const incoming = await get(url);
       const chunks: Buffer[] = [];
@@ -143,7 +146,7 @@ for (const [how, pump] of PUMPS) {
 
     test('responses to pipelined requests go out in order', async t => {
       const { open } = fileOf(t);
-      const { port } = await serve(t, outgoing => void sendSource(outgoing, {}, open(), undefined, sending));
+      const { port } = await serve(t, outgoing => void sendSource(to(outgoing), {}, open(), undefined, sending));
       const socket = net.connect(port, '127.0.0.1');
       t.after(() => socket.destroy());
       socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(3));
@@ -167,7 +170,7 @@ for (const [how, pump] of PUMPS) {
       const { open, calls } = fileOf(t);
       // The last megabyte is not lent, and the others in steps of their own.
       const step = (position: number) => (position < 8 * MIB ? Math.min(8 * MIB, position + 300_001) : undefined);
-      const { url } = await serve(t, outgoing => void sendSource(outgoing, {}, open(step), undefined, sending));
+      const { url } = await serve(t, outgoing => void sendSource(to(outgoing), {}, open(step), undefined, sending));
       assertSame(await bodyOf(await get(url)), BODY);
       assert(calls.reads > 0);
       assert.equal(calls.released, calls.lent);
@@ -177,7 +180,7 @@ for (const [how, pump] of PUMPS) {
       const { open } = fileOf(t);
       const source = open();
       const { url, handled } = await serveOnce(t, outgoing =>
-        sendSource(outgoing, {}, { ...source, sizeBytes: BODY.length + 1 }, undefined, sending),
+        sendSource(to(outgoing), {}, { ...source, sizeBytes: BODY.length + 1 }, undefined, sending),
       );
       await assert.rejects(fetch(url).then(response => response.arrayBuffer()));
       assert.match(String(await handled), new RegExp(`ends at byte ${BODY.length} of ${BODY.length + 1}`));
@@ -187,7 +190,7 @@ for (const [how, pump] of PUMPS) {
       const { open, calls } = fileOf(t);
       const done: Promise<void>[] = [];
       const { url } = await serve(t, outgoing => {
-        done.push(sendSource(outgoing, {}, open(), undefined, sending));
+        done.push(sendSource(to(outgoing), {}, open(), undefined, sending));
       });
       const before = openDescriptors();
       for (let i = 0; i < 15; i++) {

@@ -4,8 +4,10 @@ import http, { type IncomingMessage } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import { turns, until } from '../../../test/support/async.ts';
+import { TestClock } from '../../../test/support/clock.ts';
 import { bytesOf, randomContent } from '../../../test/support/images.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import { BodyMemory } from './body-memory.ts';
 import { ClientDisconnected, receive, receiveAll } from './receive.ts';
 
 const MIB = 1024 * 1024;
@@ -306,6 +308,8 @@ describe('a client that disconnects', () => {
 });
 
 describe('receiveAll', () => {
+  const memory = new BodyMemory(new TestClock());
+
   const isTooLarge = (error: unknown) => {
     assert.ok(error instanceof RegistryError);
     assert.equal(error.code, 'TOO_LARGE');
@@ -317,17 +321,17 @@ describe('receiveAll', () => {
     test(`gives a body of ${length} bytes as a whole, at a limit of ${2 * MIB}`, async t => {
       const bytes = bytesOf(randomContent(length, 'all'));
       const told = await requestOf(t, `content-length: ${length}`, bytes);
-      assert.deepEqual(await receiveAll(told.incoming, 2 * MIB), bytes);
+      assert.deepEqual((await receiveAll(told.incoming, 2 * MIB, memory)).bytes, bytes);
       const untold = await requestOf(t, 'transfer-encoding: chunked', length > 0 ? chunked(bytes) : '');
       untold.client.write(LAST_CHUNK);
-      assert.deepEqual(await receiveAll(untold.incoming, 2 * MIB), bytes);
+      assert.deepEqual((await receiveAll(untold.incoming, 2 * MIB, memory)).bytes, bytes);
     });
   }
 
   test('rejects a declared length that is too large before it reads anything', async t => {
     for (const length of [2 * MIB + 1, 2 ** 50, '9'.repeat(18)]) {
       const { incoming } = await requestOf(t, `content-length: ${length}`, 'bytes');
-      await assert.rejects(receiveAll(incoming, 2 * MIB), isTooLarge);
+      await assert.rejects(receiveAll(incoming, 2 * MIB, memory), isTooLarge);
       assert.equal(incoming.listenerCount('data'), 0);
       assert.equal(incoming.isPaused(), false);
       assert.equal(incoming.readableFlowing, null);
@@ -338,7 +342,7 @@ describe('receiveAll', () => {
     const { incoming, client } = await requestOf(t, 'transfer-encoding: chunked');
     client.write(chunked(Buffer.alloc(2 * MIB)));
     await until(() => incoming.socket.bytesRead >= 2 * MIB || incoming.readableLength > 0);
-    const receiving = watch(receiveAll(incoming, 2 * MIB));
+    const receiving = watch(receiveAll(incoming, 2 * MIB, memory));
     await until(() => incoming.socket.bytesRead >= 2 * MIB);
     await turns(50);
     assert.equal(receiving.outcome, 'pending');
@@ -354,11 +358,26 @@ describe('receiveAll', () => {
 
   test('rejects with ClientDisconnected when the body breaks off', async t => {
     const { incoming, disconnect } = await requestOf(t, 'content-length: 10', 'bytes');
-    const receiving = receiveAll(incoming, 100);
+    const receiving = receiveAll(incoming, 100, memory);
     receiving.catch(() => {});
     await until(() => incoming.socket.bytesRead > 0);
     await turns(50);
     await disconnect();
     await assert.rejects(receiving, ClientDisconnected);
+  });
+
+  test('counts a body until it is disposed of, and none that failed', async t => {
+    const memory = new BodyMemory(new TestClock());
+    const { incoming } = await requestOf(t, 'content-length: 5', 'bytes');
+    const body = await receiveAll(incoming, 100, memory);
+    assert.notEqual(memory.usedBytes, 0);
+    body[Symbol.dispose]();
+    assert.equal(memory.usedBytes, 0);
+    const broken = await requestOf(t, 'content-length: 10', 'bytes');
+    const receiving = receiveAll(broken.incoming, 100, memory);
+    receiving.catch(() => {});
+    await broken.disconnect();
+    await assert.rejects(receiving, ClientDisconnected);
+    assert.equal(memory.usedBytes, 0);
   });
 });

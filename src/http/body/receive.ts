@@ -2,6 +2,7 @@
 // to be waited for, and nothing more is read from the client until then.
 import type { IncomingMessage } from 'node:http';
 import { RegistryError } from '../../oci/errors.ts';
+import type { BodyMemory } from './body-memory.ts';
 
 /** The client disconnected in the middle of its request. */
 export class ClientDisconnected extends Error {}
@@ -53,18 +54,33 @@ export function receive(
   });
 }
 
-/** The whole body. Throws TOO_LARGE beyond `limitBytes`. */
-export async function receiveAll(incoming: IncomingMessage, limitBytes: number): Promise<Buffer> {
+/**
+ * The whole body, in memory until it is disposed of. Throws TOO_LARGE beyond `limitBytes`, TOOMANYREQUESTS when there is
+ * no memory for it, and REQUEST_TIMEOUT when it comes too slowly, or has stalled while others needed its memory.
+ */
+export async function receiveAll(
+  incoming: IncomingMessage,
+  limitBytes: number,
+  memory: BodyMemory,
+): Promise<{ readonly bytes: Buffer } & Disposable> {
   const tooLarge = () =>
     new RegistryError('TOO_LARGE', `a body of more than ${limitBytes / 1024 / 1024} MiB is not accepted here`);
-  if (Number(incoming.headers['content-length'] ?? 0) > limitBytes) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let length = 0;
-  await receive(incoming, chunk => {
-    length += chunk.length;
-    if (length > limitBytes) throw tooLarge();
-    chunks.push(chunk);
+  const length = incoming.headers['content-length'];
+  const declaredBytes = length === undefined ? undefined : Number(length);
+  if ((declaredBytes ?? 0) > limitBytes) throw tooLarge();
+  const cut = Promise.withResolvers<never>();
+  const body = memory.begin(declaredBytes, cut.reject);
+  const onChunk = (chunk: Buffer) => {
+    if (body.length + chunk.length > limitBytes) throw tooLarge();
+    body.append(chunk);
     return undefined;
-  });
-  return Buffer.concat(chunks, length);
+  };
+  try {
+    await Promise.race([receive(incoming, onChunk), cut.promise]);
+    return { bytes: body.whole(), [Symbol.dispose]: () => body[Symbol.dispose]() };
+  } catch (error) {
+    incoming.pause();
+    body[Symbol.dispose]();
+    throw error;
+  }
 }

@@ -8,9 +8,16 @@ import type { Source } from '../../content/content.ts';
 import type { Span } from '../../oci/range.ts';
 import { buffers } from './buffers.ts';
 
+/** A response, and how many bytes of its body the system has. */
+export interface Sent {
+  readonly outgoing: ServerResponse;
+  sentBytes: number;
+}
+
 export class ResponseWriter {
   readonly outgoing: ServerResponse;
   readonly source: Source;
+  readonly #sent: Sent;
   /** The client has disconnected, or the response is complete. */
   ended = false;
   #isSourceClosed = false;
@@ -18,11 +25,14 @@ export class ResponseWriter {
   #isWriting = false;
   /** The pooled buffer that is being written, if it is one. */
   #buffer: Buffer | undefined;
+  #writingBytes = 0;
   #wake = () => {};
 
-  constructor(outgoing: ServerResponse, source: Source) {
+  constructor(sent: Sent, source: Source) {
+    const { outgoing } = sent;
     this.outgoing = outgoing;
     this.source = source;
+    this.#sent = sent;
     outgoing.once('close', () => this.#end());
     // The client may have disconnected while the source was waited for; then no more close comes.
     if (outgoing.destroyed) this.#end();
@@ -47,12 +57,25 @@ export class ResponseWriter {
       if (count > 0 && !this.ended) {
         this.#isWriting = true;
         this.#buffer = buffer;
+        this.#writingBytes = count;
         this.outgoing.write(into.subarray(0, count), this.#onWritten);
       }
       return count;
     } finally {
       if (this.#buffer !== buffer) buffers.release(buffer);
     }
+  }
+
+  /** Writes text between spans, which has to be short. */
+  text(text: string): void {
+    if (text === '' || this.ended) return;
+    this.outgoing.write(text);
+    this.count(text.length);
+  }
+
+  /** To be told of bytes of the body that went past this writer. */
+  count(bytes: number): void {
+    this.#sent.sentBytes += bytes;
   }
 
   /** Resolves when the system has all that was written here, or the client has disconnected. */
@@ -85,8 +108,9 @@ export class ResponseWriter {
 
   readonly #onWritten = (error?: Error | null) => {
     // The close event that follows comes too late: a copy in progress would read on meanwhile.
-    if (error) this.#end();
-    else this.#release();
+    if (error) return this.#end();
+    this.count(this.#writingBytes);
+    this.#release();
   };
 
   #end(): void {
@@ -98,6 +122,7 @@ export class ResponseWriter {
 
   #release(): void {
     this.#isWriting = false;
+    this.#writingBytes = 0;
     if (this.#buffer !== undefined) buffers.release(this.#buffer);
     this.#buffer = undefined;
     this.#wake();

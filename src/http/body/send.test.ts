@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import http, { type ServerResponse } from 'node:http';
 import { test } from 'node:test';
 import { turns } from '../../../test/support/async.ts';
-import { BODY, bodyOf, fileOf, get, serve, serveOnce, sourceOf } from '../../../test/support/bodies.ts';
+import { BODY, bodyOf, fileOf, get, serve, serveOnce, sourceOf, to } from '../../../test/support/bodies.ts';
 import { testRandom } from '../../../test/support/clock.ts';
 import type { Span } from '../../oci/range.ts';
 import { pumpBuffers } from './pump.ts';
@@ -21,7 +21,7 @@ test('responses that are ready are sent together at the end of a turn, also when
   const [first, gone, second] = [await ask(), await ask(), await ask()];
   gone.request.destroy();
   await once(gone.outgoing, 'close');
-  for (const outgoing of came) send(outgoing, 200, {}, 'a response');
+  for (const outgoing of came) send(to(outgoing), 200, {}, 'a response');
   assert.deepEqual(
     came.map(({ headersSent, writableEnded }) => [headersSent, writableEnded]),
     Array(3).fill([true, false]),
@@ -32,7 +32,7 @@ test('responses that are ready are sent together at the end of a turn, also when
   }
   // One that is not valid fails at once, for its sender to see.
   const { outgoing } = await ask();
-  assert.throws(() => send(outgoing, 200, { bad: 'a\nb' }), { code: 'ERR_INVALID_CHAR' });
+  assert.throws(() => send(to(outgoing), 200, { bad: 'a\nb' }), { code: 'ERR_INVALID_CHAR' });
 });
 
 const HEADERS = { 'content-type': 'a/b' };
@@ -44,7 +44,7 @@ test('several spans are multipart/byteranges, with a boundary of the random sour
     { start: 0, end: 2 },
     { start: 1000, end: 1005 },
   ];
-  const { url } = await serve(t, outgoing => void sendSource(outgoing, { ...HEADERS }, open(), spans, sending()));
+  const { url } = await serve(t, outgoing => void sendSource(to(outgoing), { ...HEADERS }, open(), spans, sending()));
   const incoming = await get(url);
   const boundary = `ghcr-cache-${testRandom().uuid()}`;
   assert.equal(incoming.statusCode, 206);
@@ -60,7 +60,7 @@ test('several spans are multipart/byteranges, with a boundary of the random sour
 test('a source in memory is sent from there, and closed', async t => {
   const { source, calls } = sourceOf(5, () => assert.fail());
   const { url, handled } = await serveOnce(t, outgoing =>
-    sendSource(outgoing, { ...HEADERS }, { ...source, bytes: Buffer.from('bytes') }, undefined, sending()),
+    sendSource(to(outgoing), { ...HEADERS }, { ...source, bytes: Buffer.from('bytes') }, undefined, sending()),
   );
   const incoming = await get(url);
   assert.deepEqual([incoming.statusCode, incoming.headers['content-length']], [200, '5']);

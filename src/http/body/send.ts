@@ -7,7 +7,7 @@ import type { Random } from '../../base/clock.ts';
 import type { Source } from '../../content/content.ts';
 import type { Span } from '../../oci/range.ts';
 import type { Pump } from './pump.ts';
-import { ResponseWriter } from './response-writer.ts';
+import { ResponseWriter, type Sent } from './response-writer.ts';
 
 export type Headers = Record<string, string | number>;
 
@@ -18,12 +18,14 @@ export interface BodySending {
 }
 
 /** Sends a response whose body, if any, is in memory. For HEAD, the headers describe the body that is left out. */
-export function send(outgoing: ServerResponse, status: number, headers: Headers, body?: string | Buffer): void {
-  if (body !== undefined) headers['content-length'] = Buffer.byteLength(body);
+export function send(to: Sent, status: number, headers: Headers, body?: string | Buffer): void {
+  const { outgoing } = to;
+  const length = body === undefined ? 0 : Buffer.byteLength(body);
+  if (body !== undefined) headers['content-length'] = length;
   outgoing.writeHead(status, headers);
-  if (ready.push({ outgoing, body: outgoing.req.method === 'HEAD' ? undefined : body }) === 1) {
-    setImmediate(sendReady);
-  }
+  const isHead = outgoing.req.method === 'HEAD';
+  if (!isHead) to.sentBytes += length;
+  if (ready.push({ outgoing, body: isHead ? undefined : body }) === 1) setImmediate(sendReady);
 }
 
 /**
@@ -44,7 +46,7 @@ function sendReady(): void {
  * the source fails. Closes the source.
  */
 export async function sendSource(
-  outgoing: ServerResponse,
+  to: Sent,
   headers: Headers,
   source: Source,
   spans: readonly Span[] | undefined,
@@ -52,10 +54,11 @@ export async function sendSource(
 ): Promise<void> {
   if (spans === undefined && source.bytes !== undefined) {
     source.close();
-    send(outgoing, 200, headers, source.bytes);
+    send(to, 200, headers, source.bytes);
     return;
   }
-  const writer = new ResponseWriter(outgoing, source);
+  const { outgoing } = to;
+  const writer = new ResponseWriter(to, source);
   try {
     if (spans === undefined) {
       outgoing.writeHead(200, { ...headers, 'content-length': source.sizeBytes });
@@ -66,10 +69,10 @@ export async function sendSource(
       // The bytes of the range may still be far away; that it is satisfiable can be said now.
       outgoing.flushHeaders();
       for (const { before, span } of parts.parts) {
-        if (before !== '') outgoing.write(before);
+        writer.text(before);
         await pump(writer, span);
       }
-      if (parts.after !== '') outgoing.write(parts.after);
+      writer.text(parts.after);
     }
     if (!writer.ended) outgoing.end();
   } catch (error) {

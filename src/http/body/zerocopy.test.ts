@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type net from 'node:net';
 import { suite, type TestContext, test } from 'node:test';
 import { turns } from '../../../test/support/async.ts';
-import { assertSame, BODY, bodyOf, fileOf, get, MIB, serve } from '../../../test/support/bodies.ts';
+import { assertSame, BODY, bodyOf, fileOf, get, MIB, serve, to } from '../../../test/support/bodies.ts';
 import { hasCachestat } from '../../../test/support/cachestat.ts';
 import { testRandom } from '../../../test/support/clock.ts';
 import { sendSource } from './send.ts';
@@ -37,7 +37,7 @@ suite('of sendfile', { skip: sendfile === undefined }, () => {
       const source = open(outgoing.req.url === '/growing' ? growing : undefined);
       const lend = outgoing.req.url === '/later' ? () => followed.promise : source.lend;
       done.push(
-        sendSource(outgoing, {}, { ...source, ...(lend && { lend }) }, undefined, {
+        sendSource(to(outgoing), {}, { ...source, ...(lend && { lend }) }, undefined, {
           pump,
           random: testRandom(),
         }),

@@ -85,6 +85,7 @@ export function zerocopy(sendfile: Sendfile): Pump {
       }
       if (sent === undefined) break;
       position += sent;
+      writer.count(sent);
       if (sent < wanted) {
         // Also after an error: reading or writing the piece runs into it again, and reports it.
         const piece = { start: position, end: Math.min(span.end, position + PIECE_BYTES) };

@@ -29,7 +29,7 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
   const elsewhere = spans && (await ahead?.(spans));
   if (elsewhere !== undefined) exchange.outcome = 'bypass';
   const headers = Object.assign(exchange.headers(), content);
-  await sendSource(exchange.outgoing, headers, elsewhere ?? source, spans, services);
+  await sendSource(exchange, headers, elsewhere ?? source, spans, services);
 };
 
 export const deleteBlob: Handler<'blob'> = async ({ deletes }, exchange, { resource: { repository, digest } }) => {

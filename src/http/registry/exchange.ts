@@ -1,5 +1,5 @@
-// One request under /v2/ and its response: what was requested, how it was served, and the headers and the log line
-// that say so. Every response of the distribution API leaves through send(), fail() or sendSource().
+// One request and its response: what was requested, how it was served, and the headers and the log line that say so.
+// Every response of the distribution API leaves through send(), fail() or sendSource().
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Log } from '../../base/log.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -8,11 +8,17 @@ import { imageName } from '../../oci/reference.ts';
 import type { Caller } from '../../pull/caller.ts';
 import type { Outcome, Staleness } from '../../pull/outcome.ts';
 import { ClientDisconnected } from '../body/receive.ts';
+import type { Sent } from '../body/response-writer.ts';
 import { type Headers, send } from '../body/send.ts';
 import { errorResponse, printable } from './errors.ts';
-import type { ParsedRequest } from './request.ts';
+import type { Kind, ParsedRequest } from './request.ts';
 
-export class Exchange implements Caller {
+/** What the parts of the app are handed with a request. */
+export interface Bindings {
+  readonly exchange: Exchange;
+}
+
+export class Exchange implements Caller, Sent {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   /** Undefined until the request target has been parsed. */
@@ -21,19 +27,22 @@ export class Exchange implements Caller {
   outcome: Outcome = 'bypass';
   /** Set when the connection is about to be closed by us, because the server stops. */
   isCut = false;
+  /** Of the body of the response, as far as the system has them. */
+  sentBytes = 0;
+  /** Set by who handles it; what nothing handles is `other`. */
+  kind: Kind | 'health' | 'other' = 'other';
+  /** The address of the client, which a closed socket does not know any more. */
+  readonly client: string;
   #error: unknown;
 
   constructor(incoming: IncomingMessage, outgoing: ServerResponse) {
     this.incoming = incoming;
     this.outgoing = outgoing;
+    this.client = incoming.socket.remoteAddress ?? '';
   }
 
   get isHead(): boolean {
     return this.incoming.method === 'HEAD';
-  }
-
-  get client(): string {
-    return this.incoming.socket.remoteAddress ?? '';
   }
 
   gone(): AbortSignal {
@@ -47,6 +56,13 @@ export class Exchange implements Caller {
   /** Whether it changes something: a delete too. */
   get isPush(): boolean {
     return this.incoming.method !== 'GET' && !this.isHead;
+  }
+
+  /** The request target without its query, which may hold anything. */
+  get path(): string {
+    const { url = '' } = this.incoming;
+    const end = url.search(/[?#]/);
+    return end < 0 ? url : url.slice(0, end);
   }
 
   header(name: string): string | undefined {
@@ -66,7 +82,12 @@ export class Exchange implements Caller {
 
   /** Responds with `further` beside the headers of every response. */
   send(status: number, further?: Headers, body?: string | Buffer, stale?: Staleness): void {
-    send(this.outgoing, status, Object.assign(this.headers(stale), further), body);
+    send(this, status, Object.assign(this.headers(stale), further), body);
+  }
+
+  /** Responds outside of the distribution API. */
+  sendText(status: number, text: string): void {
+    send(this, status, { ...this.#ending(), 'content-type': 'text/plain; charset=utf-8' }, text);
   }
 
   /** Responds that content is now in the repository, 201, and where. */
@@ -81,8 +102,7 @@ export class Exchange implements Caller {
 
   /** A path in the request's repository, written and routed as in the request. Relative: proxies may be in front. */
   location(rest: string): string {
-    const path = (this.incoming.url ?? '').split('?', 1)[0] ?? '';
-    const repository = path.replace(/\/(?:blobs\/uploads(?:\/[^/]*)?|manifests\/[^/]*)$/, '');
+    const repository = this.path.replace(/\/(?:blobs\/uploads(?:\/[^/]*)?|manifests\/[^/]*)$/, '');
     const namespace = this.parsed?.namespace;
     return `${repository}/${rest}${namespace === undefined ? '' : `?${new URLSearchParams({ ns: namespace })}`}`;
   }
@@ -93,35 +113,55 @@ export class Exchange implements Caller {
     if (this.outgoing.headersSent || error instanceof ClientDisconnected) return;
     const { status, headers, body, phrase } = errorResponse(error);
     if (phrase !== undefined) this.outgoing.statusMessage = phrase;
-    headers['content-type'] = 'application/json';
-    // The rest of the request is of no use any more.
-    if (!this.incoming.complete) headers.connection = 'close';
-    this.send(status, headers, body);
+    if (/^\/v2(?:\/|$)/.test(this.path)) {
+      this.send(status, { ...headers, ...this.#ending(), 'content-type': 'application/json' }, body);
+    } else this.sendText(status, `${reasonOf(error)}\n`);
   }
 
   /** Logs one line, once the response is out or the client has disconnected. */
   log(log: Log, ms: number): void {
-    const { incoming, outgoing } = this;
+    const [level, message] = this.#verdict();
+    if (log.isLevelEnabled?.(level) === false) return;
+    const { incoming } = this;
     const error = this.#error;
-    const isCut = this.isCut && !outgoing.writableFinished;
-    if (error === undefined && !isCut && log.isLevelEnabled?.('info') === false) return;
     const { image } = this;
+    const isUnexpected =
+      error !== undefined && !(error instanceof RegistryError || error instanceof ClientDisconnected);
     const fields = {
       method: incoming.method,
-      ...(image === undefined ? { path: incoming.url?.slice(0, 200) } : { image }),
-      status: outgoing.statusCode,
+      kind: this.kind,
+      ...(image === undefined ? { path: this.path.slice(0, 200) } : { image }),
       outcome: this.outcome,
+      status: this.outgoing.statusCode,
+      bytes: this.sentBytes,
       ms: Math.round(ms),
       client: this.client,
+      agent: incoming.headers['user-agent']?.slice(0, 200),
       ...(error === undefined ? {} : { reason: reasonOf(error) }),
+      ...(isUnexpected && { err: error }),
     };
-    if (isCut) log.warn(fields, 'cut by the shutdown of the server');
-    else if (error instanceof ClientDisconnected) log.info(fields, 'client disconnected');
-    else if (error !== undefined && !(error instanceof RegistryError)) {
-      log.error({ ...fields, err: error }, 'request failed with an unexpected error');
-    } else if (error !== undefined && outgoing.statusCode < 400) log.warn(fields, 'response cut short');
-    else if (!outgoing.writableFinished) log.info(fields, 'client disconnected');
-    else log.info(fields, 'request');
+    log[level](fields, message);
+  }
+
+  /** At which level, and as what, this exchange is logged. */
+  #verdict(): [level: 'debug' | 'info' | 'warn' | 'error', message: string] {
+    const error = this.#error;
+    const { statusCode, writableFinished } = this.outgoing;
+    if (this.isCut && !writableFinished) return ['warn', 'cut by the shutdown of the server'];
+    if (error instanceof ClientDisconnected) return ['info', 'client disconnected'];
+    if (error !== undefined && !(error instanceof RegistryError)) {
+      return ['error', 'request failed with an unexpected error'];
+    }
+    if (error !== undefined && statusCode < 400) return ['warn', 'response cut short'];
+    if (!writableFinished) return ['info', 'client disconnected'];
+    if (statusCode >= 500) return ['warn', 'request'];
+    const isRoutine = statusCode < 400 && (this.kind === 'base' || this.kind === 'health');
+    return [isRoutine ? 'debug' : 'info', 'request'];
+  }
+
+  /** The rest of a request that has its response is of no use. */
+  #ending(): Headers {
+    return this.incoming.complete ? {} : { connection: 'close' };
   }
 
   /** As a person writes it; undefined when the request names none. */

@@ -28,14 +28,15 @@ export const getManifest: Handler<'manifest'> = async ({ manifests, tags }, exch
   else exchange.send(200, headers, bytes, stale);
 };
 
-export const putManifest: Handler<'manifest'> = async ({ manifestPushes }, exchange, { resource, query }) => {
+export const putManifest: Handler<'manifest'> = async (services, exchange, { resource, query }) => {
   const tags = query.getAll('tag');
   if (tags.length > TAGS_LIMIT || !tags.every(isTag)) {
     throw new RegistryError('TAG_INVALID', `the query has a tag that is not valid, or more than ${TAGS_LIMIT} tags`);
   }
-  const bytes = await receiveAll(exchange.incoming, MANIFEST_LIMIT_BYTES);
+  using body = await receiveAll(exchange.incoming, MANIFEST_LIMIT_BYTES, services.bodyMemory);
   const { repository, reference } = resource;
-  const pushed = await manifestPushes.push(repository, reference, tags, exchange.header('content-type'), bytes);
+  const mediaType = exchange.header('content-type');
+  const pushed = await services.manifestPushes.push(repository, reference, tags, mediaType, body.bytes);
   const { digest, subject, outcome, warning } = pushed;
   exchange.outcome = outcome;
   const further: Headers = {};

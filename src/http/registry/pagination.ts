@@ -38,10 +38,9 @@ export function sendPage(
 ): void {
   const headers: Headers = { 'content-type': 'application/json' };
   if (next !== undefined) {
-    const path = exchange.incoming.url?.split('?', 1)[0];
     const namespace = exchange.parsed?.namespace;
     if (namespace !== undefined) next.set('ns', namespace);
-    headers.link = `<${path}?${next}>; rel="next"`;
+    headers.link = `<${exchange.path}?${next}>; rel="next"`;
   }
   exchange.send(200, headers, `${JSON.stringify(body(found))}\n`, stale);
 }

@@ -71,6 +71,8 @@ describe('parseRequest', () => {
     ['/v2/quay.io/owner/app/tags/list', { kind: 'tags', repository: quay }],
     ['/v2/localhost:5001/app/tags/list', { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } }],
     ['/v2/localhost%3A5001/app/tags/list', { kind: 'tags', repository: { upstream: 'localhost:5001', name: 'app' } }],
+    ['/v2/quay.io/owner/app/tags/list?ns=quay.io', { kind: 'tags', repository: quay }],
+    ['/v2/quay.io/tags/list?ns=quay.io', { kind: 'tags', repository: { upstream: 'quay.io', name: 'quay.io' } }],
     ['/v2/quay.io/owner/app/tags/list?ns=ghcr.io', { kind: 'tags', repository: named('quay.io/owner/app') }],
     ['/v2/docker.io/owner/app/tags/list', { kind: 'tags', repository: named('docker.io/owner/app') }],
     ['/v2/quay.io/tags/list', { kind: 'tags', repository: named('quay.io') }],
@@ -78,6 +80,30 @@ describe('parseRequest', () => {
   ];
   for (const [target, resource] of found) {
     test(`finds ${resource.kind} in ${target.slice(0, 70)}`, () => assert.deepEqual(parse(target).resource, resource));
+  }
+
+  const unknown: [target: string, host: string | undefined, atGitHub: string | undefined][] = [
+    ['/v2/docker.io/owner/app/tags/list', undefined, 'docker.io'],
+    ['/v2/docker.io/app/manifests/v1', undefined, 'docker.io'],
+    ['/v2/registry.k8s.io/pause/blobs/uploads/', undefined, 'registry.k8s.io'],
+    ['/v2/registry:5000/app/tags/list', 'registry:5000', 'registry:5000'],
+    ['/v2/localhost%3A5002/owner/app/tags/list', 'localhost:5002', 'localhost:5002'],
+    ['/v2/docker.io/tags/list', undefined, undefined],
+    ['/v2/localhost/app/tags/list', undefined, undefined],
+    ['/v2/owner/docker.io/tags/list', undefined, undefined],
+    ['/v2/docker.io/owner/app/tags/list?ns=quay.io', undefined, undefined],
+    ['/v2/quay.io/docker.io/app/tags/list', undefined, undefined],
+  ];
+  for (const [target, ...hosts] of unknown) {
+    for (const [n, host] of hosts.entries()) {
+      const ownersWithoutDots = n === 1;
+      test(`takes ${target} ${ownersWithoutDots ? 'at GitHub' : ''} for ${host ?? 'a repository'}`, () => {
+        const parsed = () => parseRequest(target, { ...UPSTREAMS, ownersWithoutDots });
+        if (host === undefined) return void parsed();
+        const message = `${host} is no upstream here: add it under upstreams`;
+        assert.throws(parsed, { code: 'NAME_UNKNOWN', message });
+      });
+    }
   }
 
   const rejected: [target: string, code: string][] = [
@@ -122,7 +148,7 @@ describe('parseRequest', () => {
     ['/v2/owner/%ff/tags/list', 'NAME_INVALID'],
     ['/v2/owner/%/tags/list', 'NAME_INVALID'],
     ['/v2/owner/%zz/tags/list', 'NAME_INVALID'],
-    ['/v2/docker.io:443/app/tags/list', 'NAME_INVALID'],
+    ['/v2/docker.io:443/app/tags/list', 'NAME_UNKNOWN'],
     ['/v2/user:password@quay.io/app/tags/list', 'NAME_INVALID'],
     [`/v2/${'a'.repeat(256)}/tags/list`, 'NAME_INVALID'],
     [`/v2/${'a/'.repeat(2000)}tags/list?${'x'.repeat(200)}`, 'NAME_INVALID'],

@@ -80,10 +80,16 @@ export function repositoryNamed(name: string, namespace: string | undefined, ups
   return parseRepository(name.split('/'), namespace, upstreams);
 }
 
-/** The upstream is that of `ns`, else the first name if it is a configured host, else the default. */
+/**
+ * The upstream is that of `ns`, else the first name if it is a configured host, else the default. containerd may send
+ * both for one host (override_path).
+ */
 function parseRepository(names: string[], namespace: string | undefined, upstreams: Upstreams): Repository {
   const [first = ''] = names;
-  const prefixed = namespace === undefined && names.length > 1 && upstreams.has(first);
+  const prefixed = names.length > 1 && (namespace === undefined ? upstreams.has(first) : first === namespace);
+  if (namespace === undefined && !prefixed && names.length > 1 && isForeignHost(first, upstreams)) {
+    throw new RegistryError('NAME_UNKNOWN', `${first} is no upstream here: add it under upstreams`);
+  }
   const upstream = namespace ?? (prefixed ? first : upstreams.default);
   const name = (prefixed ? names.slice(1) : names).join('/');
   if (!isName(name)) {
@@ -91,6 +97,12 @@ function parseRepository(names: string[], namespace: string | undefined, upstrea
     throw new RegistryError('NAME_INVALID', `${JSON.stringify(name.slice(0, 300))} is not a repository name: ${rule}`);
   }
   return { upstream, name };
+}
+
+/** Whether a name that is not a configured host can be nothing but one. A port is in no name, and a dot in some. */
+function isForeignHost(name: string, { ownersWithoutDots = false }: Upstreams): boolean {
+  const [, dot, port] = /^[a-z0-9-]{1,63}((?:\.[a-z0-9-]{1,63}){0,9})(:\d{1,5})?$/.exec(name) ?? [];
+  return port !== undefined || (ownersWithoutDots && dot !== undefined && dot !== '');
 }
 
 /** A digest in the path, or in a parameter of the query. Throws DIGEST_INVALID. */

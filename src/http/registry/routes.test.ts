@@ -6,7 +6,9 @@ import { systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import { BodyMemory } from '../body/body-memory.ts';
 import { createApp, startServer } from '../server.ts';
+import { InFlight } from './in-flight.ts';
 import type { Kind } from './request.ts';
 import { type Action, ROUTES } from './routes.ts';
 import type { Services } from './services.ts';
@@ -16,16 +18,21 @@ async function serve(t: TestContext, services: object, isLevelEnabled = () => tr
   const lines: [string, object, string][] = [];
   const into = (level: string) => (fields: object, message: string) => lines.push([level, fields, message]);
   const log = { debug: into('debug'), info: into('info'), warn: into('warn'), error: into('error') };
+  const environment = { clock: systemClock, log: { ...log, isLevelEnabled } as Log, inFlight: new InFlight() };
   const app = createApp({
+    ...environment,
     upstreams: { has: () => false, default: 'ghcr.io' },
-    clock: systemClock,
     random: testRandom(),
-    log: { ...log, isLevelEnabled } as Log,
+    bodyMemory: new BodyMemory(systemClock),
     pushesOff: false,
     ready: async () => {},
     ...services,
   } as unknown as Services & { ready(): Promise<void> });
-  const { address, stop } = await startServer(app, { host: '127.0.0.1', port: 0 }, systemClock);
+  const { address, stop } = await startServer(
+    app,
+    { host: '127.0.0.1', port: 0, isOurs: () => true },
+    { ...environment, ...services },
+  );
   t.after(() => stop(0));
   return { url: `http://127.0.0.1:${address.port}`, lines };
 }

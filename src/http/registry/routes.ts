@@ -1,12 +1,11 @@
 // The route table: what can be done to each kind of resource, which right it takes, and the handler. Dispatch, the
 // Allow header and `push: off` all follow from it, so a new route is one line here.
-import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import { RegistryError } from '../../oci/errors.ts';
 import { deleteBlob, getBlob } from './blobs.ts';
 import { getCatalog } from './catalog.ts';
-import { Exchange } from './exchange.ts';
+import type { Bindings, Exchange } from './exchange.ts';
 import { deleteManifest, getManifest, putManifest } from './manifests.ts';
 import { getReferrers } from './referrers.ts';
 import { type Kind, type ParsedRequest, parseRequest } from './request.ts';
@@ -55,21 +54,13 @@ export const ROUTES: { readonly [K in Kind]: Readonly<Record<string, Route<K>>> 
  * The distribution API, to be mounted at /v2. It is one Hono handler that dispatches by the table: a pattern with names
  * for each route takes up to a third of the rate of hot manifests, and an async middleware as much again.
  */
-export function createRegistry(services: Services): Hono<{ Bindings: HttpBindings }> {
-  const { clock, log, inFlight } = services;
-  return new Hono<{ Bindings: HttpBindings }>().all('/*', ({ env: { incoming, outgoing } }) => {
-    const exchange = new Exchange(incoming, outgoing);
-    const startedMs = clock.monotonic();
-    inFlight?.add(exchange);
-    outgoing.on('close', () => {
-      inFlight?.delete(exchange);
-      exchange.log(log, clock.monotonic() - startedMs);
-    });
+export function createRegistry(services: Services): Hono<{ Bindings: Bindings }> {
+  return new Hono<{ Bindings: Bindings }>().all('/*', ({ env: { exchange } }) => {
     handle(services, exchange)
       .catch(error => exchange.fail(error))
       .catch(error => {
-        log.error({ err: error }, 'an error response could not be sent');
-        outgoing.destroy();
+        services.log.error({ err: error }, 'an error response could not be sent');
+        exchange.outgoing.destroy();
       });
     return RESPONSE_ALREADY_SENT;
   });
@@ -77,6 +68,7 @@ export function createRegistry(services: Services): Hono<{ Bindings: HttpBinding
 
 async function handle(services: Services, exchange: Exchange): Promise<void> {
   exchange.parsed = parse(services, exchange);
+  exchange.kind = exchange.parsed.resource.kind;
   return dispatch(services, exchange, exchange.parsed);
 }
 

@@ -11,9 +11,9 @@ import type { Deletes } from '../../push/delete.ts';
 import type { ManifestPushes } from '../../push/manifest.ts';
 import type { Mounts } from '../../push/mount.ts';
 import type { Uploads } from '../../push/uploads.ts';
+import type { BodyMemory } from '../body/body-memory.ts';
 import type { BodySending } from '../body/send.ts';
 import type { Exchange } from './exchange.ts';
-import type { InFlight } from './in-flight.ts';
 import type { Kind, ParsedRequest } from './request.ts';
 
 export interface Services extends BodySending {
@@ -29,12 +29,12 @@ export interface Services extends BodySending {
   readonly deletes: Deletes;
   /** All repositories that something is cached of, in lexical order of upstream and name. */
   repositories(): Promise<Repository[]>;
+  /** For request bodies that are buffered whole. */
+  readonly bodyMemory: BodyMemory;
   /** Set by the configuration: nothing is pushed or deleted through this cache. */
   readonly pushesOff: boolean;
   readonly clock: Clock;
   readonly log: Log;
-  /** Where requests are noted while they are served, for those who want to know. */
-  readonly inFlight?: InFlight;
 }
 
 /** Serves one kind of resource by one method; what it throws is answered as an error. */

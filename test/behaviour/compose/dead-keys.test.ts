@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { rootCertificates } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
-import { openLog } from '../../../src/cli/serve.ts';
+import { openLog } from '../../../src/cli/log.ts';
 import { startCache } from '../../../src/compose/cache.ts';
 import { type Config, ConfigError, schema } from '../../../src/config/load.ts';
 import * as value from '../../../src/config/values.ts';
@@ -27,7 +27,7 @@ function sample(url: string) {
   writeFileSync(join(directory, 'token'), 'other');
   writeFileSync(join(directory, 'ca.pem'), rootCertificates[0] ?? '');
   return {
-    listen: { host: '0.0.0.0', port: 0 },
+    listen: { host: '0.0.0.0', port: 0, hosts: ['cache.lab.example'] },
     data: './elsewhere',
     cache: { maxSize: '1GiB', minFree: '1MiB', verifyEvery: '1d' },
     upstreams: {
@@ -49,7 +49,7 @@ function sample(url: string) {
     push: 'off',
     access: { mode: 'open', network: true },
     pins: ['octo/app:v1'],
-    log: { level: 'silent' },
+    log: { level: 'silent', format: 'json' },
   };
 }
 
@@ -147,7 +147,7 @@ async function unreadLeaves(t: TestContext, change: (config: Config) => object =
   ghcr.push('octo/app', makeImage({ layers: [100] }), 'v1');
 
   const loaded = load(JSON.stringify(sample(ghcr.url)));
-  const own = { data: mkdtempSync(join(directory, 'data-')), listen: { host: '127.0.0.1', port: 0 } };
+  const own = { data: mkdtempSync(join(directory, 'data-')), listen: { ...loaded.listen, host: '127.0.0.1', port: 0 } };
   const config = change({ ...loaded, ...own });
   const read = new Set<string>();
   const recorded = recording(config, read) as Config;

@@ -99,7 +99,7 @@ test('what is cut when the time is over is logged as the doing of the server, no
   assert.equal((await pulling).complete, false);
   assert.match(
     cache.log(),
-    /^warn cut by the shutdown of the server \{\n? +method: 'GET',\n? +image: 'ghcr\.io\/owner\/app@sha256:/m,
+    /^warn cut by the shutdown of the server \{\n? +method: 'GET',\n? +kind: 'blob',\n? +image: 'ghcr\.io\/owner\/app@sha256:/m,
   );
   assert.doesNotMatch(cache.log(), /client disconnected/);
 });

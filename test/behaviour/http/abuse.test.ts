@@ -1,10 +1,10 @@
 // Hostile input: each gets the right 4xx and OCI code, reaches no upstream, and costs next to nothing.
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
 import { test } from 'node:test';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { startBoth, type TestCache } from '../../support/cache.ts';
 import { makeImage } from '../../support/images.ts';
+import { lines, raw } from '../../support/raw.ts';
 
 const digest = digestOf(Buffer.from('x'));
 const hex = digest.slice(7);
@@ -38,6 +38,8 @@ test('bad names, tags, digests and paths', async t => {
     ['/v2/owner/app/manifests/v1?ns=169.254.169.254', 404, 'NAME_UNKNOWN'],
     ['/v2/owner/app/manifests/v1?ns=http://127.0.0.1', 404, 'NAME_UNKNOWN'],
     ['/v2/owner/app/manifests/v1?ns=', 404, 'NAME_UNKNOWN'],
+    ['/v2/quay.io/owner/app/manifests/v1', 404, 'NAME_UNKNOWN'],
+    ['/v2/localhost:5000/owner/app/manifests/v1', 404, 'NAME_UNKNOWN'],
   ];
   for (const [path, status, code] of cases) {
     // As it is: a URL object would tidy it up first.
@@ -67,17 +69,13 @@ test('bad ranges are ignored or get a 416, and never read too much', async t => 
 
 test('heads that are too large, malformed or slow are rejected by the server itself', async t => {
   const { ghcr, cache } = await startBoth(t);
-  const send = (text: string) => raw(cache, text);
-  assert.match(await send(`GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /);
+  const send = (text: string) => raw(cache.url, text);
+  assert.match(await send(`GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(70_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /);
   assert.match(
     await send('GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'),
     /^HTTP\/1\.1 400 /,
   );
   assert.match(await send('rubbish\r\n\r\n'), /^HTTP\/1\.1 400 /);
-  assert.match(
-    await send('GET http://evil.example/v2/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n'),
-    /^HTTP\/1\.1 [24]0/,
-  );
   assert.match(await send('TRACE /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'), /^HTTP\/1\.1 405 /);
   assert.equal(ghcr.requests.length, 0);
   assert.equal((await cache.get('/v2/')).status, 200);
@@ -86,7 +84,7 @@ test('heads that are too large, malformed or slow are rejected by the server its
 test('a body that is not accepted is not waited for', async t => {
   const { cache } = await startBoth(t);
   const reply = await raw(
-    cache,
+    cache.url,
     'PUT /v2/owner/app/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{',
   );
   assert.match(reply, /^HTTP\/1\.1 413 /);
@@ -101,20 +99,5 @@ test('a client cannot get line breaks or quotes into headers through error messa
 });
 
 function rawGet(cache: TestCache, path: string): Promise<string> {
-  return raw(cache, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
-}
-
-/** Sends the text as it is; resolves to everything that came until the server closed. */
-function raw(cache: TestCache, text: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(Number(new URL(cache.url).port), '127.0.0.1');
-    let got = '';
-    socket.setEncoding('latin1');
-    socket.on('data', chunk => {
-      got += chunk;
-    });
-    socket.on('error', error => (got === '' ? reject(error) : resolve(got)));
-    socket.on('close', () => resolve(got));
-    socket.write(text);
-  });
+  return raw(cache.url, lines(`GET ${path} HTTP/1.1`, 'Host: localhost'));
 }

@@ -56,3 +56,14 @@ test('what is deleted is gone', () => {
   cache.delete('a');
   assert.equal(cache.get('a'), undefined);
 });
+
+test('all that has not ended can be gone through, and cleared', () => {
+  const { cache, advance } = setUp();
+  cache.set('a', 'short', 10);
+  cache.set('b', 'long', 20);
+  advance(10);
+  assert.deepEqual([...cache.entries()], [['b', 'long']]);
+  cache.clear();
+  assert.deepEqual([...cache.entries()], []);
+  assert.equal(cache.get('b'), undefined);
+});

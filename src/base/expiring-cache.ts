@@ -39,4 +39,14 @@ export class ExpiringCache<V extends {}> {
   delete(key: string): void {
     this.#entries.delete(key);
   }
+
+  clear(): void {
+    this.#entries.clear();
+  }
+
+  /** All that has not ended. */
+  *entries(): Generator<[key: string, value: V]> {
+    const nowMs = this.#clock.monotonic();
+    for (const [key, { value, untilMs }] of this.#entries.entries()) if (nowMs < untilMs) yield [key, value];
+  }
 }

@@ -5,6 +5,8 @@ import { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Config } from '../config/load.ts';
 import { Blobs } from '../pull/blobs.ts';
 import { Freshness } from '../pull/freshness.ts';
+import { LocalReferrers } from '../pull/local-referrers.ts';
+import { LocalWrites } from '../pull/local-writes.ts';
 import { Manifests } from '../pull/manifests.ts';
 import { Referrers } from '../pull/referrers.ts';
 import { TagLists } from '../pull/tag-lists.ts';
@@ -32,14 +34,17 @@ export async function openCore(config: Config, environment: Environment) {
   await using stack = new AsyncDisposableStack();
   const { clock, random, log } = environment;
   const { content, ingests, metadata } = await openStores(config, environment, stack);
-  const upstreams = createUpstreams(config, environment, stack);
+  const graceMs = config.writeGraceMs;
+  const localWrites = new LocalWrites({ clock, metadata, graceMs });
+  const upstreams = createUpstreams(config, environment, localWrites, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
   const budget = await Budget.open({ content, metadata, pins: config.pins, maxSizeBytes, minFreeBytes });
 
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;
   const common = {
-    ...{ content, ingests, metadata, budget, clock, random, log, upstream, writes },
+    ...{ content, ingests, metadata, budget, clock, random, log, upstream, writes, localWrites, graceMs },
+    localReferrers: new LocalReferrers(clock, graceMs),
     freshness: new Freshness(clock, config.staleIfErrorMs),
     tagMutex: new KeyedMutex(),
     signal: leaving.signal,
@@ -48,7 +53,7 @@ export async function openCore(config: Config, environment: Environment) {
   const manifests = new Manifests(common);
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);
-  const referrers = new Referrers({ ...common, tags });
+  const referrers = new Referrers({ ...common, manifests, tags });
   const admission = new Admission(common);
   const relays = new Relays({ ...common, admission });
   const uploads = await Uploads.open({ ...common, blobs, admission, relays });

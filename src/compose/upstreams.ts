@@ -4,21 +4,30 @@ import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { credentialsOf } from '../credentials/credential.ts';
 import type { Repository } from '../oci/reference.ts';
+import { LaggingUpstream, LaggingWrites } from '../pull/lagging-upstream.ts';
+import type { LocalWrites } from '../pull/local-writes.ts';
 import { UpstreamClient } from '../upstream/client.ts';
 import { Packages } from '../upstream/github/packages.ts';
 import { GITHUB_CAPABILITIES, isGitHub } from '../upstream/github/profile.ts';
 import { Requests } from '../upstream/requests.ts';
 import { SPEC_CAPABILITIES, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
-import { WriteClient } from '../upstream/writes.ts';
 import type { Environment } from './environment.ts';
 
 /** How long a credential that was denied once is not complained about again. */
 const DENIED_AGAIN_MS = 3_600_000;
 
 /** Contacts no upstream. `stack` owns the connections. */
-export function createUpstreams(config: Config, environment: Environment, stack: AsyncDisposableStack) {
+export function createUpstreams(
+  config: Config,
+  environment: Environment,
+  localWrites: LocalWrites,
+  stack: AsyncDisposableStack,
+) {
   const clients = new Map(
-    [...config.upstreams].map(([name, upstream]) => [name, createClients(name, upstream, environment, stack)]),
+    [...config.upstreams].map(([name, upstream]) => [
+      name,
+      createClients(name, upstream, environment, localWrites, stack),
+    ]),
   );
   /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
   const clientsOf = ({ upstream }: Repository) => {
@@ -40,6 +49,7 @@ function createClients(
   name: string,
   config: UpstreamConfig,
   { clock, log, random, timeouts }: Environment,
+  localWrites: LocalWrites,
   stack: AsyncDisposableStack,
 ) {
   const { url, offline, realms, ca, api } = config;
@@ -57,6 +67,6 @@ function createClients(
   stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
   const capabilities = isGitHub(name, api) ? GITHUB_CAPABILITIES : SPEC_CAPABILITIES;
-  const reads = new UpstreamClient(requests);
-  return { reads, writes: new WriteClient({ requests, reads, capabilities, packages }) };
+  const reads = new LaggingUpstream(new UpstreamClient(requests), localWrites);
+  return { reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
 }

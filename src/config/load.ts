@@ -8,7 +8,7 @@ import { cache, data } from './sections/cache.ts';
 import { listen } from './sections/listen.ts';
 import { log } from './sections/log.ts';
 import { checkPins, pins } from './sections/pins.ts';
-import { push } from './sections/push.ts';
+import { push, writeGrace } from './sections/push.ts';
 import { checkTags, staleIfError, tags } from './sections/tags.ts';
 import { checkUpstreams, defaultUpstream, upstreams } from './sections/upstreams.ts';
 import { type ConfigError, type KeyPath, Source, type SourceOptions } from './source.ts';
@@ -29,6 +29,7 @@ export const schema = value.section({
   default: defaultUpstream,
   tags,
   staleIfError,
+  writeGrace,
   push,
   access,
   pins,
@@ -52,7 +53,7 @@ function parse(source: Source): z.output<typeof schema> {
 }
 
 function check(written: z.output<typeof schema>, source: Source) {
-  const { access, staleIfError, ...rest } = written;
+  const { access, staleIfError, writeGrace, ...rest } = written;
   checkAccess(access, rest.listen.host, source);
   const upstreams = checkUpstreams(rest.upstreams, rest.default, source);
   return {
@@ -61,6 +62,7 @@ function check(written: z.output<typeof schema>, source: Source) {
     data: source.resolve(rest.data),
     tags: checkTags(rest.tags, source),
     staleIfErrorMs: staleIfError,
+    writeGraceMs: writeGrace,
     pins: checkPins(rest.pins, { has: host => upstreams.has(host), default: rest.default }, source),
   };
 }

@@ -2,7 +2,7 @@
 // header allows them.
 import { type Digest, parseDigest } from './digest.ts';
 import { RegistryError } from './errors.ts';
-import { parseJson } from './json.ts';
+import { parseJson, parseJsonObject } from './json.ts';
 
 /** Sent as Accept to upstreams. ghcr.io answers 404 for a type that is not listed, so all four always are. */
 export const MANIFEST_TYPES = [
@@ -11,6 +11,12 @@ export const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.docker.distribution.manifest.v2+json',
 ] as const;
+
+/** The format before these, with Docker's signature inside or without. */
+const SCHEMA_1_TYPE = /^application\/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)$/;
+
+/** Of what is looked at for that: parsed on the event loop. */
+const SCHEMA_1_VALUES_LIMIT = 20_000;
 
 /** The largest manifest accepted: as much as the distribution spec says every registry should accept. */
 export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
@@ -81,6 +87,13 @@ function inspect(json: Record<string, unknown>, contentType: string | undefined)
     manifests: distinct([manifests]),
     config: configDigest && { mediaType: textOf((config as { mediaType?: unknown }).mediaType), digest: configDigest },
   };
+}
+
+/** Whether it is an image in the format of before 2015, by its Content-Type or its fields. */
+export function isSchema1(bytes: Uint8Array, contentType: string | undefined): boolean {
+  if (SCHEMA_1_TYPE.test(mediaTypeOf(contentType) ?? '')) return true;
+  const json = parseJsonObject(bytes, SCHEMA_1_VALUES_LIMIT);
+  return json?.schemaVersion === 1 && Array.isArray(json.fsLayers);
 }
 
 function typeOf(json: Record<string, unknown>, contentType: string | undefined): string | undefined {

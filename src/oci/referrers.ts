@@ -2,6 +2,7 @@
 // "Listing Referrers" and "Referrers Tag Schema").
 import { algorithmOf, type Digest, hexOf } from './digest.ts';
 import { parseJsonObject } from './json.ts';
+import type { ManifestInfo } from './manifest.ts';
 
 export const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 
@@ -27,9 +28,31 @@ export function indexOf(entries: readonly unknown[], previous?: Uint8Array): Buf
   return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, ...others, manifests: entries }));
 }
 
+/** The entry of a manifest among the referrers of its subject (distribution spec 1.1, "Listing Referrers"). */
+export function descriptorOf(
+  { digest, bytes }: { readonly digest: Digest; readonly bytes: Uint8Array },
+  info: Pick<ManifestInfo, 'mediaType' | 'artifactType' | 'annotations' | 'config'>,
+): Record<string, unknown> {
+  const { mediaType, annotations } = info;
+  const artifactType = info.artifactType ?? info.config?.mediaType;
+  return {
+    mediaType,
+    digest,
+    size: bytes.length,
+    ...(artifactType !== undefined && { artifactType }),
+    ...(annotations && { annotations }),
+  };
+}
+
+/** The digest of an entry of an index, as it is there; undefined when it has none. */
+export function entryDigest(entry: unknown): string | undefined {
+  const digest = (entry as { digest?: unknown } | null | undefined)?.digest;
+  return typeof digest === 'string' ? digest : undefined;
+}
+
 /** Whether an entry of an index is for this digest. */
 export function isFor(entry: unknown, digest: Digest): boolean {
-  return (entry as { digest?: unknown } | null)?.digest === digest;
+  return entryDigest(entry) === digest;
 }
 
 export function artifactTypeOf(entry: unknown): unknown {

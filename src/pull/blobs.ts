@@ -16,6 +16,7 @@ import { type Caller, OURSELVES } from './caller.ts';
 import { removeDamaged } from './damaged.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
 import { HOLD_BACK_BYTES, HoldBack } from './hold-back.ts';
+import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome } from './outcome.ts';
 import { openPassThrough } from './pass-through.ts';
@@ -27,16 +28,23 @@ export interface PulledBlob {
   readonly ahead?: (spans: readonly Span[]) => Promise<Source | undefined>;
 }
 
+export interface BlobDependencies extends FlightDependencies {
+  readonly localWrites: Pick<LocalWrites, 'pushed'>;
+}
+
 export class Blobs {
-  readonly #dependencies: FlightDependencies;
+  readonly #dependencies: BlobDependencies;
   readonly #flights = new Map<Digest, Flight>();
   readonly #confirming = new SingleFlight<boolean>();
   readonly #sizing = new SingleFlight<number>();
+  /** Apart, since some registries answer 404 to HEAD alone. */
   readonly #missing: NegativeCache;
+  readonly #missingByHead: NegativeCache;
 
-  constructor(dependencies: FlightDependencies) {
+  constructor(dependencies: BlobDependencies) {
     this.#dependencies = dependencies;
-    this.#missing = new NegativeCache(dependencies.clock);
+    this.#missing = new NegativeCache(dependencies);
+    this.#missingByHead = new NegativeCache(dependencies);
   }
 
   /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
@@ -44,7 +52,7 @@ export class Blobs {
     // Looked up first: what was not found a moment ago may have been pushed since.
     const source = await this.#openLinked(repository, digest);
     if (source !== undefined) return { source, outcome: 'hit' };
-    return this.#missing.unlessKnown(imageName(repository, { digest }), () => this.#miss(repository, digest, caller));
+    return this.#missing.unlessKnown(repository, { digest }, () => this.#miss(repository, digest, caller));
   }
 
   /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
@@ -57,7 +65,7 @@ export class Blobs {
       await flight.over;
       return this.stat(repository, digest);
     }
-    return this.#missing.unlessKnown(key, async () => {
+    return this.#missingByHead.unlessKnown(repository, { digest }, async () => {
       const upstream = this.#dependencies.upstream(repository);
       const { result, joined } = this.#sizing.run(key, () => upstream.statBlob(repository, digest));
       return { sizeBytes: await result, outcome: joined ? 'joined' : 'miss' };
@@ -66,7 +74,9 @@ export class Blobs {
 
   /** The repository has received the blob otherwise than by a pull. */
   arrived(repository: Repository, digest: Digest): void {
-    this.#missing.forget(imageName(repository, { digest }));
+    this.#dependencies.localWrites.pushed(repository, digest);
+    this.#missing.forget(repository, { digest });
+    this.#missingByHead.forget(repository, { digest });
   }
 
   /** Resolves when no flight is in progress: what was complete is then published and linked. */

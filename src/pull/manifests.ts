@@ -6,10 +6,10 @@ import { readFully } from '../content/read.ts';
 import type { LinkStore, TagStore, UsageStore } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { MANIFEST_LIMIT_BYTES } from '../oci/manifest.ts';
+import { isSchema1, MANIFEST_LIMIT_BYTES } from '../oci/manifest.ts';
 import { readManifest } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import type { UpstreamManifest } from '../upstream/upstream.ts';
+import { isNotFound, type UpstreamManifest } from '../upstream/upstream.ts';
 import { removeDamaged } from './damaged.ts';
 import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
 import type { Freshness } from './freshness.ts';
@@ -41,7 +41,7 @@ export class Manifests {
 
   constructor(dependencies: ManifestDependencies) {
     this.#dependencies = dependencies;
-    this.#missing = new NegativeCache(dependencies.clock);
+    this.#missing = new NegativeCache(dependencies);
   }
 
   /** Find link → open content → touch; else one fetch for all concurrent calls. Throws as the verbs of Upstream do. */
@@ -50,7 +50,7 @@ export class Manifests {
     const manifest = await this.find(repository, digest);
     if (manifest !== undefined) return { manifest, outcome: 'hit' };
     const key = imageName(repository, { digest });
-    return this.#missing.unlessKnown(key, async () => {
+    return this.#missing.unlessKnown(repository, { digest }, async () => {
       const { result, joined } = this.#fetching.run(key, () => this.#miss(repository, digest));
       return joined ? { ...(await result), outcome: 'joined' } : result;
     });
@@ -106,7 +106,12 @@ export class Manifests {
       const bytes = await bytesOf(await content.open(digest));
       const { mediaType, parts = [] } = (bytes && (await readManifest(bytes, undefined))) ?? {};
       if (bytes !== undefined && mediaType !== undefined) {
-        await upstream(repository).confirmManifest(repository, digest);
+        // Some answer 404 to HEAD alone: then it is asked for.
+        const isThere = await upstream(repository)
+          .confirmManifest(repository, digest)
+          .then(() => true)
+          .catch(falseIfNotFound);
+        if (!isThere) return this.fetch(repository, { digest });
         await metadata.linkManifest(repository, { digest, mediaType, sizeBytes, parts });
         return { manifest: { digest, mediaType, bytes }, outcome: 'revalidated' };
       }
@@ -134,6 +139,7 @@ export class Manifests {
     if (expected !== undefined && digest !== expected) throw wrongBytes(what, bytes.length, contentType, digest);
     const { mediaType, parts } = await readManifest(bytes, contentType);
     if (mediaType === undefined) {
+      if (isSchema1(bytes, contentType)) throw tooOld(what);
       const type = `${bytes.length} bytes of ${contentType ?? 'no type'}`;
       throw new RegistryError('UPSTREAM_INVALID', `the upstream sent no manifest for ${what}: ${type}`);
     }
@@ -155,7 +161,7 @@ export class Manifests {
     const { content, metadata, budget, log, freshness } = this.#dependencies;
     const { digest, mediaType, bytes } = manifest;
     const what = imageName(repository, { digest });
-    this.#missing.forget(what);
+    this.#missing.forget(repository, { digest });
     const row = { digest, mediaType, sizeBytes: bytes.length, parts };
     try {
       if ((await content.sizeOf(digest)) === undefined) {
@@ -189,6 +195,17 @@ export class Manifests {
     }
     return content.publish(ingest, digest);
   }
+}
+
+function falseIfNotFound(error: unknown): false {
+  if (isNotFound(error)) return false;
+  throw error;
+}
+
+/** The error of an image that was never converted: no current client pulls such a one either. */
+function tooOld(what: string): RegistryError {
+  const why = 'its manifest has the format of 2014 (schema 1), which neither this cache nor current clients support';
+  return new RegistryError('MANIFEST_UNKNOWN', `${what} cannot be pulled: ${why}. Build and push it again`);
 }
 
 /** All bytes of opened content, verified; undefined when they are not right. Closes it. */

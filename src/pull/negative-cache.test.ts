@@ -4,21 +4,25 @@ import { TestClock } from '../../test/support/clock.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { NegativeCache } from './negative-cache.ts';
 
+const APP = { upstream: 'ghcr.io', name: 'owner/app' };
+const IMAGE = { tag: 'image' };
+
 function setUp(...outcomes: (Error | string)[]) {
   const clock = new TestClock();
-  const missing = new NegativeCache(clock);
+  const login = { identity: 'ours' };
+  const missing = new NegativeCache({ clock, upstream: () => ({ identity: async () => login.identity }) });
   let asked = 0;
-  const ask = (key = 'image') =>
-    missing.unlessKnown(key, async () => {
+  const ask = (tag = 'image') =>
+    missing.unlessKnown(APP, { tag }, async () => {
       const outcome = outcomes[asked++] ?? assert.fail('asked once too often');
       if (outcome instanceof Error) throw outcome;
       return outcome;
     });
-  return { clock, missing, ask, asked: () => asked };
+  return { clock, login, missing, ask, asked: () => asked };
 }
 
 describe('what is missing', () => {
-  for (const code of ['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN'] as const) {
+  for (const code of ['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'DENIED'] as const) {
     test(`(${code}) is not asked for again for ten seconds, and then is`, async () => {
       const error = new RegistryError(code, 'not there');
       const { clock, ask, asked } = setUp(error, 'found');
@@ -50,7 +54,6 @@ describe('what is missing', () => {
   });
 
   const others: (ErrorCode | Error)[] = [
-    'DENIED',
     'UNAUTHORIZED',
     'TOOMANYREQUESTS',
     'UPSTREAM_UNAVAILABLE',
@@ -68,13 +71,35 @@ describe('what is missing', () => {
   }
 });
 
+describe('what is denied', () => {
+  const denied = new RegistryError('DENIED', 'not for you');
+
+  test('is asked for again at once with another login, and not again with the one that was denied', async () => {
+    const { login, ask, asked } = setUp(denied, denied, 'found');
+    await assert.rejects(ask(), denied);
+    login.identity = 'new';
+    await assert.rejects(ask(), denied);
+    await assert.rejects(ask(), denied);
+    assert.equal(asked(), 2);
+    login.identity = 'newer';
+    assert.equal(await ask(), 'found');
+  });
+
+  test('says nothing of the rest of the repository', async () => {
+    const { missing, ask } = setUp(denied);
+    await assert.rejects(ask(), denied);
+    assert.equal(await missing.unlessKnown(APP, { tag: 'other' }, async () => 'found'), 'found');
+    assert.equal(await missing.unlessKnown(APP, undefined, async () => 'found'), 'found');
+  });
+});
+
 describe('what is forgotten to be missing', () => {
   const error = new RegistryError('BLOB_UNKNOWN', 'not there');
 
   test('is looked for at once', async () => {
     const { missing, ask, asked } = setUp(error, 'found');
     await assert.rejects(ask(), error);
-    missing.forget('image');
+    missing.forget(APP, IMAGE);
     assert.equal(await ask(), 'found');
     assert.equal(asked(), 2);
   });
@@ -82,7 +107,7 @@ describe('what is forgotten to be missing', () => {
   test('is remembered again when it is missed again', async () => {
     const { clock, missing, ask, asked } = setUp(error, error, 'found');
     await assert.rejects(ask());
-    missing.forget('image');
+    missing.forget(APP, IMAGE);
     await assert.rejects(ask());
     clock.advance(9_999);
     await assert.rejects(ask(), error);
@@ -91,53 +116,20 @@ describe('what is forgotten to be missing', () => {
 
   test('leaves what is missing under another key alone, and may be nothing', async () => {
     const { missing, ask, asked } = setUp(error);
-    missing.forget('image');
+    missing.forget(APP, IMAGE);
     await assert.rejects(ask());
-    missing.forget('other');
+    missing.forget(APP, { tag: 'other' });
     await assert.rejects(ask(), error);
     assert.equal(asked(), 1);
   });
 
   test('while it is looked for is not remembered: it may have come since the answer was given', async () => {
-    const missing = new NegativeCache(new TestClock());
-    for (const look of [missing.unlessKnown.bind(missing), missing.noting.bind(missing)]) {
-      const answer = Promise.withResolvers<string>();
-      const looking = look('image', () => answer.promise);
-      missing.forget('image');
-      answer.reject(error);
-      await assert.rejects(looking, error);
-      assert.equal(await missing.unlessKnown('image', async () => 'found'), 'found');
-    }
-  });
-});
-
-describe('what is looked for in any case', () => {
-  const error = new RegistryError('MANIFEST_UNKNOWN', 'not there');
-
-  test('is looked for though it is known to be missing, and remembered when it is', async () => {
-    const { clock, missing, ask } = setUp(error);
-    await assert.rejects(ask(), error);
-    let looked = 0;
-    const look = () =>
-      missing.noting('image', async () => {
-        looked++;
-        throw error;
-      });
-    clock.advance(9_999);
-    await assert.rejects(look(), error);
-    assert.equal(looked, 1);
-    clock.advance(9_999);
-    await assert.rejects(ask(), error);
-    assert.equal(await missing.noting('image', async () => 'found'), 'found');
-  });
-
-  test('is not remembered when it fails otherwise', async () => {
-    const { missing, ask } = setUp('found');
-    const away = new RegistryError('UPSTREAM_UNAVAILABLE', 'away');
-    await assert.rejects(
-      missing.noting('image', () => Promise.reject(away)),
-      away,
-    );
-    assert.equal(await ask(), 'found');
+    const { missing } = setUp();
+    const answer = Promise.withResolvers<string>();
+    const looking = missing.unlessKnown(APP, IMAGE, () => answer.promise);
+    missing.forget(APP, IMAGE);
+    answer.reject(error);
+    await assert.rejects(looking, error);
+    assert.equal(await missing.unlessKnown(APP, IMAGE, async () => 'found'), 'found');
   });
 });

@@ -6,6 +6,7 @@ import { reasonOf } from '../oci/errors.ts';
 import { sortedOnce } from '../oci/reading.ts';
 import { imageName, isTag, type Repository } from '../oci/reference.ts';
 import { isNotFound } from '../upstream/upstream.ts';
+import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
 import type { TagDependencies } from './tags.ts';
@@ -16,7 +17,9 @@ export interface PulledTagList {
   readonly stale?: Staleness;
 }
 
-export type TagListDependencies = Pick<TagDependencies, 'metadata' | 'clock' | 'freshness' | 'upstream'>;
+export interface TagListDependencies extends Pick<TagDependencies, 'metadata' | 'clock' | 'freshness' | 'upstream'> {
+  readonly localWrites: Pick<LocalWrites, 'listed'>;
+}
 
 /** How long a list is served without asking. Short: a client that lists tags looks for new ones. */
 const FRESH_MS = 10_000;
@@ -28,7 +31,7 @@ export class TagLists {
 
   constructor(dependencies: TagListDependencies) {
     this.#dependencies = dependencies;
-    this.#missing = new NegativeCache(dependencies.clock);
+    this.#missing = new NegativeCache(dependencies);
   }
 
   /** All tags, in lexical order of their bytes. Throws as the verbs of Upstream do. */
@@ -39,16 +42,14 @@ export class TagLists {
     if (known !== undefined && freshness.isFresh(key, known, FRESH_MS)) {
       return { tags: known.tags, outcome: 'hit' };
     }
-    const { result, joined } = this.#asking.run(key, () =>
-      this.#missing.unlessKnown(key, () => this.#ask(key, repository)),
-    );
+    const { result, joined } = this.#asking.run(key, () => this.#ask(key, repository));
     return joined ? { ...(await result), outcome: 'joined' } : result;
   }
 
   /** A tag of the repository was pushed or deleted through here. */
   changed(repository: Repository): void {
     const key = imageName(repository);
-    this.#missing.forget(key);
+    this.#missing.forget(repository);
     this.#asking.forget(key);
     this.#dependencies.freshness.changed(key);
   }
@@ -57,7 +58,10 @@ export class TagLists {
     const { metadata, upstream, freshness } = this.#dependencies;
     const asked = freshness.asking();
     try {
-      const tags = await sortedOnce((await upstream(repository).listTags(repository)).filter(isTag));
+      const listed = await this.#missing.unlessKnown(repository, undefined, () =>
+        upstream(repository).listTags(repository),
+      );
+      const tags = await sortedOnce(listed.filter(isTag));
       if (!freshness.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
       return { tags, outcome: await freshness.record(key, metadata.saveTagList(repository, tags)) };
     } catch (error) {
@@ -68,10 +72,14 @@ export class TagLists {
 
   /** What is known without the upstream; throws its failure when nothing is. */
   async #stale(key: string, repository: Repository, error: unknown): Promise<PulledTagList> {
-    const { metadata, upstream, freshness } = this.#dependencies;
+    const { metadata, upstream, freshness, localWrites } = this.#dependencies;
     const list = await metadata.findTagList(repository);
     const stale = list && freshness.staleness(key, list, error, !upstream(repository).offline);
-    if (list !== undefined && stale !== undefined) return { tags: list.tags, outcome: 'stale', stale };
+    if (list !== undefined && stale !== undefined) {
+      // What was pushed or deleted since it was heard is known.
+      const tags = await sortedOnce(localWrites.listed(repository, list.tags));
+      return { tags, outcome: 'stale', stale };
+    }
     const pulled = await metadata.pulledTags(repository);
     if (pulled.length === 0) throw error;
     const ageMs = list === undefined ? 0 : freshness.ageMs(key, list);

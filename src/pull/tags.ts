@@ -36,7 +36,7 @@ export class Tags {
 
   constructor(dependencies: TagDependencies) {
     this.#dependencies = dependencies;
-    this.#missing = new NegativeCache(dependencies.clock);
+    this.#missing = new NegativeCache(dependencies);
   }
 
   /** The manifest that the tag points to. Throws as the verbs of Upstream do. */
@@ -57,13 +57,13 @@ export class Tags {
 
   /** The tag was pushed, and what it points to is recorded. */
   arrived(repository: Repository, tag: string): void {
-    const key = imageName(repository, { tag });
-    this.#missing.forget(key);
-    this.#doubted.delete(key);
+    this.#missing.forget(repository, { tag });
+    this.#doubted.delete(imageName(repository, { tag }));
   }
 
   /** A push of the tag may or may not have been accepted. */
   doubt(repository: Repository, tag: string): void {
+    this.#missing.forget(repository, { tag });
     this.#doubted.set(imageName(repository, { tag }), true);
   }
 
@@ -78,22 +78,19 @@ export class Tags {
     const { manifests, metadata } = this.#dependencies;
     const known = await metadata.findTag(repository, tag);
     const manifest = known && (await manifests.find(repository, known.digest));
-    let pulled: PulledManifest;
-    if (known === undefined || manifest === undefined) {
-      const fetch = () => manifests.fetch(repository, { tag });
-      pulled = await (known === undefined ? this.#missing.unlessKnown(key, fetch) : this.#missing.noting(key, fetch));
-    } else if (this.#isFresh(key, known, repository, tag)) {
+    if (manifest !== undefined && known !== undefined && this.#isFresh(key, known, repository, tag)) {
       return { manifest, outcome: 'hit' };
-    } else {
-      pulled = await this.#missing.noting(key, () =>
-        manifests.revalidate(repository, tag, manifest).catch(async error => {
-          const stale = await this.#stale(key, repository, tag, known, error);
-          return { manifest, outcome: 'stale', stale };
-        }),
-      );
     }
-    if (pulled.outcome !== 'stale') this.#doubted.delete(key);
-    return pulled;
+    try {
+      const pulled = await this.#missing.unlessKnown(repository, { tag }, () =>
+        manifest === undefined ? manifests.fetch(repository, { tag }) : manifests.revalidate(repository, tag, manifest),
+      );
+      this.#doubted.delete(key);
+      return pulled;
+    } catch (error) {
+      if (manifest === undefined || known === undefined) throw error;
+      return { manifest, outcome: 'stale', stale: await this.#stale(key, repository, tag, known, error) };
+    }
   }
 
   /** Whether what is known already may stand in for the answer that failed; throws the failure if not. */

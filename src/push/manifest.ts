@@ -7,14 +7,16 @@ import type { Metadata } from '../metadata/metadata.ts';
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
 import { parseJsonObject } from '../oci/json.ts';
-import { assertValid, type ManifestInfo, type ValidManifest } from '../oci/manifest.ts';
+import { assertValid, type ValidManifest } from '../oci/manifest.ts';
 import { readManifest } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
+import { descriptorOf } from '../oci/referrers.ts';
+import type { LocalWrites } from '../pull/local-writes.ts';
 import { bytesOf, type Manifest, type Manifests } from '../pull/manifests.ts';
 import type { Outcome } from '../pull/outcome.ts';
 import type { TagLists } from '../pull/tag-lists.ts';
 import type { Tags } from '../pull/tags.ts';
-import { isUnavailable, type PushReceipt, type UpstreamWrites } from '../upstream/upstream.ts';
+import { isIncomplete, isUnavailable, type PushReceipt, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { FallbackReferrers } from './fallback-referrers.ts';
 import type { Mounts } from './mount.ts';
 
@@ -33,6 +35,7 @@ export interface ManifestPushDependencies {
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
+  readonly localWrites: LocalWrites;
   readonly tagMutex: KeyedMutex;
   readonly fallbackReferrers: FallbackReferrers;
   readonly log: Log;
@@ -85,7 +88,8 @@ export class ManifestPushes {
       this.#dependencies.tagLists.changed(repository);
     }
     if (info.subject !== undefined) {
-      await this.#dependencies.fallbackReferrers.add(repository, info.subject, descriptorOf(manifest, info), answer);
+      const descriptor = descriptorOf(manifest, info);
+      await this.#dependencies.fallbackReferrers.add(repository, info.subject, digest, descriptor, answer);
     }
     const warning = await this.#warning(repository, info);
     return { digest, subject: info.subject, outcome: outcome ?? 'miss', warning };
@@ -116,14 +120,26 @@ export class ManifestPushes {
 
   /** Puts it. An upstream that lacks what it names, as after a package was deleted, gets that from here. */
   async #putRestoring(repository: Repository, reference: Reference, manifest: Manifest): Promise<PushReceipt> {
-    const writes = this.#dependencies.writes(repository);
     try {
-      return await writes.putManifest(repository, reference, manifest);
+      return await this.#putPatiently(repository, reference, manifest);
     } catch (error) {
-      const isIncomplete = error instanceof RegistryError && error.code === 'MANIFEST_BLOB_UNKNOWN';
-      if (!isIncomplete || !(await this.#restore(repository, manifest))) throw error;
-      return writes.putManifest(repository, reference, manifest);
+      if (!isIncomplete(error) || !(await this.#restore(repository, manifest))) throw error;
+      return this.#putPatiently(repository, reference, manifest);
     }
+  }
+
+  /** Puts it, again if the upstream does not know yet what it accepted a moment ago. */
+  async #putPatiently(repository: Repository, reference: Reference, manifest: Manifest): Promise<PushReceipt> {
+    const { writes, localWrites } = this.#dependencies;
+    const put = () => writes(repository).putManifest(repository, reference, manifest);
+    const isLag = async (error: unknown) => {
+      if (!isIncomplete(error)) return false;
+      const { parts } = await readManifest(manifest.bytes, manifest.mediaType);
+      return parts.some(digest => localWrites.stateOf(repository, digest) === 'pushed');
+    };
+    const receipt = await localWrites.retrying(put, isLag);
+    localWrites.pushed(repository, manifest.digest);
+    return receipt;
   }
 
   /** Sends what the manifest names and the upstream lacks; whether anything was here to be sent. */
@@ -149,7 +165,8 @@ export class ManifestPushes {
     parts: readonly Digest[],
     tags: readonly string[],
   ): Promise<Outcome> {
-    const { manifests, metadata, log } = this.#dependencies;
+    const { manifests, metadata, localWrites, log } = this.#dependencies;
+    for (const tag of tags) await localWrites.tagged(repository, tag, manifest.digest);
     const outcome = await manifests.store(repository, manifest, parts, tags);
     try {
       await metadata.sync();
@@ -190,17 +207,4 @@ export class ManifestPushes {
       return undefined;
     }
   }
-}
-
-/** The entry of a manifest among the referrers of its subject (distribution spec 1.1, "Listing Referrers"). */
-export function descriptorOf({ digest, bytes }: Manifest, info: ManifestInfo): Record<string, unknown> {
-  const { mediaType, annotations } = info;
-  const artifactType = info.artifactType ?? info.config?.mediaType;
-  return {
-    mediaType,
-    digest,
-    size: bytes.length,
-    ...(artifactType !== undefined && { artifactType }),
-    ...(annotations && { annotations }),
-  };
 }

@@ -1,19 +1,24 @@
 // Blobs that get into a repository of the upstream without a client sending them: mounted from another repository by the
 // upstream, or else sent from here, and those that the upstream has lost.
 import type { Digest } from '../oci/digest.ts';
-import { StorageFailure } from '../oci/errors.ts';
+import { RegistryError, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { LocalWrites } from '../pull/local-writes.ts';
+import { isNotFound, isUnavailable, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { UploadDependencies } from './upload.ts';
 
 type Shared = Pick<UploadDependencies, 'content' | 'metadata' | 'blobs' | 'relays' | 'log'>;
 
 export interface MountDependencies extends Shared {
+  readonly localWrites: Pick<LocalWrites, 'retrying'>;
   writes(repository: Repository): UpstreamWrites;
 }
 
 /** What is larger takes too long to send for a client that waits for the response. */
 const SENT_LIMIT_BYTES = 256 * 1024 * 1024;
+
+/** For some seconds: after that it is sent, if it is here, or else the client sends it. */
+const SHOW_ATTEMPTS = 4;
 
 export class Mounts {
   readonly #dependencies: MountDependencies;
@@ -39,15 +44,23 @@ export class Mounts {
   }
 
   /** Sends a blob of the repository that is here to an upstream that has lost it; false when that cannot be done. */
-  restore(repository: Repository, digest: Digest): Promise<boolean> {
-    return this.#send(repository, digest, repository);
+  async restore(repository: Repository, digest: Digest): Promise<boolean> {
+    const isSent = await this.#send(repository, digest, repository);
+    if (isSent) this.#dependencies.blobs.arrived(repository, digest);
+    return isSent;
   }
 
   async #mountUpstream(repository: Repository, digest: Digest, from: Repository): Promise<boolean> {
+    const { localWrites } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
     const isClaimed = await writes.mountBlob(repository, digest, from).catch(falseUnlessUnavailable);
-    // Not taken at its word: a mounted blob that cannot be pulled is none.
-    return isClaimed && writes.holdsBlob(repository, digest);
+    if (!isClaimed) return false;
+    // Not taken at its word: a mounted blob that cannot be pulled is none. It may show a little later.
+    const show = async () => {
+      if (await writes.holdsBlob(repository, digest)) return true;
+      throw new RegistryError('BLOB_UNKNOWN', `${imageName(repository, { digest })} is said to be mounted, and is not`);
+    };
+    return localWrites.retrying(show, isNotFound, { attempts: SHOW_ATTEMPTS }).catch(falseUnlessUnavailable);
   }
 
   /** Sends a blob of the repository `from`, if it is here and right and not too large. */

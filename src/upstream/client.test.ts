@@ -112,14 +112,29 @@ describe('the size of a blob', () => {
 });
 
 test('a blob is confirmed by HEAD, by a redirect too, which is not followed', async t => {
-  const replies = [{ status: 200 }, { status: 307, headers: { location: '/x' } }, { status: 404 }];
+  const replies = [{ status: 200 }, { status: 307, headers: { location: '/x' } }];
+  const { reads, seen } = await setUp(t, () => replies.shift() ?? assert.fail());
+  await reads.confirmBlob(APP, digest);
+  await reads.confirmBlob(APP, digest);
+  assert.deepEqual(
+    new Set(seen.map(({ method, url }) => `${method} ${url.pathname}`)),
+    new Set([`HEAD /v2/owner/app/blobs/${digest}`]),
+  );
+});
+
+test('a blob that HEAD does not find is confirmed by one byte of it', async t => {
+  const replies = [
+    ...[{ status: 404 }, { status: 206, headers: { 'content-range': 'bytes 0-0/5' }, body: 'a' }],
+    ...[{ status: 404 }, { status: 307, headers: { location: '/x' } }],
+    ...[{ status: 404 }, { status: 404 }],
+  ];
   const { reads, seen } = await setUp(t, () => replies.shift() ?? assert.fail());
   await reads.confirmBlob(APP, digest);
   await reads.confirmBlob(APP, digest);
   await assert.rejects(reads.confirmBlob(APP, digest), fails('BLOB_UNKNOWN'));
   assert.deepEqual(
-    new Set(seen.map(({ method, url }) => `${method} ${url.pathname}`)),
-    new Set([`HEAD /v2/owner/app/blobs/${digest}`]),
+    seen.map(({ method, headers }) => `${method} ${headers.range ?? 'whole'}`),
+    ['HEAD whole', 'GET bytes=0-0', 'HEAD whole', 'GET bytes=0-0', 'HEAD whole', 'GET bytes=0-0'],
   );
 });
 

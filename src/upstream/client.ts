@@ -72,7 +72,12 @@ export class UpstreamClient implements Upstream {
 
   async confirmBlob(repository: Repository, digest: Digest): Promise<void> {
     const spec = { ...blobSpec('HEAD', repository, digest), stopAtRedirect: true };
-    await this.#requests.ask(repository, spec, discard);
+    await this.#requests.ask(repository, spec, discard).catch(async error => {
+      if (!isNotFound(error)) throw error;
+      // Some answer so to HEAD alone. One byte is enough to know.
+      const headers = { range: 'bytes=0-0' };
+      await this.#requests.ask(repository, { ...spec, method: 'GET', headers }, discard);
+    });
   }
 
   async openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody> {
@@ -129,6 +134,10 @@ export class UpstreamClient implements Upstream {
       return { entries, next: found.next };
     };
     return readPages(repository, `referrers/${digest}`, REFERRER_PAGES_LIMIT, readPage);
+  }
+
+  identity(repository: Repository): Promise<string> {
+    return this.#requests.identity(repository);
   }
 }
 

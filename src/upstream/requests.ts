@@ -153,6 +153,11 @@ export class Requests {
       : toError(error, spec.what, spec.notFound, !isRead(spec));
   }
 
+  /** As Upstream.identity. */
+  identity(repository: Repository): Promise<string> {
+    return this.#grants.identity(repository);
+  }
+
   close(): Promise<void> {
     return this.dialer.close();
   }

@@ -65,6 +65,8 @@ export interface Upstream {
    * referrers API (distribution spec 1.1, "Listing Referrers").
    */
   listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined>;
+  /** Changes when the login that we use for the repository does. It tells nothing of the secret. */
+  identity(repository: Repository): Promise<string>;
 }
 
 /**
@@ -141,6 +143,8 @@ export interface PushReceipt {
 export const isNotFound = isOneOf('MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN');
 /** The upstream answered that we may not have it. */
 export const isDenied = isOneOf('DENIED');
+/** Of a push of a manifest: the upstream does not know, or not yet, what it names; some say so by a bare 404. */
+export const isIncomplete = isOneOf('MANIFEST_BLOB_UNKNOWN', 'NAME_UNKNOWN');
 /** The upstream could not be asked; later it may be. */
 export const isUnavailable = isOneOf('UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT');
 

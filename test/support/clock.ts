@@ -40,6 +40,14 @@ export class TestClock implements Clock {
   }
 }
 
+/** A clock on which sleeps take their time, and end at once all the same. */
+export class PassingClock extends TestClock {
+  override async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    await super.sleep(ms, signal);
+    this.advance(Math.ceil(ms));
+  }
+}
+
 /** The same in each run: a fraction that makes jitter a factor of one, and UUIDs that count up. */
 export function testRandom(): Random {
   let count = 0;

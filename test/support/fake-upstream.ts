@@ -48,6 +48,7 @@ export class FakeUpstream {
   get upstream(): Upstream {
     const verbs: Partial<Upstream> = {
       offline: false,
+      identity: async () => 'anonymous',
       openBlob: (_, digest, { start }, signal) => this.#open(digest, start, signal),
       downloads: {
         isContended: false,

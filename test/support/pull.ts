@@ -7,6 +7,7 @@ import { KeyedMutex } from '../../src/base/keyed-mutex.ts';
 import { openStores, type Stores } from '../../src/compose/stores.ts';
 import type { Config } from '../../src/config/load.ts';
 import { Freshness } from '../../src/pull/freshness.ts';
+import { LocalWrites } from '../../src/pull/local-writes.ts';
 import { Budget } from '../../src/retention/budget.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 import { TestClock, testRandom } from './clock.ts';
@@ -40,8 +41,9 @@ export async function openPull(t: TestContext, options: PullOptions = {}) {
   const stores: Stores = await openStores({ data, cache: { verifyEveryMs: Infinity } } as Config, environment, stack);
   const budget = await Budget.open({ ...stores, maxSizeBytes, minFreeBytes: 0, pins: [] });
   const fake = new FakeUpstream(script, verbs);
+  const localWrites = new LocalWrites({ clock, metadata: stores.metadata, graceMs: 60_000 });
   return {
-    ...{ ...stores, budget, clock, log, lines, data, fake },
+    ...{ ...stores, budget, clock, log, lines, data, fake, localWrites },
     freshness: new Freshness(clock, staleIfErrorMs),
     tagMutex: new KeyedMutex(),
     signal: stopping.signal,

@@ -1,6 +1,7 @@
 // Blobs: pull, whole or in ranges, and delete (distribution spec 1.1, /v2/<name>/blobs/<digest>).
 import { RegistryError } from '../../oci/errors.ts';
 import { parseRange } from '../../oci/range.ts';
+import { isNotFound } from '../../upstream/upstream.ts';
 import { sendSource } from '../body/send.ts';
 import { contentHeaders, isKnownToClient, rangeFor } from './conditional.ts';
 import type { Handler } from './services.ts';
@@ -11,11 +12,17 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
   content['accept-ranges'] = 'bytes';
   const isKnown = isKnownToClient(exchange.header('if-none-match'), digest);
   if (exchange.isHead || isKnown) {
-    const { sizeBytes, outcome } = await services.blobs.stat(repository, digest);
-    exchange.outcome = outcome;
-    if (isKnown) exchange.send(304, content);
-    else exchange.send(200, { ...content, 'content-length': sizeBytes });
-    return;
+    const found = await services.blobs.stat(repository, digest).catch(error => {
+      // Some upstreams answer 404 to HEAD alone, which says nothing of a GET.
+      if (exchange.isHead || !isNotFound(error)) throw error;
+      return undefined;
+    });
+    if (found !== undefined) {
+      exchange.outcome = found.outcome;
+      if (isKnown) exchange.send(304, content);
+      else exchange.send(200, { ...content, 'content-length': found.sizeBytes });
+      return;
+    }
   }
   const { source, outcome, ahead } = await services.blobs.pull(repository, digest, exchange);
   exchange.outcome = outcome;

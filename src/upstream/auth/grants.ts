@@ -4,10 +4,11 @@
 // Guarantees: a credential goes to the upstream itself or to a trusted realm and nowhere else; one token request at a
 // time for a repository and access; no secret is in an error or log. When the realm denies our credential, pulls go on
 // anonymously, since a stale credential would break even the pull of public images.
+import { createHash } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import { ExpiringCache } from '../../base/expiring-cache.ts';
 import { SingleFlight } from '../../base/single-flight.ts';
-import { type Credentials, readLogin } from '../../credentials/credential.ts';
+import { type Credential, type Credentials, type Login, readLogin } from '../../credentials/credential.ts';
 import { imageName, type Repository } from '../../oci/reference.ts';
 import { isDenial, toDeniedError, toError } from '../error-response.ts';
 import type { Dialer } from '../transport/dialer.ts';
@@ -54,6 +55,8 @@ export class Grants {
   readonly #cache: ExpiringCache<Grant>;
   readonly #flights = new SingleFlight<Grant>();
   readonly #discovery = new SingleFlight<void>();
+  /** The identity behind the last login that was read of each. */
+  readonly #identities = new Map<Credential, string>();
   #challenge: Challenge | undefined;
   /** Whether the upstream was asked for a challenge; it may have none. */
   #isDiscovered = false;
@@ -96,6 +99,22 @@ export class Grants {
     if (this.#cache.get(key) === grant) this.#cache.delete(key);
   }
 
+  /** As Upstream.identity. The grants of a login that is no longer ours are not used any more. */
+  async identity(repository: Repository): Promise<string> {
+    const credential = this.#options.credentials.find(repository);
+    if (credential === undefined) return 'anonymous';
+    const login = await readLogin(credential).catch(() => undefined);
+    return login === undefined ? 'unreadable' : this.#identify(credential, login);
+  }
+
+  #identify(credential: Credential, { username, secret }: Login): string {
+    const identity = createHash('sha256').update(`${username}:${secret}`).digest('hex');
+    const known = this.#identities.get(credential) ?? identity;
+    this.#identities.set(credential, identity);
+    if (known !== identity) this.#cache.clear();
+    return identity;
+  }
+
   async #obtain(key: string, make: () => Promise<{ grant: Grant; lifetimeMs: number }>): Promise<Grant> {
     if (this.#challenge === undefined && !this.#isDiscovered) {
       await this.#discovery.run('', () => this.#discover()).result;
@@ -127,7 +146,9 @@ export class Grants {
     const credential = this.#options.credentials.find(repository);
     if (credential === undefined) return this.#anonymously(repository, access, undefined);
     const { name } = credential;
-    const { username, secret } = await readLogin(credential);
+    const login = await readLogin(credential);
+    this.#identify(credential, login);
+    const { username, secret } = login;
     const basic = Buffer.from(`${username}:${secret}`).toString('base64');
     this.#options.mask.add(secret, basic);
     const identity = { ...NONE, credential: name, authorization: `Basic ${basic}` };

@@ -46,6 +46,7 @@ function sample(url: string) {
     default: 'quay.io',
     tags: [{ match: 'v*', images: 'octo/*', fresh: '10s', keepDeleted: true }],
     staleIfError: '1d',
+    writeGrace: '5s',
     push: 'off',
     access: { mode: 'open', network: true },
     pins: ['octo/app:v1'],

@@ -165,7 +165,7 @@ export class PackageApi implements Site {
       const which = lastTagged ? 'last tagged version' : 'last version';
       return apiError(400, `You cannot delete the ${which} of a package. You must delete the package instead.`);
     }
-    this.#state.packages.deleteManifest(found.name, digest);
+    this.#state.lags.deleteManifest(found, digest);
     return { status: 204 };
   }
 

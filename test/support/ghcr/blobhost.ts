@@ -52,7 +52,8 @@ export class BlobHost implements Site {
     if (error) return error;
 
     const { repository = '', digest = '' } = record;
-    const blob = this.#state.packages.get(repository)?.blobs.get(digest);
+    const { lags, packages } = this.#state;
+    const blob = lags.seen('blob', packages.get(repository), digest);
     if (!blob) return xmlAnswer(404, 'BlobNotFound', 'The specified blob does not exist.');
     const reply = contentReply(exchange, blob, {
       'content-type': 'application/octet-stream',

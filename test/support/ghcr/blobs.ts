@@ -18,10 +18,10 @@ export class Blobs {
 
   /** GET and HEAD. */
   get(exchange: Exchange, found: Package | undefined): Reply {
-    const { switches } = this.#state;
+    const { switches, lags } = this.#state;
     const { repository = '', digest: wanted = '' } = exchange.record;
     if (!parseDigest(wanted)) return answers.digestInvalid;
-    const blob = found?.blobs.get(wanted);
+    const blob = lags.seen('blob', found, wanted);
     if (!blob) return answers.blobUnknown;
 
     const headers = {
@@ -38,7 +38,9 @@ export class Blobs {
   }
 
   /** DELETE, where the registry allows it. */
-  delete({ record }: Exchange, found: Package | undefined): Reply {
-    return found?.blobs.delete(record.digest ?? '') ? { status: 202 } : answers.blobUnknown;
+  delete({ record: { digest = '' } }: Exchange, found: Package | undefined): Reply {
+    if (!found?.blobs.has(digest)) return answers.blobUnknown;
+    this.#state.lags.write('blob', found, digest, () => found.blobs.delete(digest));
+    return { status: 202 };
   }
 }

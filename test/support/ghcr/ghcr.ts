@@ -11,6 +11,7 @@ import { Blobs } from './blobs.ts';
 import type { Site } from './exchange.ts';
 import { type Fault, type FaultAction, type FaultMatch, Faults } from './faults.ts';
 import { handlerOf } from './handler.ts';
+import { Lags } from './lag.ts';
 import { type RequestFilter, RequestLog, type RequestRecord } from './log.ts';
 import { Manifests } from './manifests.ts';
 import { Origin, type TlsIdentity } from './origin.ts';
@@ -98,10 +99,12 @@ export async function startGhcr(options: GhcrOptions = {}): Promise<Ghcr> {
   const log = new RequestLog();
   const faults = new Faults();
   const spools = new Spools();
+  const now = options.now ?? Date.now;
   const state: State = {
     packages,
     switches,
-    now: options.now ?? Date.now,
+    lags: new Lags({ switches, now }),
+    now,
     originOf: name => origins[name].url,
   };
   const auth = new Auth(state);

@@ -35,9 +35,9 @@ export class Manifests {
 
   /** GET and HEAD. */
   get({ record, request }: Exchange, found: Package | undefined): Reply {
-    const { switches } = this.#state;
+    const { switches, lags } = this.#state;
     const { reference = '' } = record;
-    const manifest = found?.manifests.get(found.tags.get(reference) ?? reference);
+    const manifest = lags.seen('manifest', found, lags.seen('tag', found, reference) ?? reference);
     if (!manifest) return answers.manifestUnknown;
     const { accept = '', 'if-none-match': known } = request.headers;
     if (switches.enforceAccept && !accept.includes(manifest.mediaType)) return notAccepted(manifest);
@@ -50,7 +50,7 @@ export class Manifests {
   /** PUT by tag or by digest: keeps the exact bytes, and as the type what Content-Type says. */
   async put(exchange: Exchange): Promise<Reply> {
     const { record, request, body } = exchange;
-    const { packages, switches } = this.#state;
+    const { packages, switches, lags } = this.#state;
     const { repository = '' } = record;
     const bytes = await body.bytes(MANIFEST_LIMIT_BYTES);
     if (!bytes) return TOO_LARGE;
@@ -64,14 +64,14 @@ export class Manifests {
     const digest = digestOf(bytes, names.digest?.startsWith('sha512:') ? 'sha512' : 'sha256');
     const allowed = switches.digests.some(algorithm => digest.startsWith(`${algorithm}:`));
     if (!allowed || (names.digest ?? digest) !== digest) return answers.digestInvalid;
-    const missing = missingFrom(packages.get(repository), fields);
+    const missing = this.#missingFrom(packages.get(repository), fields);
     if (missing !== undefined) {
       return errorAnswer(400, 'MANIFEST_BLOB_UNKNOWN', 'blob unknown to registry', missing);
     }
 
-    const { tags } = packages.obtainFor(this.#auth.userOf(request), repository);
-    packages.addManifest(repository, { bytes, digest, mediaType });
-    for (const tag of names.tags) tags.set(tag, digest);
+    const target = packages.obtainFor(this.#auth.userOf(request), repository);
+    lags.write('manifest', target, digest, () => packages.addManifest(repository, { bytes, digest, mediaType }));
+    for (const tag of names.tags) lags.write('tag', target, tag, () => target.tags.set(tag, digest));
     const subject = switches.referrers === 'supported' ? fields.subject?.digest : undefined;
     return {
       status: 201,
@@ -98,17 +98,27 @@ export class Manifests {
 
   /** DELETE where the registry allows it: a tag alone, or a manifest with its tags. */
   delete({ record }: Exchange, found: Package | undefined): Reply {
-    const { repository = '', reference = '' } = record;
-    if (found?.tags.delete(reference)) return { status: 202 };
-    if (!found?.manifests.has(reference)) return answers.manifestUnknown;
-    this.#state.packages.deleteManifest(repository, reference);
+    const { lags } = this.#state;
+    const { reference = '' } = record;
+    if (found?.tags.has(reference)) lags.write('tag', found, reference, () => found.tags.delete(reference));
+    else if (found?.manifests.has(reference)) lags.deleteManifest(found, reference);
+    else return answers.manifestUnknown;
     return { status: 202 };
+  }
+
+  /** The first digest that a manifest refers to and the package lacks. A subject may be unknown. */
+  #missingFrom(found: Package | undefined, { config, layers, manifests }: Fields): string | undefined {
+    const { lags } = this.#state;
+    const lacks = (kind: 'blob' | 'manifest') => (digest: string | undefined) =>
+      digest !== undefined && lags.seen(kind, found, digest) === undefined;
+    const blobs = [config, ...listOf(layers).filter(layer => !isForeign(layer))];
+    return blobs.map(digestIn).find(lacks('blob')) ?? listOf(manifests).map(digestIn).find(lacks('manifest'));
   }
 
   /** GET of the referrers API; on ghcr.io a redirect to a web page that does not exist. */
   referrers(exchange: Exchange, found: Package | undefined): Reply {
-    const { switches, originOf } = this.#state;
-    if (switches.referrers === 'supported') return referrersAnswer(exchange, found);
+    const { switches, lags, originOf } = this.#state;
+    if (switches.referrers === 'supported') return referrersAnswer(exchange, lags.seenManifests(found));
     if (switches.referrers === 'not-found') return answers.manifestUnknown;
     const page = `${originOf('blobhost')}/page/${exchange.record.repository}`;
     return { status: 303, headers: { location: page } };
@@ -125,10 +135,10 @@ function notAccepted({ mediaType }: Version): Answer {
 }
 
 /** What refers to a manifest, as an index: the referrers API of the distribution spec (1.1, "Listing Referrers"). */
-function referrersAnswer({ record, url }: Exchange, found: Package | undefined): Answer {
+function referrersAnswer({ record, url }: Exchange, all: readonly Version[]): Answer {
   if (!parseDigest(record.digest ?? '')) return answers.digestInvalid;
   const wanted = url.searchParams.get('artifactType');
-  const manifests = [...(found?.manifests.values() ?? [])]
+  const manifests = all
     .filter(({ bytes }) => fieldsOf(bytes)?.subject?.digest === record.digest)
     .map(descriptorOf)
     .filter(({ artifactType }) => wanted === null || artifactType === wanted);
@@ -151,17 +161,6 @@ function descriptorOf({ bytes, digest, mediaType }: Version) {
     artifactType: artifactType || config?.mediaType,
     annotations,
   };
-}
-
-/** The first digest that a manifest refers to and the package lacks. A subject may be unknown. */
-function missingFrom(found: Package | undefined, { config, layers, manifests }: Fields): string | undefined {
-  const blobs = [config, ...listOf(layers).filter(layer => !isForeign(layer))];
-  return (
-    blobs.map(digestIn).find(digest => digest !== undefined && !found?.blobs.has(digest)) ??
-    listOf(manifests)
-      .map(digestIn)
-      .find(digest => digest !== undefined && !found?.manifests.has(digest))
-  );
 }
 
 /** Layers that clients fetch from elsewhere and never push. */

@@ -101,10 +101,11 @@ export class Registry implements Site {
   #tags({ url, record }: Exchange, found: Package | undefined): Reply {
     if (!found) return errorAnswer(404, 'NAME_UNKNOWN', 'repository name not known to registry');
     const asked = Number(url.searchParams.get('n') ?? 0);
-    const { tagsPageSize, tagsOrder } = this.#state.switches;
+    const { switches, lags } = this.#state;
+    const { tagsPageSize, tagsOrder } = switches;
     const size = asked > 0 ? asked : tagsPageSize;
     const last = url.searchParams.get('last') ?? '';
-    const made = [...found.tags.keys()];
+    const made = lags.seenTags(found);
     const tags = tagsOrder === 'made' ? made : made.toSorted();
     const start = tagsOrder === 'made' ? tags.indexOf(last) + 1 : tags.filter(tag => tag <= last).length;
     const page = tags.slice(start, start + size);

@@ -1,6 +1,7 @@
 // How the fake ghcr.io behaves where the real one varies, or where another registry would differ. The defaults are what
 // ghcr.io usually does; tests assign to the fields at any time, which takes effect on the next request.
 import type { Algorithm } from '../../../src/oci/digest.ts';
+import type { Kind } from './lag.ts';
 
 export interface Switches {
   /** How clients are asked for credentials. `basic`: as by a registry with htpasswd; `none`: not at all. */
@@ -84,6 +85,11 @@ export interface Switches {
    * `from`.
    */
   nextSpec: boolean;
+  /**
+   * For how long reads, and the checks of a manifest that is pushed, see what was there before a push or delete, as on
+   * ghcr.io for seconds: on the fake's clock, asked once for each tag, manifest or blob that is written.
+   */
+  lagMs: number | ((kind: Kind) => number);
 
   /** Whether an owner is an organization. By default one is a user if a user has that name, otherwise an org. */
   ownerKinds: Readonly<Record<string, 'org' | 'user'>>;
@@ -141,6 +147,7 @@ export function defaultSwitches(): Switches {
     digests: ['sha256'],
     allowDelete: false,
     nextSpec: false,
+    lagMs: 0,
 
     ownerKinds: {},
     downloadsOf: () => 0,

@@ -65,7 +65,7 @@ export class Uploads {
   }
 
   #mount({ request, url }: Exchange, repository: string): boolean {
-    const { packages, switches } = this.#state;
+    const { packages, switches, lags } = this.#state;
     const named = url.searchParams.get('from');
     const everywhere = switches.nextSpec ? packages.list().map(({ name }) => name) : [];
     const blob = (named === null ? everywhere : [named])
@@ -73,7 +73,8 @@ export class Uploads {
       .map(from => packages.get(from)?.blobs.get(url.searchParams.get('mount') ?? ''))
       .find(found => found !== undefined);
     if (!blob) return false;
-    packages.obtainFor(this.#auth.userOf(request), repository).blobs.set(blob.digest, blob);
+    const target = packages.obtainFor(this.#auth.userOf(request), repository);
+    lags.write('blob', target, blob.digest, () => target.blobs.set(blob.digest, blob));
     return true;
   }
 
@@ -119,7 +120,7 @@ export class Uploads {
     if (error) return error;
     this.#uploads.delete(upload.id);
 
-    const { packages, switches } = this.#state;
+    const { packages, switches, lags } = this.#state;
     const digest = parseDigest(exchange.url.searchParams.get('digest') ?? '');
     const allowed = digest && switches.digests.some(algorithm => digest.startsWith(`${algorithm}:`));
     const blob = allowed ? await upload.spool.finish(digest) : undefined;
@@ -127,10 +128,11 @@ export class Uploads {
       await upload.spool.discard();
       return switches.badFinish === 404 ? INVALID : answers.digestInvalid;
     }
-    const { blobs } = packages.obtainFor(this.#auth.userOf(exchange.request), upload.repository);
+    const target = packages.obtainFor(this.#auth.userOf(exchange.request), upload.repository);
+    const { blobs } = target;
     // An existing blob is as good, and may just be being sent.
     if (blobs.has(blob.digest)) await upload.spool.discard();
-    else blobs.set(blob.digest, blob);
+    else lags.write('blob', target, blob.digest, () => blobs.set(blob.digest, blob));
     return created(upload.repository, blob.digest);
   }
 

@@ -7,7 +7,7 @@ export interface Environment {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** Of connections to upstreams. Default: `defaultTimeouts`. */
+  /** Of connections to upstreams, in place of those of the config. */
   readonly timeouts?: Timeouts;
   /** Whether bodies may be sent by sendfile(2), where it is available. Default: true. */
   readonly sendfile?: boolean;

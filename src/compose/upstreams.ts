@@ -8,11 +8,15 @@ import { LaggingUpstream, LaggingWrites } from '../pull/lagging-upstream.ts';
 import type { LocalWrites } from '../pull/local-writes.ts';
 import { UpstreamClient } from '../upstream/client.ts';
 import { Packages } from '../upstream/github/packages.ts';
-import { GITHUB_CAPABILITIES, isGitHub } from '../upstream/github/profile.ts';
+import { isGitHub } from '../upstream/github/profile.ts';
+import { profileOf } from '../upstream/profile.ts';
 import { Requests } from '../upstream/requests.ts';
-import { SPEC_CAPABILITIES, type Upstream, type UpstreamWrites } from '../upstream/upstream.ts';
+import type { Timeouts } from '../upstream/transport/dialer.ts';
+import type { Upstream, UpstreamWrites } from '../upstream/upstream.ts';
 import type { Environment } from './environment.ts';
 
+/** How long an upstream may take at least to answer a write, for which it may have to copy an upload. */
+const UPLOAD_MS = 60_000;
 /** How long a credential that was denied once is not complained about again. */
 const DENIED_AGAIN_MS = 3_600_000;
 
@@ -55,18 +59,28 @@ function createClients(
   const { url, offline, realms, ca, api } = config;
   const credentials = credentialsOf(config.credentials);
   const said = new ExpiringCache<true>({ clock, max: 1_000, ttlMs: DENIED_AGAIN_MS });
+  const { capabilities, blobHosts: known } = profileOf(name, url, api);
   const requests = new Requests({
-    ...{ name, url, offline, realms, ca, credentials, clock, random },
-    ...(timeouts && { timeouts }),
+    ...{ name, url, offline, realms, ca, api, credentials, clock, random },
+    ...{ blobHosts: [...(known ?? []), ...config.blobHosts], onlyBlobHosts: known !== undefined },
+    timeouts: timeouts ?? timeoutsOf(config),
     onDenied: (credential, message) => {
       if (said.get(credential)) return;
       said.set(credential, true);
       log.error({ upstream: name, credential }, `credential "${credential}" was denied: ${message}`);
     },
+    onDown: (host, why) =>
+      log.warn({ upstream: name, host }, `${host} is down, and is asked again each second: ${why}`),
+    onUp: (host, awayMs) =>
+      log.info({ upstream: name, host, awayMs }, `${host} is back, after ${(awayMs / 1000).toFixed(1)} s`),
   });
   stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
-  const capabilities = isGitHub(name, api) ? GITHUB_CAPABILITIES : SPEC_CAPABILITIES;
-  const reads = new LaggingUpstream(new UpstreamClient(requests), localWrites);
+  const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities), localWrites);
   return { reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
+}
+
+function timeoutsOf({ timeouts }: UpstreamConfig): Timeouts {
+  const { connectMs, headersMs, stallMs } = timeouts;
+  return { connectMs, headersMs, stallMs, uploadMs: Math.max(headersMs, UPLOAD_MS) };
 }

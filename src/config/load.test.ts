@@ -24,6 +24,8 @@ test('without a file the defaults hold', () => {
           credentials: [],
           offline: false,
           realms: [],
+          blobHosts: [],
+          timeouts: { connectMs: 5_000, headersMs: MINUTE_MS, stallMs: MINUTE_MS / 2 },
           ca: undefined,
         },
       ],

@@ -10,6 +10,7 @@ import { isHost } from './host.ts';
 import { unknownKey } from './suggest.ts';
 
 const DURATION_PROBLEM = 'is not a duration; write a number with a unit, such as 60s, 5m or 30d';
+const LONGEST_TIMEOUT_MS = 3_600_000;
 const UNQUOTED_PROBLEM = 'is not text; put it in quotes';
 
 /** A map of known keys. An empty one, as when all its lines are comments, holds its defaults. */
@@ -79,6 +80,12 @@ export const cap = value(
 /** Milliseconds. */
 export const duration = value(readDuration, DURATION_PROBLEM);
 
+/** Milliseconds, of a wait that has an end. */
+export const timeout = value(input => {
+  const ms = readDuration(input);
+  return ms !== undefined && ms > 0 && ms <= LONGEST_TIMEOUT_MS ? ms : undefined;
+}, 'is not a time to wait; write a number with a unit, up to 1h, such as 500ms or 60s');
+
 /** Milliseconds; Infinity for `immutable`. */
 export const freshness = value(
   input => (input === 'immutable' ? Number.POSITIVE_INFINITY : readDuration(input)),
@@ -101,6 +108,11 @@ export const hostName = value(input => {
 export const realm = value(
   input => (typeof input === 'string' && isHost(input) ? input : undefined),
   'is not a host; write host or host:port in lower case, without https://',
+);
+
+export const blobHost = value(
+  input => (typeof input === 'string' && isHost(input.replace(/^\*\./, '')) ? input : undefined),
+  'is not a host; write host, host:port or *.suffix in lower case, without https://',
 );
 
 /** Requests go to /v2/ at the root, as the distribution spec says, so a path would be lost. */

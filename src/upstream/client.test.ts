@@ -4,6 +4,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { makeImage, randomContent } from '../../test/support/images.ts';
 import { type ScriptedReply, type Seen, startScripted } from '../../test/support/scripted-server.ts';
 import { APP, connectTo, fails, never } from '../../test/support/upstream-clients.ts';
+import { SPEC_CAPABILITIES } from './upstream.ts';
 
 const { manifest } = makeImage({ layers: [] });
 const { digest } = randomContent(1_000);
@@ -52,6 +53,24 @@ describe('a manifest', () => {
       const { reads } = await setUp(t, () => ofManifest(headers));
       assert.deepEqual((await reads.getIfChanged(APP, 'v1', other.digest))?.bytes, manifest.bytes);
     }
+  });
+
+  test('by tag is confirmed by HEAD where GETs are counted, and asked for only when it has changed', async t => {
+    const { origin, seen } = await startScripted(t, () => ofManifest({ 'docker-content-digest': manifest.digest }));
+    const capabilities = { ...SPEC_CAPABILITIES, countsManifestGets: true };
+    const { reads } = connectTo(t, origin, { capabilities });
+    assert.equal(await reads.getIfChanged(APP, 'v1', manifest.digest), undefined);
+    assert.deepEqual((await reads.getIfChanged(APP, 'v1', other.digest))?.bytes, manifest.bytes);
+    assert.deepEqual(
+      seen.map(({ method }) => method),
+      ['HEAD', 'HEAD', 'GET'],
+    );
+  });
+
+  test('whose HEAD is not found is asked for by GET all the same', async t => {
+    const { origin } = await startScripted(t, ({ method }) => (method === 'HEAD' ? { status: 404 } : ofManifest()));
+    const { reads } = connectTo(t, origin, { capabilities: { ...SPEC_CAPABILITIES, countsManifestGets: true } });
+    assert.deepEqual((await reads.getIfChanged(APP, 'v1', other.digest))?.bytes, manifest.bytes);
   });
 
   test('is confirmed by HEAD', async t => {
@@ -188,111 +207,4 @@ describe('the bytes of a blob', () => {
       );
     });
   }
-});
-
-/** A list in pages by the `last` of the query: the page, and the Link to the next. */
-async function pagesOf(
-  t: TestContext,
-  pages: Record<string, { body: unknown; link?: string }>,
-  headers: Record<string, string> = {},
-) {
-  return setUp(t, ({ url }) => {
-    const { body, link } = pages[url.searchParams.get('last') ?? ''] ?? assert.fail(`no page ${url}`);
-    const text = typeof body === 'string' ? body : JSON.stringify(body);
-    return { status: 200, headers: { ...headers, ...(link && { link }) }, body: text };
-  });
-}
-
-describe('the tags of a repository', () => {
-  const next = (last: string) => `</v2/owner/app/tags/list?last=${last}&n=0>; rel="next"`;
-
-  test('are those of all pages, in the order of the upstream', async t => {
-    const { reads, seen } = await pagesOf(t, {
-      '': { body: { tags: ['b', 'a'] }, link: next('a') },
-      a: { body: { tags: ['c'] }, link: '<?last=c>; rel=next' },
-      c: { body: { tags: ['d'] } },
-    });
-    assert.deepEqual(await reads.listTags(APP), ['b', 'a', 'c', 'd']);
-    assert.equal(seen[0]?.url.search, '?n=1000');
-  });
-
-  const ends: [what: string, link: string][] = [
-    ['leads to another host', '<http://127.0.0.1:9/v2/owner/app/tags/list?last=x>; rel="next"'],
-    ['leads to another repository', '</v2/other/app/tags/list?last=x>; rel="next"'],
-    ['is not for the next page', '</v2/owner/app/tags/list?last=x>; rel="prev"'],
-    ['is no address', '<http://[>; rel="next"'],
-  ];
-  for (const [what, link] of ends) {
-    test(`end where a Link ${what}`, async t => {
-      const { reads, seen } = await pagesOf(t, { '': { body: { tags: ['a'] }, link } });
-      assert.deepEqual(await reads.listTags(APP), ['a']);
-      assert.equal(seen.length, 1);
-    });
-  }
-
-  test('end with an empty page, which could lead to itself forever', async t => {
-    const { reads } = await pagesOf(t, {
-      '': { body: { tags: ['a'] }, link: next('a') },
-      a: { body: { tags: [] }, link: next('a') },
-    });
-    assert.deepEqual(await reads.listTags(APP), ['a']);
-  });
-
-  test('may be none, as Go writes that', async t => {
-    const { reads } = await pagesOf(t, { '': { body: { tags: null } } });
-    assert.deepEqual(await reads.listTags(APP), []);
-  });
-
-  test('may be 100,000', async t => {
-    const tags = Array(100_000).fill('a');
-    const { reads } = await pagesOf(t, { '': { body: { tags } } });
-    assert.equal((await reads.listTags(APP)).length, tags.length);
-  });
-
-  for (const body of ['', '<html>', '{}', '{"tags":"a"}', '{"tags":[1]}', 'null', ' '.repeat(9_000_000)]) {
-    test(`are not ${body.trim() || (body === '' ? 'nothing' : 'more than a page can be')}`, async t => {
-      const { reads } = await pagesOf(t, { '': { body } });
-      await assert.rejects(reads.listTags(APP), fails('UPSTREAM_INVALID', /it is not a list of tags/));
-    });
-  }
-});
-
-describe('the referrers of a manifest', () => {
-  const index = { 'content-type': 'application/vnd.oci.image.index.v1+json' };
-  const path = `/v2/owner/app/referrers/${digest}`;
-
-  test('are those of all pages', async t => {
-    const { reads, seen } = await pagesOf(
-      t,
-      {
-        '': { body: { manifests: [{ a: 1 }] }, link: `<${path}?last=a>; rel="next"` },
-        a: { body: { manifests: [{ b: 2 }] } },
-      },
-      index,
-    );
-    assert.deepEqual(await reads.listReferrers(APP, digest), [{ a: 1 }, { b: 2 }]);
-    assert.equal(seen[0]?.url.pathname, path);
-  });
-
-  const without: [what: string, reply: ScriptedReply][] = [
-    ['404', { status: 404 }],
-    ['405', { status: 405 }],
-    ['a redirect to a web page, which is not followed', { status: 303, headers: { location: '/page' } }],
-    ['a page', { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>' }],
-    ['JSON of another type', { status: 200, headers: { 'content-type': 'application/json' }, body: '{}' }],
-  ];
-  for (const [what, reply] of without) {
-    test(`are undefined where the upstream has no such API: ${what}`, async t => {
-      const { reads, seen } = await setUp(t, () => reply);
-      assert.equal(await reads.listReferrers(APP, digest), undefined);
-      assert.equal(seen.length, 1);
-    });
-  }
-
-  test('are not known when the upstream is unavailable, or sends what is no index', async t => {
-    const failing = await setUp(t, () => ({ status: 503 }));
-    await assert.rejects(failing.reads.listReferrers(APP, digest), fails('UPSTREAM_UNAVAILABLE'));
-    const wrong = await pagesOf(t, { '': { body: 'nonsense' } }, index);
-    await assert.rejects(wrong.reads.listReferrers(APP, digest), fails('UPSTREAM_INVALID', /it is not an image index/));
-  });
 });

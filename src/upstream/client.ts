@@ -5,48 +5,52 @@ import { MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, mediaTypeOf } from '../oci/manife
 import { parseContentRange } from '../oci/range.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
+import { invalid, readPages } from './pages.ts';
 import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { isRedirect } from './transport/redirect.ts';
 import { discard, membersOf, readAll, type UpstreamResponse } from './transport/response.ts';
-import { type BlobBody, isNotFound, type OpenSpan, type Upstream, type UpstreamManifest } from './upstream.ts';
+import {
+  type BlobBody,
+  type Capabilities,
+  isNotFound,
+  type OpenSpan,
+  type Upstream,
+  type UpstreamManifest,
+} from './upstream.ts';
 
 const ACCEPT = { accept: MANIFEST_TYPES.join(', ') };
 const TAGS_PER_PAGE = 1000;
-const TAG_PAGES_LIMIT = 1000;
 const TAG_PAGE_LIMIT_BYTES = 8 * 1024 * 1024;
-const REFERRER_PAGES_LIMIT = 100;
-
-interface Page<T> {
-  readonly entries: readonly T[];
-  /** Path and query of the next one. */
-  readonly next: string | undefined;
-}
+const CONTENT_TYPE_LIMIT = 100;
 
 export class UpstreamClient implements Upstream {
   readonly name: string;
   readonly offline: boolean;
   readonly downloads = new Permits();
   readonly #requests: Requests;
+  readonly #capabilities: Capabilities;
 
-  constructor(requests: Requests) {
+  constructor(requests: Requests, capabilities: Capabilities) {
     this.name = requests.name;
     this.offline = requests.offline;
     this.#requests = requests;
+    this.#capabilities = capabilities;
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
     const spec = { ...manifestSpec('GET', repository, reference), headers: ACCEPT };
-    return this.#requests.ask(repository, spec, response => readManifest(response, spec.what));
+    return this.#requests.ask(repository, spec, response => this.#readManifest(response, spec.what));
   }
 
   async getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined> {
+    if (this.#capabilities.countsManifestGets && (await this.#pointsTo(repository, tag, known))) return undefined;
     const spec = manifestSpec('GET', repository, { tag });
     // GET, not HEAD: a response to HEAD has no body, which is where ghcr.io says that it is a rate limit and for how
     // long. Where If-None-Match is not honoured a manifest comes that is already here: a few KiB.
     const headers = { ...ACCEPT, 'if-none-match': `"${known}"` };
     return this.#requests.ask(repository, { ...spec, headers }, async response => {
-      if (response.status !== 304 && digestHeader(response) !== known) return readManifest(response, spec.what);
+      if (response.status !== 304 && digestHeader(response) !== known) return this.#readManifest(response, spec.what);
       await discard(response);
       return undefined;
     });
@@ -83,15 +87,16 @@ export class UpstreamClient implements Upstream {
   async openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody> {
     const { start, end } = span;
     const spec = blobSpec('GET', repository, digest);
-    const isWhole = start === 0 && end === undefined;
+    const isResumed = start > 0;
+    const isWhole = !isResumed && end === undefined;
     const headers: Record<string, string> = isWhole
       ? {}
       : { range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
-    return this.#requests.ask(repository, { ...spec, headers, signal }, response => {
+    return this.#requests.ask(repository, { ...spec, headers, signal, isResumed }, response => {
       const { body } = response;
       const blob: Pick<BlobBody, 'contentType' | 'read' | 'close'> = {
-        contentType: response.header('content-type'),
-        read: onChunk => body.read(onChunk),
+        contentType: this.#contentTypeOf(response),
+        read: async onChunk => this.#requests.cleanError(await body.read(onChunk)),
         close: () => body.abandon(),
       };
       if (response.status !== 206) return { ...blob, sizeBytes: lengthOf(response), start: 0 };
@@ -107,46 +112,66 @@ export class UpstreamClient implements Upstream {
 
   async listTags(repository: Repository): Promise<string[]> {
     const what = imageName(repository);
-    const readPage = (path: string): Promise<Page<string>> =>
-      this.#requests.ask(repository, { method: 'GET', path, what, notFound: 'NAME_UNKNOWN' }, async response => {
-        const body = await readAll(response, TAG_PAGE_LIMIT_BYTES);
-        return { entries: parseTags(body, `the tags of ${what}`), next: nextPage(response) };
+    const list = { repository, path: 'tags/list', query: `?n=${TAGS_PER_PAGE}`, what: `the tags of ${what}` };
+    const tags = await readPages(list, async (path, room) => {
+      const spec: RequestSpec = { method: 'GET', path, what, notFound: 'NAME_UNKNOWN' };
+      return this.#requests.ask(repository, spec, async response => {
+        const body = await readAll(response, TAG_PAGE_LIMIT_BYTES, room);
+        return { response, body, entries: parseTags(body, list.what) };
       });
-    return (await readPages(repository, `tags/list?n=${TAGS_PER_PAGE}`, TAG_PAGES_LIMIT, readPage)) ?? [];
+    });
+    return this.#requests.hideAll(tags ?? []);
   }
 
   async listReferrers(repository: Repository, digest: Digest): Promise<readonly unknown[] | undefined> {
     const what = `the referrers of ${imageName(repository, { digest })}`;
-    const readPage = async (path: string): Promise<Page<unknown> | undefined> => {
+    const list = { repository, path: `referrers/${digest}`, query: '', what };
+    return readPages(list, async (path, room, isFirst) => {
       // ghcr.io redirects to a web page: an upstream that does not return an index directly lacks this API.
       const spec: RequestSpec = { method: 'GET', path, what, notFound: 'MANIFEST_UNKNOWN', stopAtRedirect: true };
       const readBody = async (response: UpstreamResponse) => {
         const isIndex = mediaTypeOf(response.header('content-type')) === INDEX_TYPE;
-        if (isIndex) return { body: await readAll(response, MANIFEST_LIMIT_BYTES), next: nextPage(response) };
+        if (isIndex) return { response, body: await readAll(response, MANIFEST_LIMIT_BYTES, room) };
         await discard(response);
       };
       const found = await this.#requests.ask(repository, spec, readBody).catch(error => {
-        if (!lacksReferrers(error)) throw error;
+        if (!isFirst || !lacksReferrers(error)) throw error;
       });
       if (found === undefined) return undefined;
       const entries = indexEntries(found.body);
       if (entries === undefined) throw invalid(what, 'it is not an image index');
-      return { entries, next: found.next };
-    };
-    return readPages(repository, `referrers/${digest}`, REFERRER_PAGES_LIMIT, readPage);
+      return { ...found, entries };
+    });
   }
 
   identity(repository: Repository): Promise<string> {
     return this.#requests.identity(repository);
   }
-}
 
-async function readManifest(response: UpstreamResponse, what: string): Promise<UpstreamManifest> {
-  const bytes = await readAll(response, MANIFEST_LIMIT_BYTES);
-  if (bytes === undefined) {
-    throw invalid(what, `it is larger than ${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB, the most that is taken`);
+  /** Whether HEAD tells that the tag points to this manifest still. */
+  async #pointsTo(repository: Repository, tag: string, known: Digest): Promise<boolean> {
+    const spec = { ...manifestSpec('HEAD', repository, { tag }), headers: ACCEPT };
+    try {
+      return digestHeader(await this.#requests.ask(repository, spec, discard)) === known;
+    } catch (error) {
+      // What a GET says counts.
+      if (isNotFound(error)) return false;
+      throw error;
+    }
   }
-  return { bytes, contentType: response.header('content-type'), digest: digestHeader(response) };
+
+  async #readManifest(response: UpstreamResponse, what: string): Promise<UpstreamManifest> {
+    const bytes = await readAll(response, MANIFEST_LIMIT_BYTES);
+    if (bytes === undefined) {
+      throw invalid(what, `it is larger than ${MANIFEST_LIMIT_BYTES / 1024 / 1024} MiB, the most that is taken`);
+    }
+    return { bytes, contentType: this.#contentTypeOf(response), digest: digestHeader(response) };
+  }
+
+  #contentTypeOf(response: UpstreamResponse): string | undefined {
+    const type = response.header('content-type');
+    return type && this.#requests.clean(type, CONTENT_TYPE_LIMIT);
+  }
 }
 
 function digestHeader(response: UpstreamResponse): Digest | undefined {
@@ -165,41 +190,9 @@ function parseTags(body: Buffer | undefined, what: string): string[] {
   throw invalid(what, 'it is not a list of tags');
 }
 
-/** All entries of a list in pages; undefined when `readPage` resolves to that. */
-async function readPages<T>(
-  repository: Repository,
-  first: string,
-  limit: number,
-  readPage: (path: string) => Promise<Page<T> | undefined>,
-): Promise<T[] | undefined> {
-  const prefix = `/v2/${repository.name}/`;
-  const all: T[] = [];
-  let path = first;
-  for (let page = 0; page < limit; page++) {
-    const found = await readPage(path);
-    if (found === undefined) return undefined;
-    for (const entry of found.entries) all.push(entry);
-    // A page without entries could lead to itself forever.
-    if (!found.next?.startsWith(prefix) || found.entries.length === 0) break;
-    path = found.next.slice(prefix.length);
-  }
-  return all;
-}
-
-/** Path and query of the next page (RFC 8288), which must be on the same host. */
-function nextPage(response: UpstreamResponse): string | undefined {
-  const match = /<([^>]*)>\s*;\s*rel="?next"?/i.exec(response.header('link') ?? '');
-  const url = match?.[1] === undefined ? null : URL.parse(match[1], response.url.href);
-  return url?.origin === response.url.origin ? url.pathname + url.search : undefined;
-}
-
 /** An upstream that has the API never answers 404; 405 and the like come from one that does not know the path. */
 function lacksReferrers(error: unknown): boolean {
   return (
     isNotFound(error) || (error instanceof RegistryError && ['UNSUPPORTED', 'UPSTREAM_INVALID'].includes(error.code))
   );
-}
-
-function invalid(what: string, why: string): RegistryError {
-  return new RegistryError('UPSTREAM_INVALID', `the upstream's response for ${what} cannot be used: ${why}`);
 }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
 import { type Access, DELETE, PULL, PUSH } from './auth/access.ts';
+import { Mask } from './auth/mask.ts';
 import { goDurationMs, isDenial, readErrorResponse, retryAfterMs, toDeniedError, toError } from './error-response.ts';
 import type { UpstreamResponse } from './transport/response.ts';
 
@@ -31,7 +32,7 @@ function responseOf(
   };
 }
 
-const unmasked = (text: string) => text;
+const unmasked = new Mask();
 const ociBody = (...errors: object[]) => JSON.stringify({ errors });
 const messageOf = async (body: string | Uint8Array | Error, type?: string) =>
   (await readErrorResponse(responseOf(400, body, type === undefined ? {} : { 'content-type': type }), NOW_MS, unmasked))
@@ -84,7 +85,8 @@ describe('the words of an error response', () => {
   });
 
   test('are masked before they are cut, so that no part of a secret is left', async () => {
-    const mask = (text: string) => text.replaceAll('ghp_secret', '***');
+    const mask = new Mask();
+    mask.add('ghp_secret');
     const cases: [body: string, message: string][] = [
       [ociBody({ code: 'DENIED', message: 'ghp_secret, that is ghp_secret' }), 'DENIED: ***, that is ***'],
       [ociBody({ message: 'ghp_\u0073ecret' }), '***'],
@@ -200,6 +202,8 @@ describe('how long an upstream limits our rate', () => {
       ['120', 120_000],
       [' 120 ', 120_000],
       ['Thu, 01 Jan 2026 00:01:00 GMT', 60_000],
+      ['Thursday, 01-Jan-26 00:01:00 GMT', 60_000],
+      ['Thu Jan  1 00:01:00 2026', 60_000],
       ['Wed, 31 Dec 2025 23:59:00 GMT', 0],
       ['', undefined],
       ['soon', undefined],

@@ -7,7 +7,9 @@ import { parseDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { type Access, lacksCredential, PAT_SCOPES } from './auth/access.ts';
+import type { Mask } from './auth/mask.ts';
 import { readAll, type UpstreamResponse } from './transport/response.ts';
+import { Trouble } from './transport/trouble.ts';
 
 export interface ErrorResponse {
   readonly status: number;
@@ -19,6 +21,8 @@ export interface ErrorResponse {
   readonly challenge: string | undefined;
   /** Set when the upstream limits our rate: how long to send it nothing. */
   readonly retryAfterMs: number | undefined;
+  /** Set when the upstream says when it can do what it cannot do now (503). */
+  readonly busyMs?: number | undefined;
 }
 
 const BODY_LIMIT_BYTES = 64 * 1024;
@@ -29,17 +33,19 @@ export const UNNAMED_WAIT_MS = 60_000;
 const HEAD_WAIT_MS = 1_000;
 /** No response can silence us for longer than this. */
 export const LONGEST_WAIT_MS = 3_600_000;
+/** Nor keep us from asking again for one image. */
+const LONGEST_BUSY_MS = 10_000;
 
-/** `nowMs` is wall time, for a Retry-After that is a date; `mask` takes our secrets out of what the upstream says. */
+/** `nowMs` is wall time, for a Retry-After that is a date. */
 export async function readErrorResponse(
   response: UpstreamResponse,
   nowMs: number,
-  mask: (text: string) => string,
+  mask: Pick<Mask, 'clean'>,
   isHead = false,
 ): Promise<ErrorResponse> {
   const text = (await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined))?.toString('utf8') ?? '';
   const { code, words } = parseBody(text, response.header('content-type'));
-  const message = mask(words).slice(0, MESSAGE_LIMIT);
+  const message = mask.clean(words, MESSAGE_LIMIT);
   const isLimit = response.status === 429 || (response.status === 403 && /secondary rate limit/i.test(text));
   return {
     status: response.status,
@@ -47,6 +53,7 @@ export async function readErrorResponse(
     message,
     challenge: response.header('www-authenticate'),
     retryAfterMs: isLimit ? waitMs(response.header('retry-after'), message, nowMs, isHead) : undefined,
+    busyMs: response.status === 503 ? busyMs(response.header('retry-after'), nowMs) : undefined,
   };
 }
 
@@ -73,7 +80,7 @@ const WRITE_CODES: ReadonlyMap<string, ErrorCode> = new Map([
  * wrong with the request itself is told for writes alone: reads are all our own.
  */
 export function toError(
-  { status, code, message, retryAfterMs }: ErrorResponse,
+  { status, code, message, retryAfterMs, busyMs }: ErrorResponse,
   what: string,
   notFound: ErrorCode,
   isWrite = false,
@@ -102,7 +109,9 @@ export function toError(
     case 502:
     case 503:
     case 504:
-      return new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot serve ${what} now: ${said}`);
+      return new RegistryError('UPSTREAM_UNAVAILABLE', `${host} cannot serve ${what} now: ${said}`, {
+        ...(busyMs !== undefined && { retryAfterMs: busyMs }),
+      });
     default:
       return new RegistryError('UPSTREAM_INVALID', `${host} answers a request for ${what} with ${said}`);
   }
@@ -131,6 +140,18 @@ export function toDeniedError(
   return new RegistryError('DENIED', `${error.message}. ${advice}`, { detail: { credential } });
 }
 
+/**
+ * The error of a host that the registry has sent us to, which does not speak for the registry, whatever it says: nothing
+ * is denied or missing because of it, and no request for anything else is held back.
+ */
+export function toElsewhereError(error: ErrorResponse, host: string, what: string): RegistryError {
+  const { status, retryAfterMs = error.busyMs } = error;
+  const code = error.retryAfterMs === undefined ? 'UPSTREAM_UNAVAILABLE' : 'TOOMANYREQUESTS';
+  const mayRetry = status >= 500 || code === 'TOOMANYREQUESTS';
+  const message = `${host} does not serve ${what}: ${status} ${error.message}`;
+  return new Trouble(code, message, { of: 'image', mayRetry, retryAfterMs });
+}
+
 /** The first code and all messages of an OCI error body; of anything else, a short text or its content type. */
 function parseBody(text: string, contentType: string | undefined): { code: string | undefined; words: string } {
   let first: unknown;
@@ -146,7 +167,7 @@ function parseBody(text: string, contentType: string | undefined): { code: strin
     // A page or a document does not belong in a sentence.
     words = text.includes('<') ? `(${contentType ?? 'a body of no type'})` : text;
   }
-  return { code: typeof first === 'string' ? first : undefined, words: words.replace(/\p{Cc}+/gu, ' ').trim() };
+  return { code: typeof first === 'string' ? first : undefined, words };
 }
 
 /** The digest that an error is about, which some registries put into `detail` alone. */
@@ -160,12 +181,18 @@ function waitMs(header: string | undefined, message: string, nowMs: number, isHe
   return Math.min(ms ?? (isHead ? HEAD_WAIT_MS : UNNAMED_WAIT_MS), LONGEST_WAIT_MS);
 }
 
-/** A Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. */
+function busyMs(header: string | undefined, nowMs: number): number | undefined {
+  const ms = retryAfterMs(header, nowMs);
+  return ms === undefined ? undefined : Math.min(ms, LONGEST_BUSY_MS);
+}
+
+/** A Retry-After header (RFC 9110, section 10.2.3): seconds, or a date in one of three forms (section 5.6.7). */
 export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
-  if (header === undefined) return undefined;
-  if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1000;
-  // Date.parse alone takes nearly anything for a date.
-  const date = /GMT$/.test(header.trim()) ? Date.parse(header) : Number.NaN;
+  const text = header?.trim() ?? '';
+  if (/^\d{1,9}$/.test(text)) return Number(text) * 1000;
+  // Date.parse alone takes nearly anything for a date, and one without a zone for local time.
+  const isAsctime = /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}$/.test(text);
+  const date = isAsctime ? Date.parse(`${text} GMT`) : /GMT$/.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 

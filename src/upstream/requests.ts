@@ -1,28 +1,47 @@
-// One request to an upstream: breaker → grant → dial, redirects followed → renew the grant if it has expired → go on
-// anonymously if our credential is denied → success, or the error that fits. It is retried with growing pauses when the
-// upstream failed, and not at all when it answered. Which requests there are is in client.ts and writes.ts.
+// One request to an upstream: rate limit, troubles → grant → dial, redirects followed → renew the grant if it has expired
+// → go on anonymously if our credential is denied → success, or the error that fits. It is retried with growing pauses when
+// the upstream failed, and not at all when it answered. Which requests there are is in client.ts and writes.ts.
+//
+// Every error leaves through here, without secrets and fit to be printed, whatever the upstream said.
 import { type Backoff, backoffMs } from '../base/backoff.ts';
 import type { Clock, Random } from '../base/clock.ts';
+import { KeyedSemaphore } from '../base/keyed-semaphore.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { type Access, PULL } from './auth/access.ts';
 import { type Grant, Grants, type GrantsOptions } from './auth/grants.ts';
 import { Mask } from './auth/mask.ts';
-import { CircuitBreaker } from './circuit-breaker.ts';
-import { type ErrorResponse, isDenial, readErrorResponse, toDeniedError, toError } from './error-response.ts';
-import { Dialer, type DialRequest, defaultTimeouts, type Timeouts } from './transport/dialer.ts';
+import {
+  type ErrorResponse,
+  isDenial,
+  readErrorResponse,
+  toDeniedError,
+  toElsewhereError,
+  toError,
+} from './error-response.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { CircuitBreakersOptions } from './transport/circuit-breakers.ts';
+import { Dialer, type DialerOptions, type DialRequest } from './transport/dialer.ts';
 import { dialFollowing, isRedirect } from './transport/redirect.ts';
-import type { UpstreamResponse } from './transport/response.ts';
+import { discard, type UpstreamResponse } from './transport/response.ts';
+import { Trouble } from './transport/trouble.ts';
+import { Troubles } from './troubles.ts';
 import { isUnavailable } from './upstream.ts';
 
-export interface UpstreamOptions extends Omit<GrantsOptions, 'dialer' | 'mask'> {
+export interface UpstreamOptions
+  extends Omit<GrantsOptions, 'dialer' | 'mask'>,
+    Pick<DialerOptions, 'timeouts' | 'ca' | 'resolve'>,
+    Pick<CircuitBreakersOptions, 'onDown' | 'onUp'> {
   /** As in requests and in the config: `ghcr.io`. */
   readonly name: string;
   readonly offline: boolean;
-  /** PEM text of certificate authorities to trust beside the system's. */
-  readonly ca?: string | undefined;
-  readonly timeouts?: Timeouts;
+  /** The API that packages are deleted through. */
+  readonly api?: URL | undefined;
+  /** `host`, `host:port` or `*.suffix` of hosts that blobs may be redirected to. */
+  readonly blobHosts: readonly string[];
+  /** Whether to those alone. */
+  readonly onlyBlobHosts: boolean;
   readonly random: Random;
 }
 
@@ -41,6 +60,8 @@ export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'>, Par
   readonly notFound: ErrorCode;
   /** Whether a redirect is the result, and not followed. */
   readonly stopAtRedirect?: boolean;
+  /** It goes on with something: it is sent also when the image was in trouble a moment ago. */
+  readonly isResumed?: boolean;
 }
 
 export function manifestSpec(method: RequestSpec['method'], repository: Repository, reference: Reference): RequestSpec {
@@ -56,6 +77,8 @@ type Attempt = { readonly response: UpstreamResponse } | { readonly error: Error
 
 const ATTEMPTS = 3;
 const BACKOFF: Backoff = { firstMs: 100 };
+/** Of one repository: a slow one does not take all connections to the host. */
+const WAITING_PER_REPOSITORY = 32;
 /** A rate limit of up to this long is waited for: ghcr.io names microseconds at times. */
 const LONGEST_WAIT_MS = 2_000;
 /** Timers count whole milliseconds, and may be early by one. */
@@ -69,7 +92,10 @@ export class Requests {
   readonly clock: Clock;
   readonly random: Random;
   readonly #uploadMs: number;
-  readonly #breaker: CircuitBreaker;
+  readonly #rateLimit: RateLimit;
+  readonly #troubles: Troubles;
+  /** For reads that wait for their headers. */
+  readonly #waiting = new KeyedSemaphore(WAITING_PER_REPOSITORY);
   readonly #mask = new Mask();
   readonly #grants: Grants;
 
@@ -78,36 +104,48 @@ export class Requests {
     this.name = options.name;
     this.offline = options.offline;
     this.url = options.url;
-    const { timeouts = defaultTimeouts } = options;
-    this.#uploadMs = timeouts.uploadMs;
+    this.#uploadMs = options.timeouts.uploadMs;
     this.clock = options.clock;
     this.random = options.random;
-    this.dialer = new Dialer({ timeouts, ca: options.ca });
-    this.#breaker = new CircuitBreaker(options);
+    this.#rateLimit = new RateLimit(options);
+    this.#troubles = new Troubles(options.clock);
+    this.dialer = this.#newDialer(options);
     this.#grants = new Grants({ ...options, dialer: this.dialer, mask: this.#mask });
   }
 
   /** Sends a request and resolves to what `read` makes of the response; retries both, since a body may break. */
-  ask<T>(
+  async ask<T>(
     repository: Repository,
     spec: RequestSpec,
     read: (response: UpstreamResponse) => T | Promise<T>,
     attempts?: number,
   ): Promise<T> {
-    return this.withRetry(async () => read(await this.send(repository, spec)), spec.signal, attempts);
+    const work = async () => read(await this.send(repository, spec));
+    // Pushes have attempts of their own, and people behind them.
+    const isPull = isRead(spec) && (spec.access ?? PULL) === PULL;
+    if (!isPull) return this.withRetry(work, spec.signal, attempts);
+    if (!spec.isResumed) this.#troubles.check(spec.what);
+    try {
+      const result = await this.withRetry(work, spec.signal, attempts);
+      this.#troubles.forget(spec.what);
+      return result;
+    } catch (error) {
+      if (isUnavailable(error)) this.#troubles.remember(spec.what, error);
+      throw error;
+    }
   }
 
-  /** Does the work unless the breaker is open, and again if the upstream failed; reports to the breaker. */
+  /** Does the work unless the upstream must not be asked, and again if it failed. */
   async withRetry<T>(work: () => Promise<T>, signal?: AbortSignal, attempts = ATTEMPTS): Promise<T> {
     for (let attempt = 1; ; attempt++) {
-      this.#breaker.check();
+      this.#rateLimit.check();
       try {
-        const result = await work();
-        this.#breaker.succeeded();
-        return result;
+        return await work();
       } catch (error) {
         if (!(error instanceof RegistryError)) throw error;
-        this.#report(error);
+        this.#mask.cleanError(error);
+        const isLimit = error.code === 'TOOMANYREQUESTS' && !(error instanceof Trouble);
+        if (isLimit) this.#rateLimit.limited(error.retryAfterMs ?? 0);
         const pauseMs = this.#pauseMs(error, attempt);
         if (pauseMs === undefined || attempt === attempts) throw error;
         await this.clock.sleep(pauseMs, signal);
@@ -125,7 +163,9 @@ export class Requests {
     let attempt = await this.#try(repository, spec, grant);
     if (isDenied(attempt) && !spec.isSingleUse) {
       const isChallenged = this.#grants.record(attempt.error.challenge);
-      if (grant.accepted || (isChallenged && grant.authorization === undefined)) {
+      // A token may be refused the moment it was issued, where it has not reached all servers yet.
+      const isFresh = attempt.error.status === 401 && isToken(grant);
+      if (grant.accepted || isFresh || (isChallenged && grant.authorization === undefined)) {
         this.#grants.remove(repository, access, grant);
         grant = await this.#grants.grant(repository, access);
         attempt = await this.#try(repository, spec, grant);
@@ -162,20 +202,42 @@ export class Requests {
     return this.dialer.close();
   }
 
-  #report(error: RegistryError): void {
-    if (isUnavailable(error)) this.#breaker.failed(error);
-    else this.#breaker.succeeded();
-    if (error.code === 'TOOMANYREQUESTS' && error.retryAfterMs !== undefined) {
-      this.#breaker.rateLimited(error.retryAfterMs);
-    }
+  /** What the upstream said, in one line, at most so long, without our secrets. */
+  clean(text: string, limit?: number): string {
+    return this.#mask.clean(text, limit);
+  }
+
+  /** Names that the upstream gave, without our secrets. */
+  hideAll(names: string[]): string[] {
+    return this.#mask.isIn(names.join('\n')) ? names.map(name => this.#mask.hide(name)) : names;
+  }
+
+  /** An error that is about what the upstream said. */
+  cleanError<E>(error: E): E {
+    return this.#mask.cleanError(error);
+  }
+
+  #newDialer(options: UpstreamOptions): Dialer {
+    const { url, realms, api, blobHosts, onlyBlobHosts, clock, timeouts, ca, resolve } = options;
+    return new Dialer({
+      ...{ registry: url, trusted: api === undefined ? realms : [...realms, api.host] },
+      ...{ blobHosts, areAll: onlyBlobHosts, clock, timeouts, ca, ...(resolve && { resolve }) },
+      onDown: (host, why) => options.onDown(this.clean(host), this.clean(why)),
+      onUp: (host, awayMs) => {
+        // The troubles of images may have been those of the host.
+        this.#troubles.clear();
+        options.onUp(this.clean(host), awayMs);
+      },
+    });
   }
 
   /** How long to wait before the next attempt; undefined when there should be none. */
-  #pauseMs({ code, retryAfterMs }: RegistryError, attempt: number): number | undefined {
-    // A timeout has cost enough time.
-    if (code === 'UPSTREAM_UNAVAILABLE') return backoffMs(attempt, BACKOFF, this.random.fraction());
-    const isWaitedFor = code === 'TOOMANYREQUESTS' && retryAfterMs !== undefined && retryAfterMs <= LONGEST_WAIT_MS;
-    return isWaitedFor ? Math.ceil(retryAfterMs) + TIMER_SLACK_MS : undefined;
+  #pauseMs(error: RegistryError, attempt: number): number | undefined {
+    const { code, retryAfterMs } = error;
+    if (error instanceof Trouble && !error.mayRetry) return undefined;
+    if (code !== 'UPSTREAM_UNAVAILABLE' && code !== 'TOOMANYREQUESTS') return undefined;
+    if (retryAfterMs === undefined) return backoffMs(attempt, BACKOFF, this.random.fraction());
+    return retryAfterMs <= LONGEST_WAIT_MS ? Math.ceil(retryAfterMs) + TIMER_SLACK_MS : undefined;
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
@@ -187,23 +249,38 @@ export class Requests {
       headers.authorization = grant.authorization;
     }
     const headersMs = isRead(spec) ? undefined : this.#uploadMs;
-    const request = { method, url, headers, signal, headersMs, body: spec.body?.() };
+    const subject = { repository: repository.name, image: spec.what };
+    const request = { method, url, headers, subject, signal, headersMs };
     const isFollowed = isRead(spec) && !spec.stopAtRedirect;
-    const response = await (isFollowed ? dialFollowing(this.dialer, request) : this.dialer.dial(request));
+    const send = () =>
+      isFollowed ? dialFollowing(this.dialer, request) : this.dialer.dial({ ...request, body: spec.body?.() });
+    const dial = () => (isRead(spec) ? this.#waiting.run(repository.name, signal, send) : send());
+    let response = await dial();
+    // The address of a blob may have expired, or be spoilt: the registry is asked for a fresh one, once.
+    if (isFollowed && this.#isElsewhere(response) && isRefusal(response)) {
+      await discard(response);
+      response = await dial();
+    }
     const { status } = response;
     const isSuccess = (status >= 200 && status < 300) || status === 304;
     if (isSuccess || (spec.stopAtRedirect && isRedirect(response))) return { response };
-    const mask = (text: string) => this.#mask.hide(text, grant.authorization);
-    const error = await readErrorResponse(response, this.clock.now(), mask, method === 'HEAD');
-    // A blob host does not speak for the registry, whatever it says: its address may merely have expired.
-    if (response.url.origin !== this.url.origin && error.retryAfterMs === undefined) {
-      throw new RegistryError(
-        'UPSTREAM_UNAVAILABLE',
-        `${response.url.host} does not serve ${spec.what}: ${status} ${error.message}`,
-      );
-    }
+    const error = await readErrorResponse(response, this.clock.now(), this.#mask, method === 'HEAD');
+    if (this.#isElsewhere(response)) throw toElsewhereError(error, response.url.host, spec.what);
     return { error };
   }
+
+  #isElsewhere({ url }: UpstreamResponse): boolean {
+    return url.origin !== this.url.origin;
+  }
+}
+
+/** Another answer is not to be had by asking again. */
+function isRefusal({ status }: UpstreamResponse): boolean {
+  return status >= 400 && status < 500 && status !== 429;
+}
+
+function isToken({ authorization }: Grant): boolean {
+  return authorization?.startsWith('Bearer ') === true;
 }
 
 function isDenied(attempt: Attempt): attempt is { error: ErrorResponse } {

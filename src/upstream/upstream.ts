@@ -81,9 +81,15 @@ export interface Capabilities {
   readonly linksBySourceLabel: boolean;
   /** Deletes a manifest only together with all its tags, and a tag only together with its manifest. */
   readonly deletesWholeVersions: boolean;
+  /** Counts each GET of a manifest against a limit, and no HEAD: tags are confirmed by HEAD. */
+  readonly countsManifestGets: boolean;
 }
 
-export const SPEC_CAPABILITIES: Capabilities = { linksBySourceLabel: false, deletesWholeVersions: false };
+export const SPEC_CAPABILITIES: Capabilities = {
+  linksBySourceLabel: false,
+  deletesWholeVersions: false,
+  countsManifestGets: false,
+};
 
 /** Pushing to an upstream and deleting from it. Throws as Upstream does, and what the upstream finds wrong. */
 export interface UpstreamWrites {

@@ -8,6 +8,7 @@ import { type Access, DELETE, PUSH } from './auth/access.ts';
 import type { Packages } from './github/packages.ts';
 import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
+import { Address } from './transport/address.ts';
 import { discard, type UpstreamResponse } from './transport/response.ts';
 import { untag } from './untag.ts';
 import {
@@ -85,8 +86,7 @@ export class WriteClient implements UpstreamWrites {
     signal: AbortSignal,
     whole?: { sizeBytes: number; bytes: Bytes },
   ): Promise<void> {
-    const url = new URL(location);
-    url.searchParams.set('digest', digest);
+    const url = Address.with(location, 'digest', digest);
     const what = imageName(repository, { digest });
     const body = whole && {
       body: whole.bytes,
@@ -156,8 +156,8 @@ export class WriteClient implements UpstreamWrites {
 
   #locationIn(repository: Repository, response: UpstreamResponse): URL {
     const header = response.header('location');
-    const location = header ? URL.parse(header, response.url.href) : null;
-    if (location === null) {
+    const location = header ? Address.of(header, response.url) : undefined;
+    if (location === undefined) {
       throw new RegistryError(
         'UPSTREAM_INVALID',
         `${repository.upstream} does not say where an upload to ${imageName(repository)} should go`,
@@ -167,10 +167,8 @@ export class WriteClient implements UpstreamWrites {
     const { url } = this.#requests;
     if (location.host === url.host) location.protocol = url.protocol;
     if (location.protocol === 'https:' || location.origin === url.origin) return location;
-    throw new RegistryError(
-      'UPSTREAM_INVALID',
-      `${url.host} wants uploads to go to ${location.protocol}//${location.host}, which is not safe`,
-    );
+    const where = this.#requests.clean(`${location.protocol}//${location.host}`);
+    throw new RegistryError('UPSTREAM_INVALID', `${url.host} wants uploads to go to ${where}, which is not safe`);
   }
 }
 

@@ -78,7 +78,8 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     clock,
     random: systemRandom,
     log,
-    timeouts: options.timeouts ?? TIMEOUTS,
+    // Those of the config, where the test writes some.
+    ...(options.upstream?.timeouts === undefined && { timeouts: options.timeouts ?? TIMEOUTS }),
   });
   const origin = `http://127.0.0.1:${running.server.address.port}`;
   let stopped: Promise<void> | undefined;

@@ -2,20 +2,18 @@
 import type { TestContext } from 'node:test';
 import { credentialsOf, type OwnedCredential } from '../../src/credentials/credential.ts';
 import { Packages } from '../../src/upstream/github/packages.ts';
-import { Dialer } from '../../src/upstream/transport/dialer.ts';
 import { TestClock } from './clock.ts';
 import { type Ghcr, startGhcr, type User } from './ghcr/ghcr.ts';
 import { makeImage } from './images.ts';
 import { startScripted } from './scripted-server.ts';
-import { APP, CREDENTIAL, SECRET, SHORT_TIMEOUTS } from './upstream-clients.ts';
+import { APP, CREDENTIAL, dialerOf, SECRET } from './upstream-clients.ts';
 
 export function packagesAt(
   t: TestContext,
   api: string,
   credentials: readonly OwnedCredential[] = [CREDENTIAL],
 ): Packages {
-  const dialer = new Dialer({ timeouts: SHORT_TIMEOUTS });
-  t.after(() => dialer.close());
+  const dialer = dialerOf(t);
   return new Packages({
     ...{ api: new URL(api), credentials: credentialsOf(credentials), dialer, clock: new TestClock() },
   });

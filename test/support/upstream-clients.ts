@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
+import { systemClock } from '../../src/base/clock.ts';
 import { credentialsOf, type OwnedCredential } from '../../src/credentials/credential.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../../src/oci/errors.ts';
@@ -12,7 +13,8 @@ import { UpstreamClient } from '../../src/upstream/client.ts';
 import { Packages } from '../../src/upstream/github/packages.ts';
 import { GITHUB_CAPABILITIES } from '../../src/upstream/github/profile.ts';
 import { Requests } from '../../src/upstream/requests.ts';
-import { Dialer } from '../../src/upstream/transport/dialer.ts';
+import { Dialer, type DialerOptions } from '../../src/upstream/transport/dialer.ts';
+import type { Capabilities } from '../../src/upstream/upstream.ts';
 import { WriteClient } from '../../src/upstream/writes.ts';
 import { TestClock, testRandom } from './clock.ts';
 import { type Ghcr, type Switches, startGhcr } from './ghcr/ghcr.ts';
@@ -33,6 +35,21 @@ export interface UpstreamClientOptions {
   /** Of GitHub's API for packages. */
   readonly api?: string;
   readonly clock?: TestClock;
+  readonly capabilities?: Capabilities;
+}
+
+/** Of an upstream whose hosts are not known, and of which nobody is told that they are down. */
+export const AS_TO_HOSTS = { blobHosts: [], onlyBlobHosts: false, onDown: () => {}, onUp: () => {} };
+
+/** A dialer for an upstream on loopback, closed after the test. */
+export function dialerOf(t: TestContext, options: Partial<DialerOptions> = {}): Dialer {
+  const registry = new URL('http://127.0.0.1:1');
+  const dialer = new Dialer({
+    ...{ registry, trusted: [], blobHosts: [], areAll: false, onDown: () => {}, onUp: () => {} },
+    ...{ clock: new TestClock(), timeouts: SHORT_TIMEOUTS, ...options },
+  });
+  t.after(() => dialer.close());
+  return dialer;
 }
 
 export function connectTo(t: TestContext, url: string, options: UpstreamClientOptions = {}) {
@@ -41,15 +58,16 @@ export function connectTo(t: TestContext, url: string, options: UpstreamClientOp
   /** Each as `name: message`. */
   const denied: string[] = [];
   const requests = new Requests({
-    ...{ name: 'ghcr.io', url: new URL(url), offline: false, realms: [], credentials, clock },
+    ...{ name: 'ghcr.io', url: new URL(url), offline: false, realms: [], credentials, clock, ...AS_TO_HOSTS },
     ...{ timeouts: SHORT_TIMEOUTS, ca: LOOPBACK_TLS.cert, random: testRandom() },
     onDenied: (credential, message) => denied.push(`${credential}: ${message}`),
   });
   t.after(() => requests.close());
   const api = options.api && new URL(options.api);
   const packages = api ? new Packages({ api, credentials, dialer: requests.dialer, clock }) : undefined;
-  const reads = new UpstreamClient(requests);
-  const writes = new WriteClient({ requests, reads, capabilities: GITHUB_CAPABILITIES, packages });
+  const { capabilities = GITHUB_CAPABILITIES } = options;
+  const reads = new UpstreamClient(requests, capabilities);
+  const writes = new WriteClient({ requests, reads, capabilities, packages });
   return { requests, reads, writes, clock, denied };
 }
 
@@ -117,9 +135,8 @@ export async function dialTo(t: TestContext, listener: RequestListener) {
   server.on('connection', () => connections++);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const dialer = new Dialer({ timeouts: DIAL_TIMEOUTS });
-  t.after(async () => {
-    await dialer.close();
+  const dialer = dialerOf(t, { timeouts: DIAL_TIMEOUTS, clock: systemClock });
+  t.after(() => {
     server.closeAllConnections();
     server.close();
   });

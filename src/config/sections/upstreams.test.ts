@@ -16,6 +16,8 @@ upstreams:
     credentials: []
     offline: true
     realms: [auth.example.com, "auth.example.com:8443"]
+    blobHosts: [cdn.example.com, "cdn.example.com:8443", "*.s3.example.com"]
+    timeouts: { connect: 1s, headers: 2m, stall: 500ms }
     ca: extra-ca.pem
   quay.io: {}
   docker.io:
@@ -28,6 +30,8 @@ default: quay.io
     credentials: [],
     offline: true,
     realms: ['auth.example.com', 'auth.example.com:8443'],
+    blobHosts: ['cdn.example.com', 'cdn.example.com:8443', '*.s3.example.com'],
+    timeouts: { connectMs: 1_000, headersMs: 120_000, stallMs: 500 },
     ca,
   });
   assert.equal(config.default, 'quay.io');
@@ -46,6 +50,20 @@ test('what is written for an upstream overrides its defaults', () => {
   assert.equal(upstreamOf(config, config.default).url.href, 'https://ghcr.io/');
 });
 
+test('a time to wait has an end, and a blob host is one', () => {
+  const of = (key: string) => `upstreams:\n  quay.io:\n    ${key}`;
+  const wait = 'is not a time to wait; write a number with a unit, up to 1h, such as 500ms or 60s';
+  const host = 'is not a host; write host, host:port or *.suffix in lower case, without https://';
+  assertRejected([
+    [of('timeouts: { headers: 0 }'), `3: upstreams.quay.io.timeouts.headers: 0 ${wait}`],
+    [of('timeouts: { connect: 2h }'), `3: upstreams.quay.io.timeouts.connect: "2h" ${wait}`],
+    [of('timeouts: { stall: soon }'), `3: upstreams.quay.io.timeouts.stall: "soon" ${wait}`],
+    [of('blobHosts: ["https://cdn.example"]'), `3: upstreams.quay.io.blobHosts[0]: "https://cdn.example" ${host}`],
+    [of('blobHosts: ["*"]'), `3: upstreams.quay.io.blobHosts[0]: "*" ${host}`],
+    [of('blobHosts: ["cdn-*.example"]'), `3: upstreams.quay.io.blobHosts[0]: "cdn-*.example" ${host}`],
+  ]);
+});
+
 test('a host, address, realm or certificate that is none is rejected', () => {
   const host = 'not a host; write it in lower case and with a dot or a port, as in ghcr.io or registry:5000';
   const url = 'is not the address of a registry; write it without a path or a user, such as https://ghcr.io';
@@ -56,7 +74,7 @@ test('a host, address, realm or certificate that is none is rejected', () => {
     ['upstreams:\n  octocat: {}', `2: upstreams.octocat: ${host}`],
     [
       'upstreams:\n  quay.io: https://quay.io',
-      '2: upstreams.quay.io: "https://quay.io" is not a map; it may have the keys url, api, credentials, offline, realms, ca',
+      '2: upstreams.quay.io: "https://quay.io" is not a map; it may have the keys url, api, credentials, offline, realms, blobHosts, timeouts, ca',
     ],
     [of('url: quay.io'), `3: upstreams.quay.io.url: "quay.io" ${url}`],
     [of('url: https://me:@s3cret/@quay.io'), `3: upstreams.quay.io.url: "https://…@quay.io" ${url}`],

@@ -22,6 +22,15 @@ const upstream = value.section({
   offline: value.flag.prefault(false),
   /** `host` or `host:port` of further token realms that may be told our credentials. */
   realms: value.list(value.realm).exactOptional(),
+  /** `host`, `host:port` or `*.suffix` of further hosts that blobs may be redirected to. */
+  blobHosts: value.list(value.blobHost).prefault([]),
+  timeouts: value.section({
+    connect: value.timeout.prefault('5s'),
+    /** How long the first byte of an answer may take. */
+    headers: value.timeout.prefault('60s'),
+    /** How long a body may pause. */
+    stall: value.timeout.prefault('30s'),
+  }),
   /** A PEM file of further certificate authorities; its text once checked. */
   ca: value.path.exactOptional(),
 });
@@ -65,6 +74,11 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
     api: written.api ?? (known.api ? new URL(known.api) : undefined),
     credentials: checkCredentials(host, written.credentials, source),
     realms: written.realms ?? known.realms ?? [],
+    timeouts: {
+      connectMs: written.timeouts.connect,
+      headersMs: written.timeouts.headers,
+      stallMs: written.timeouts.stall,
+    },
     ca: written.ca === undefined ? undefined : readCertificate([...keys, 'ca'], written.ca, source),
   };
   const [credential] = checked.credentials;

@@ -5,6 +5,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { TestClock, testRandom } from '../../../test/support/clock.ts';
 import { answers, type Ghcr, type Switches, startGhcr } from '../../../test/support/ghcr/ghcr.ts';
 import { contentOf } from '../../../test/support/images.ts';
+import { AS_TO_HOSTS, SHORT_TIMEOUTS } from '../../../test/support/upstream-clients.ts';
 import { credentialsOf, type OwnedCredential } from '../../credentials/credential.ts';
 import { type ErrorCode, RegistryError } from '../../oci/errors.ts';
 import type { Repository } from '../../oci/reference.ts';
@@ -57,6 +58,7 @@ async function setUp(
   const denied: string[] = [];
   const requests = new Requests({
     ...{ name: 'ghcr.io', url: new URL(ghcr.url), offline: false, realms: [], clock, random: testRandom() },
+    ...{ timeouts: SHORT_TIMEOUTS, ...AS_TO_HOSTS },
     credentials: credentialsOf(options.credentials ?? [CREDENTIAL]),
     onDenied: (credential, message) => denied.push(`${credential}: ${message}`),
   });
@@ -88,6 +90,18 @@ const fails = (code: ErrorCode, said: RegExp) => (error: unknown) => {
 };
 
 describe('a token', () => {
+  test('that is refused the moment it was issued is asked for once more', async t => {
+    const { ghcr, send } = await setUp(t);
+    const once = ghcr.fault({ endpoint: 'upload-start', answer: { status: 401 }, times: 1 });
+    assert.equal(await send(asks.push), 202);
+    assert.equal(once.hits, 1);
+    assert.deepEqual(tokensOf(ghcr), Array(2).fill('basic repository:owner/app:pull,push'));
+    ghcr.expireTokens();
+    const refused = ghcr.fault({ endpoint: 'upload-start', answer: { status: 401 } });
+    await assert.rejects(send(asks.push), fails('DENIED', /Credential "ci" was denied/));
+    assert.equal(refused.hits, 2);
+  });
+
   test('is asked for with the right to what is to be done, and no other', async t => {
     const { ghcr, send } = await setUp(t);
     assert.equal(await send(asks.pull), 200);

@@ -156,7 +156,8 @@ export class Grants {
     if ('grant' in result) return result;
     const error = toDeniedError(result.error, repository, name, access);
     if (!isDenial(result.error)) throw error;
-    this.#options.onDenied(name, toError(result.error, imageName(repository), 'NAME_UNKNOWN').message);
+    const { message } = toError(result.error, imageName(repository), 'NAME_UNKNOWN');
+    this.#options.onDenied(name, this.#options.mask.clean(message));
     if (access.actions !== 'pull') throw error;
     return this.#anonymously(repository, access, name);
   }
@@ -175,7 +176,8 @@ export class Grants {
     // Not the scope of the challenge, which at ghcr.io is a placeholder.
     const scopes = scopesOf(repository, access);
     const { authorization } = identity;
-    const result = await requestToken(this.#options, { realm, service, scopes, authorization });
+    const subject = { repository: repository.name, image: imageName(repository) };
+    const result = await requestToken(this.#options, { realm, service, scopes, authorization, subject });
     if ('error' in result) return result;
     const { value, lifetimeMs } = result.token;
     return { grant: { ...identity, authorization: `Bearer ${value}` }, lifetimeMs };

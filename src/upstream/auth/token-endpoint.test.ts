@@ -1,16 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { type ScriptedReply, startScripted } from '../../../test/support/scripted-server.ts';
-import { fails, SHORT_TIMEOUTS } from '../../../test/support/upstream-clients.ts';
+import { dialerOf, fails } from '../../../test/support/upstream-clients.ts';
 import { systemClock } from '../../base/clock.ts';
-import { Dialer } from '../transport/dialer.ts';
 import { Mask } from './mask.ts';
 import { requestToken, type TokenRequest } from './token-endpoint.ts';
 
 async function setUp(t: TestContext, reply: ScriptedReply, request: Partial<TokenRequest> = {}) {
   const { origin, seen } = await startScripted(t, () => reply);
-  const dialer = new Dialer({ timeouts: SHORT_TIMEOUTS });
-  t.after(() => dialer.close());
+  const dialer = dialerOf(t);
   const mask = new Mask();
   mask.add('c2VjcmV0');
   const result = requestToken(
@@ -20,6 +18,7 @@ async function setUp(t: TestContext, reply: ScriptedReply, request: Partial<Toke
       service: 'ghcr.io',
       scopes: ['repository:owner/app:pull'],
       authorization: 'Basic c2VjcmV0',
+      subject: { repository: 'owner/app', image: 'ghcr.io/owner/app' },
       ...request,
     },
   );
@@ -60,6 +59,8 @@ describe('a token', () => {
     ['lives a minute where nothing is said', { token: 'abc' }, 'abc', 60_000],
     ['may be called access_token', { access_token: 'abc' }, 'abc', 60_000],
     ['is `token` where both are there', { token: 'a', access_token: 'b' }, 'a', 60_000],
+    ['is access_token where `token` is empty', { token: '', access_token: 'b' }, 'b', 60_000],
+    ['is access_token where `token` is null', { token: null, access_token: 'b' }, 'b', 60_000],
     ['lives as long as is said', { token: 'abc', expires_in: 300 }, 'abc', 300_000],
     ['lives an hour at most', { token: 'abc', expires_in: 1e9 }, 'abc', 3_600_000],
     ['lives a minute where nonsense is said', { token: 'abc', expires_in: -1 }, 'abc', 60_000],
@@ -96,6 +97,20 @@ test('an error response comes back as one, without our secrets', async t => {
   assert('error' in outcome);
   assert.equal(outcome.error.status, 403);
   assert.equal(outcome.error.message, 'bad credential ***');
+});
+
+test('a wait that it asks for, also until a date, is told', async t => {
+  const date = new Date(Date.now() + 90_000).toUTCString();
+  for (const [status, member] of [
+    [429, 'retryAfterMs'],
+    [503, 'busyMs'],
+  ] as const) {
+    const { result } = await setUp(t, { status, headers: { 'retry-after': date } });
+    const outcome = await result;
+    assert('error' in outcome);
+    const ms = outcome.error[member] ?? assert.fail();
+    assert(status === 429 ? ms > 60_000 && ms <= 90_000 : ms === 10_000, `${ms}`);
+  }
 });
 
 test('a redirect is not followed, since it could lead our credential anywhere', async t => {

@@ -4,6 +4,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type ErrorResponse, readErrorResponse } from '../error-response.ts';
+import type { Subject } from '../transport/circuit-breakers.ts';
 import type { Dialer } from '../transport/dialer.ts';
 import { membersOf, readAll, type UpstreamResponse } from '../transport/response.ts';
 import type { Mask } from './mask.ts';
@@ -14,6 +15,8 @@ export interface TokenRequest {
   readonly scopes: readonly string[];
   /** Our credential as a header; undefined: anonymously. */
   readonly authorization: string | undefined;
+  /** What it is for. */
+  readonly subject: Subject;
 }
 
 export interface Token {
@@ -29,22 +32,25 @@ const BODY_LIMIT_BYTES = 128 * 1024;
 /** Throws UPSTREAM_INVALID for a 200 that holds no token, and as Dialer.dial does when there is no response. */
 export async function requestToken(
   { dialer, clock, mask }: { dialer: Pick<Dialer, 'dial'>; clock: Clock; mask: Mask },
-  { realm, service, scopes, authorization }: TokenRequest,
+  { realm, service, scopes, authorization, subject }: TokenRequest,
 ): Promise<{ token: Token } | { error: ErrorResponse }> {
   const url = new URL(realm);
   if (service !== undefined) url.searchParams.set('service', service);
   for (const scope of scopes) url.searchParams.append('scope', scope);
   const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
-  const response = await dialer.dial({ method: 'GET', url, headers });
+  const response = await dialer.dial({ method: 'GET', url, headers, subject });
   if (response.status !== 200) {
-    return { error: await readErrorResponse(response, clock.now(), text => mask.hide(text)) };
+    return { error: await readErrorResponse(response, clock.now(), mask) };
   }
-  return { token: await readToken(response) };
+  const token = await readToken(response);
+  mask.addToken(token.value);
+  return { token };
 }
 
 async function readToken(response: UpstreamResponse): Promise<Token> {
   const { token, access_token, expires_in: seconds } = membersOf(await readAll(response, BODY_LIMIT_BYTES));
-  const value = token ?? access_token;
+  // Some servers write both, and leave one empty.
+  const value = token === '' || token === undefined || token === null ? access_token : token;
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw new RegistryError(
       'UPSTREAM_INVALID',

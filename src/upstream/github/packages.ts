@@ -43,6 +43,14 @@ export class Packages {
    * that was denied, and as an upstream does when GitHub limits our rate or fails.
    */
   async delete(repository: Repository, reference: Reference): Promise<void> {
+    try {
+      await this.#delete(repository, reference);
+    } catch (error) {
+      throw this.#mask.cleanError(error);
+    }
+  }
+
+  async #delete(repository: Repository, reference: Reference): Promise<void> {
     const { api, credentials } = this.#options;
     const what = imageName(repository, reference);
     const credential = credentials.find(repository);
@@ -61,7 +69,8 @@ export class Packages {
         'x-github-api-version': '2022-11-28',
       };
       const url = new URL(`${api.pathname.replace(/\/$/, '')}${path}`, api);
-      const response = await this.#options.dialer.dial({ method, url, headers });
+      const subject = { repository: repository.name, image: what };
+      const response = await this.#options.dialer.dial({ method, url, headers, subject });
       if (response.status < 300 || response.status === 404) return response;
       throw await this.#toError(response, what, credential.name);
     };
@@ -74,7 +83,7 @@ export class Packages {
         throw new RegistryError(
           'UNSUPPORTED',
           `${what} cannot be deleted alone: GitHub deletes ${version.digest} with all its tags, and ${others.join(', ')} would go too; delete it by its digest if that is wanted`,
-          { detail: { digest: version.digest, tags: version.tags } },
+          { detail: { digest: version.digest, tags: version.tags.map(tag => this.#mask.clean(tag)) } },
         );
       }
       const deleted = await call('DELETE', `${base}/versions/${version.id}`);
@@ -100,14 +109,18 @@ export class Packages {
       );
       if (found !== undefined || versions.length < VERSIONS_PER_PAGE) return found;
     }
-    return undefined;
+    const most = PAGES_LIMIT * VERSIONS_PER_PAGE;
+    throw new RegistryError(
+      'UPSTREAM_INVALID',
+      `${this.#options.api.host} lists more than ${most} versions, among the first of which this one is not`,
+    );
   }
 
   async #toError(response: UpstreamResponse, what: string, credential: string): Promise<RegistryError> {
     const { status } = response;
     const { host } = response.url;
     const message = messageOf(await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined));
-    const said = `${status} "${this.#mask.hide(message).slice(0, MESSAGE_LIMIT)}"`;
+    const said = `${status} "${this.#mask.clean(message, MESSAGE_LIMIT)}"`;
     const waitMs = rateLimitOf(response, message, this.#options.clock.now());
     if (waitMs !== undefined) {
       return new RegistryError('TOOMANYREQUESTS', `${host} limits our requests: ${said}`, { retryAfterMs: waitMs });

@@ -6,9 +6,9 @@ import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { turns, until } from '../../../test/support/async.ts';
 import { LOOPBACK_TLS } from '../../../test/support/tls.ts';
-import { DIAL_TIMEOUTS, dialTo } from '../../../test/support/upstream-clients.ts';
+import { DIAL_TIMEOUTS, dialerOf, dialTo } from '../../../test/support/upstream-clients.ts';
 import type { RegistryError } from '../../oci/errors.ts';
-import { Dialer, type DialRequest } from './dialer.ts';
+import type { DialRequest } from './dialer.ts';
 import { discard, readAll } from './response.ts';
 
 test('connections are used again for all that is asked in turn, whichever way the body is done with', async t => {
@@ -32,11 +32,8 @@ test('HTTP/1.1 is spoken, and downloads have a connection each, also where HTTP/
   server.on('secureConnection', () => connections++);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const dialer = new Dialer({ timeouts: DIAL_TIMEOUTS, ca: LOOPBACK_TLS.cert });
-  t.after(async () => {
-    await dialer.close();
-    server.close();
-  });
+  const dialer = dialerOf(t, { timeouts: DIAL_TIMEOUTS, ca: LOOPBACK_TLS.cert });
+  t.after(() => server.close());
   const url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/`);
   const answers = [1, 2, 3].map(async () =>
     String(await readAll(await dialer.dial({ method: 'GET', url, headers: {} }), 10)),

@@ -1,11 +1,22 @@
-// One HTTP exchange with an upstream or one of its hosts, and nothing more: connection reuse, timeouts, proxies from the
-// environment, additional certificate authorities. Redirects and statuses are the callers' business.
+// One HTTP exchange with an upstream or one of its hosts, and nothing more: where it may go, whether that host is up,
+// connection reuse, timeouts, proxies from the environment, additional certificate authorities. Redirects and statuses are
+// the callers' business.
+import { type LookupAddress, lookup } from 'node:dns';
+import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
-import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { buildConnector, type Dispatcher, EnvHttpProxyAgent, errors } from 'undici';
+import type { Clock } from '../../base/clock.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { targetOf } from './address.ts';
+import { CircuitBreakers, type CircuitBreakersOptions, type Subject } from './circuit-breakers.ts';
+import { withoutContinue } from './continue.ts';
+import { Destinations, type DestinationsOptions } from './destinations.ts';
 import { networkError, ResponseReceiver, type UpstreamResponse } from './response.ts';
+import { Trouble } from './trouble.ts';
 
 export interface Timeouts {
   readonly connectMs: number;
+  /** How long the headers of a response may take. */
   readonly headersMs: number;
   /** How long a body may pause. */
   readonly stallMs: number;
@@ -13,12 +24,28 @@ export interface Timeouts {
   readonly uploadMs: number;
 }
 
-export const defaultTimeouts: Timeouts = { connectMs: 3_000, headersMs: 10_000, stallMs: 10_000, uploadMs: 60_000 };
+export interface DialerOptions extends DestinationsOptions, Omit<CircuitBreakersOptions, 'clock'> {
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly timeouts: Timeouts;
+  /** PEM text of certificate authorities to trust beside the system's. */
+  readonly ca?: string | undefined;
+  /** Default: the system's. */
+  readonly resolve?: Resolve;
+}
+
+/** All addresses of a name. */
+export type Resolve = (
+  hostname: string,
+  options: { all: true; family?: number; hints?: number },
+  callback: (error: Error | null, addresses: LookupAddress[]) => void,
+) => void;
 
 export interface DialRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
+  /** Default: the upstream itself. */
+  readonly subject?: Subject | undefined;
   /** An iterable is asked for the next chunk when the one before has left. */
   readonly body?: Buffer | AsyncIterable<Uint8Array> | undefined;
   /** How long the headers may take once the body is out, and how long the upstream may take none of the body. */
@@ -26,19 +53,34 @@ export interface DialRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Connections per host: more than concurrent downloads (client.ts), so that no other request waits for a blob. */
-const CONNECTIONS = 128;
+const UPSTREAM: Subject = { repository: '', image: '' };
+/**
+ * Connections per host: more than concurrent downloads and uploads (client.ts, writes.ts) and than the reads of several
+ * repositories that wait for their headers (requests.ts), so that no other request waits for one of them.
+ */
+const CONNECTIONS = 256;
 
 export class Dialer {
+  readonly #clock: Pick<Clock, 'monotonic'>;
+  readonly #headersMs: number;
+  readonly #destinations: Destinations;
+  readonly #breakers: CircuitBreakers;
   readonly #dispatcher: Dispatcher;
 
-  /** `ca`: PEM text of certificate authorities to trust beside the system's. */
-  constructor(options: { timeouts: Timeouts; ca?: string | undefined }) {
+  constructor(options: DialerOptions) {
     const { connectMs, headersMs, stallMs } = options.timeouts;
+    this.#clock = options.clock;
+    this.#headersMs = headersMs;
+    this.#destinations = new Destinations(options);
+    this.#breakers = new CircuitBreakers(options);
     const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] };
     // One connection of HTTP/2 would make all downloads share one flow-control window.
     const allowH2 = false;
     const connecting = { timeout: connectMs, allowH2, ...trusted };
+    const connector = buildConnector({
+      ...connecting,
+      lookup: lookupWithin(this.#destinations, options.resolve ?? lookup),
+    });
     this.#dispatcher = new EnvHttpProxyAgent({
       connections: CONNECTIONS,
       allowH2,
@@ -46,45 +88,88 @@ export class Dialer {
       keepAliveTimeout: 30_000,
       headersTimeout: headersMs,
       bodyTimeout: stallMs,
-      connect: connecting,
+      connect: (target, callback) =>
+        connector(target, (...[error, socket]) =>
+          error === null ? callback(null, withoutContinue(socket)) : callback(error, null),
+        ),
       // The same behind a proxy, where the connection to the upstream is inside the proxy's.
       requestTls: connecting,
     });
   }
 
   /**
-   * Resolves when the headers are here. Throws UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when there is no response, the
-   * signal's reason when it is aborted first, and what the request body fails with.
+   * Resolves when the headers are here. Throws UPSTREAM_UNAVAILABLE or UPSTREAM_TIMEOUT when there is no response or its
+   * host is left alone, UPSTREAM_INVALID when it may not be asked, the signal's reason when it is aborted first, and what
+   * the request body fails with.
    */
   async dial(request: DialRequest): Promise<UpstreamResponse> {
-    const { url, method, headers, body, headersMs, signal } = request;
+    const { url, method, headers, subject = UPSTREAM, body, headersMs, signal } = request;
     signal?.throwIfAborted();
-    const receiver = new ResponseReceiver(url, signal);
+    this.#destinations.check(url);
+    this.#breakers.check(url);
+    const lateMs = this.#clock.monotonic() + (headersMs ?? this.#headersMs);
+    const isLate = () => body === undefined && this.#clock.monotonic() > lateMs;
+    const receiver = new ResponseReceiver(url, signal, isLate);
     const sender = new BodySender();
     try {
       this.#dispatcher.dispatch(
         {
           origin: url.origin,
-          path: url.pathname + url.search,
+          path: targetOf(url),
           method,
-          headers: { ...headers, 'user-agent': 'ghcr-cache' },
+          // What comes is held to a digest as it is.
+          headers: { ...headers, 'user-agent': 'ghcr-cache', 'accept-encoding': 'identity' },
           // undici takes iterables, which its types do not say.
           body: (body === undefined || Buffer.isBuffer(body) ? (body ?? null) : sender.send(body)) as Buffer | null,
           ...(headersMs !== undefined && { headersTimeout: headersMs }),
         },
         receiver,
       );
-      return await receiver.response;
+      const response = await receiver.response;
+      this.#breakers.answered(url, response.status, subject);
+      return response;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (sender.error !== undefined) throw sender.error;
-      throw networkError(url, error);
+      throw this.#failure(url, subject, error, receiver.isConnected);
     }
   }
 
   close(): Promise<void> {
     return this.#dispatcher.destroy();
   }
+
+  /** The error that there was no response, once its breaker knows of it. */
+  #failure(url: URL, subject: Subject, cause: unknown, isConnected: boolean): RegistryError {
+    if (cause instanceof RegistryError) return cause;
+    const error = networkError(url, cause);
+    if (cause instanceof errors.InvalidArgumentError) return error;
+    if (isConnected) this.#breakers.unanswered(url, error, subject);
+    else this.#breakers.unreachable(url, error);
+    // An image whose answer takes too long is in trouble itself.
+    if (isConnected && error.code === 'UPSTREAM_TIMEOUT') return error;
+    const { code, message } = error;
+    return new Trouble(code, message, { of: 'host', mayRetry: code === 'UPSTREAM_UNAVAILABLE', cause });
+  }
+}
+
+/** Resolves names for connections, to those addresses that they may be made to. */
+function lookupWithin(destinations: Destinations, resolve: Resolve): LookupFunction {
+  return (hostname, options, callback) => {
+    const { family, hints } = options;
+    const wanted = { all: true, ...(typeof family === 'number' && { family }), ...(hints && { hints }) } as const;
+    resolve(hostname, wanted, (error, addresses) => {
+      if (error !== null) return callback(error, '');
+      try {
+        const allowed = destinations.filter(hostname, addresses);
+        const [first] = allowed;
+        if (options.all) callback(null, allowed);
+        else callback(null, first?.address ?? '', first?.family);
+      } catch (refusal) {
+        callback(refusal as Error, '');
+      }
+    });
+  };
 }
 
 /** Keeps the error of a request body that cannot be read, which is not the upstream's fault. */

@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
-import { Dialer, type DialRequest } from './dialer.ts';
+import { dialerOf } from '../../../test/support/upstream-clients.ts';
+import type { DialRequest } from './dialer.ts';
 import { dialFollowing, isRedirect } from './redirect.ts';
 import { readAll, type UpstreamResponse } from './response.ts';
 
@@ -29,8 +30,7 @@ function scripted(script: Record<string, [status: number, location?: string]>) {
       body: { read: async () => release(), abandon: release },
     };
   };
-  const follow = (url: string) =>
-    dialFollowing({ dial } as Dialer, { method: 'GET', url: new URL(url), headers: AUTHORIZATION });
+  const follow = (url: string) => dialFollowing({ dial }, { method: 'GET', url: new URL(url), headers: AUTHORIZATION });
   return { dialed, bodies, follow };
 }
 
@@ -155,20 +155,12 @@ describe('following redirects among servers', () => {
     return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests };
   }
 
-  function dialer(t: TestContext): Dialer {
-    const made = new Dialer({
-      timeouts: { connectMs: 1000, headersMs: 1000, stallMs: 1000, uploadMs: 2_000 },
-    });
-    t.after(() => made.close());
-    return made;
-  }
-
   test('the blob host gets the range and never our Authorization', async t => {
     const blobHost = await serve(t, (_, response) => response.end('bytes'));
     const registry = await serve(t, (_, response) =>
       response.writeHead(307, { location: `${blobHost.origin}/blob?sig=a%2Fb` }).end('<html>moved</html>'),
     );
-    const response = await dialFollowing(dialer(t), {
+    const response = await dialFollowing(dialerOf(t), {
       method: 'GET',
       url: new URL(`${registry.origin}/v2/blob`),
       headers: AUTHORIZATION,
@@ -181,9 +173,21 @@ describe('following redirects among servers', () => {
     assert.equal(asked.headers.range, 'bytes=5-');
   });
 
+  test('an address goes out byte for byte as it came', async t => {
+    const targets = ["/a/%2e%2e/b?sig='x'&y=%7e", '/a/../b', '/c?', '/d?x="1"&&', '/'];
+    for (const target of targets) {
+      const blobHost = await serve(t, (_, response) => response.end());
+      const registry = await serve(t, (_, response) =>
+        response.writeHead(307, { location: blobHost.origin + target }).end(),
+      );
+      await dialFollowing(dialerOf(t), { method: 'GET', url: new URL(registry.origin), headers: {} });
+      assert.equal(blobHost.requests[0]?.url, target);
+    }
+  });
+
   test('a circle has an end', async t => {
     const registry = await serve(t, (_, response) => response.writeHead(302, { location: '/again' }).end());
-    await assert.rejects(dialFollowing(dialer(t), { method: 'GET', url: new URL(registry.origin), headers: {} }), {
+    await assert.rejects(dialFollowing(dialerOf(t), { method: 'GET', url: new URL(registry.origin), headers: {} }), {
       code: 'UPSTREAM_INVALID',
     });
     assert.equal(registry.requests.length, 6);

@@ -4,12 +4,13 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
 import { parseJsonObject } from '../../oci/json.ts';
+import { bodyMemory, type Room } from './body-memory.ts';
 
 export interface UpstreamResponse {
   /** Where it came from, after redirects. */
   readonly url: URL;
   readonly status: number;
-  /** The first value of a header, by its name in lower case. */
+  /** The first value of a header, by its name in lower case; of one that is a list, all values. */
   header(name: string): string | undefined;
   /** Must be read or abandoned, or its connection is never free again. */
   readonly body: ResponseBody;
@@ -32,6 +33,10 @@ export interface ResponseBody {
   abandon(): void;
 }
 
+/** Headers whose values may come in several lines, and mean the same in one (RFC 9110, section 5.3). */
+const LISTS: ReadonlySet<string> = new Set(['link', 'www-authenticate']);
+/** How many responses may announce a final one. */
+const INTERIM_LIMIT = 100;
 /** How much of an unwanted body is read to keep its connection. */
 const DISCARDED_BYTES = 64 * 1024;
 
@@ -41,6 +46,7 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
   readonly response: Promise<UpstreamResponse>;
   readonly #url: URL;
   readonly #signal: AbortSignal | undefined;
+  readonly #isLate: () => boolean;
   readonly #headers = Promise.withResolvers<UpstreamResponse>();
   readonly #end = Promise.withResolvers<unknown>();
   #controller: Dispatcher.DispatchController | undefined;
@@ -48,13 +54,21 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
   /** What arrived of the body together with the headers, before there is a reader. */
   #early: Buffer | undefined;
   #isOver = false;
+  #interim = 0;
 
-  constructor(url: URL, signal: AbortSignal | undefined) {
+  /** `isLate` tells whether the headers have taken too long, however often they were announced. */
+  constructor(url: URL, signal: AbortSignal | undefined, isLate: () => boolean) {
     this.#url = url;
     this.#signal = signal;
+    this.#isLate = isLate;
     this.response = this.#headers.promise;
     this.#end.promise.catch(() => {});
     signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Whether there was a connection, and the request was sent on it. */
+  get isConnected(): boolean {
+    return this.#controller !== undefined;
   }
 
   read(onChunk: OnChunk): Promise<unknown> {
@@ -75,11 +89,16 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
     if (this.#signal?.aborted) this.#onAbort();
   }
 
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
-    if (status < 200) return;
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    if (status < 200) {
+      const isEndless = ++this.#interim > INTERIM_LIMIT || this.#isLate();
+      if (isEndless) controller.abort(new errors.HeadersTimeoutError(`nothing but ${status} after ${status}`));
+      return;
+    }
     const header = (name: string) => {
       const value = headers[name];
-      return Array.isArray(value) ? value[0] : value;
+      if (!Array.isArray(value)) return value;
+      return LISTS.has(name) ? value.join(', ') : value[0];
     };
     this.#headers.resolve({ url: this.#url, status, header, body: this });
   }
@@ -149,11 +168,20 @@ export async function discard(response: UpstreamResponse): Promise<UpstreamRespo
   return response;
 }
 
-/** The whole body; undefined when it is longer than `limitBytes`. Throws as Dialer.dial does when it breaks. */
-export async function readAll({ url, body }: UpstreamResponse, limitBytes: number): Promise<Buffer | undefined> {
+/**
+ * The whole body; undefined when it is longer than `limitBytes`. Throws as Dialer.dial does when it breaks, and
+ * UNAVAILABLE when there is no memory for it, which is taken from `room` where the caller keeps what was read.
+ */
+export async function readAll(
+  { url, body }: UpstreamResponse,
+  limitBytes: number,
+  room?: Room,
+): Promise<Buffer | undefined> {
+  using own = room === undefined ? bodyMemory.room() : undefined;
   const chunks: Buffer[] = [];
   let length = 0;
   const error = await body.read(chunk => {
+    (room ?? own)?.take(chunk.length);
     chunks.push(chunk);
     length += chunk.length;
     if (length > limitBytes) body.abandon();

@@ -39,6 +39,8 @@ function sample(url: string) {
           { username: 'octocat', tokenFile: 'token' },
         ],
         realms: ['auth.example.com'],
+        blobHosts: ['*.cdn.example.com'],
+        timeouts: { connect: '1s', headers: '2s', stall: '3s' },
         ca: 'ca.pem',
       },
       'quay.io': { offline: true },

@@ -36,11 +36,13 @@ export async function startCache(config: Config, environment: Environment): Prom
     pump: sendfile === undefined ? pumpBuffers : zerocopy(sendfile),
     bodyMemory: new BodyMemory(clock),
     pushesOff: config.push === 'off',
+    explain: core.descriptors.explain,
     ...{ clock, log, random },
   });
   const { host, port, hosts } = config.listen;
   const isOurs = hostCheck([host, hostname(), ...hosts]);
-  const server = await startServer(app, { host, port, isOurs }, { clock, log, inFlight });
+  const { descriptors } = core;
+  const server = await startServer(app, { host, port, isOurs }, { clock, log, inFlight, connections: descriptors });
   const owned = stack.move();
   return {
     server,

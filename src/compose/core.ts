@@ -20,6 +20,7 @@ import { Mounts } from '../push/mount.ts';
 import { Relays } from '../push/relays.ts';
 import { Uploads } from '../push/uploads.ts';
 import { Budget } from '../retention/budget.ts';
+import { Descriptors, descriptorLimit } from './descriptors.ts';
 import type { Environment } from './environment.ts';
 import { openStores } from './stores.ts';
 import { createUpstreams } from './upstreams.ts';
@@ -33,12 +34,14 @@ const READY_MS = 1_000;
 export async function openCore(config: Config, environment: Environment) {
   await using stack = new AsyncDisposableStack();
   const { clock, random, log } = environment;
-  const { content, ingests, metadata } = await openStores(config, environment, stack);
+  const descriptors = new Descriptors(environment.descriptors ?? descriptorLimit(), clock, log);
+  const { content, ingests, metadata } = await openStores(config, environment, descriptors, stack);
   const graceMs = config.writeGraceMs;
   const localWrites = new LocalWrites({ clock, metadata, graceMs });
   const upstreams = createUpstreams(config, environment, localWrites, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
-  const budget = await Budget.open({ content, metadata, pins: config.pins, maxSizeBytes, minFreeBytes });
+  const limits = { maxSizeBytes, minFreeBytes, pins: config.pins, pushesOff: config.push === 'off' };
+  const budget = await Budget.open({ content, metadata, ...limits });
 
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;
@@ -70,7 +73,7 @@ export async function openCore(config: Config, environment: Environment) {
   stack.defer(clock.every(SWEEP_MS, () => void uploads.sweep().catch(() => {})));
   const owned = stack.move();
   return {
-    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled },
+    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
     /** All repositories that hold anything, in lexical order of upstream and name. */

@@ -9,6 +9,8 @@ export interface Environment {
   readonly log: Log;
   /** Of connections to upstreams, in place of those of the config. */
   readonly timeouts?: Timeouts;
+  /** How many descriptors this process may have. Default: what the system says. */
+  readonly descriptors?: number;
   /** Whether bodies may be sent by sendfile(2), where it is available. Default: true. */
   readonly sendfile?: boolean;
 }

@@ -14,6 +14,7 @@ import { openSqlite } from '../metadata/sqlite/store.ts';
 import { bufferUsage } from '../metadata/usage-buffer.ts';
 import { bytesOf } from '../pull/manifests.ts';
 import { closeToOthers, inSentences, takeDataDirectory } from './data-directory.ts';
+import type { Descriptors } from './descriptors.ts';
 import type { Environment } from './environment.ts';
 
 export interface Stores {
@@ -29,12 +30,16 @@ export interface Stores {
 export async function openStores(
   { data, cache }: Config,
   { clock, log }: Environment,
+  descriptors: Descriptors,
   stack: AsyncDisposableStack,
 ): Promise<Stores> {
   stack.defer(await takeDataDirectory(data));
   return inSentences(data, async () => {
-    const ingests = await LocalIngests.open(data);
-    const local = await LocalContent.open(data, await loadPageCache());
+    const { keptFiles, exhausted: onExhausted } = descriptors;
+    const ingests = await LocalIngests.open(data, onExhausted);
+    const pageCache = await loadPageCache();
+    const local = await LocalContent.open(data, { keptFiles, onExhausted, ...(pageCache && { pageCache }) });
+    descriptors.onShrink(() => local.shrink());
     await local.check();
     const { verifyEveryMs } = cache;
     const content = keepSmallInMemory(rememberVerdicts(local, { clock, verifyEveryMs }));

@@ -29,6 +29,8 @@ export interface Ingest {
   finish(algorithm?: Algorithm): Promise<Digest>;
   /** A reader of what is written by now and later. Its reads must stay below `writtenBytes`. */
   reader(): Reader;
+  /** Gives back what it holds open, unless a reader uses it; what is asked of it next takes that again. */
+  rest(): void;
   /** Discards it; readers may go on. Never throws. */
   abort(): Promise<void>;
 }
@@ -40,6 +42,9 @@ export interface Ingests {
   resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined>;
   /** Removes a named ingest that is not open, without reading it, if there is one. Never throws. */
   discard(name: string): Promise<void>;
-  /** Removes all ingests of earlier processes but those of these names. To be called before any other verb. */
-  keep(names: ReadonlySet<string>): Promise<void>;
+  /**
+   * Removes all ingests of earlier processes but those of these names; resolves to how many bytes there are of each that
+   * is here. To be called before any other verb.
+   */
+  keep(names: ReadonlySet<string>): Promise<ReadonlyMap<string, number>>;
 }

@@ -75,6 +75,9 @@ export class MemoryIngest implements Ingest {
     };
   }
 
+  /** It holds nothing open. */
+  rest(): void {}
+
   /** Removes what waits to be read. Writers need not wait any more. */
   async abort(): Promise<void> {
     this.#chunks.length = 0;

@@ -65,11 +65,25 @@ export function createApp(services: Services & HealthServices): App {
     });
 }
 
+/** How many clients may be connected at a time, and what is told of one that was turned away. */
+interface ConnectionLimit {
+  readonly maxConnections: number;
+  turnedAway(): void;
+}
+
+interface ServerDependencies {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly inFlight: InFlight;
+  /** Absent: no limit. */
+  readonly connections?: ConnectionLimit;
+}
+
 /** Listens. Rejects with a message that names the address when it cannot. */
 export function startServer(
   app: App,
   listen: ListenOptions,
-  { clock, log, inFlight }: { readonly clock: Clock; readonly log: Log; readonly inFlight: InFlight },
+  { clock, log, inFlight, connections }: ServerDependencies,
 ): Promise<RunningServer> {
   const handle = (request: Request, incoming: IncomingMessage, outgoing: ServerResponse) => {
     const exchange = new Exchange(incoming, outgoing);
@@ -96,6 +110,7 @@ export function startServer(
   });
   server.timeout = IDLE_MS;
   allowHalfClosing(server);
+  limit(server, connections);
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why =
@@ -105,6 +120,16 @@ export function startServer(
     server.listen(listen.port, listen.host, () => {
       resolve({ address: server.address() as AddressInfo, stop: (...how) => stop(server, clock, ...how) });
     });
+  });
+}
+
+function limit(server: Server, connections: ConnectionLimit | undefined): void {
+  if (connections === undefined || connections.maxConnections === Infinity) return;
+  server.maxConnections = connections.maxConnections;
+  server.on('drop', () => {
+    // The next one finds the place of one that has no request.
+    server.closeIdleConnections();
+    connections.turnedAway();
   });
 }
 

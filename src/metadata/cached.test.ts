@@ -93,7 +93,7 @@ describe('cached metadata', () => {
     ['unlinkManifest', metadata => metadata.unlinkManifest(APP, MANIFEST.digest)],
     ['confirmTag', metadata => metadata.confirmTag(APP, 'latest')],
     ['forgetTag', metadata => metadata.forgetTag(APP, 'latest')],
-    ['remove', metadata => metadata.remove(row('blob').digest)],
+    ['remove', metadata => metadata.remove([row('blob').digest])],
   ];
   for (const [name, change] of changes) {
     test(`forgets everything with ${name}, also when it fails`, async () => {

@@ -57,6 +57,6 @@ export function cached(metadata: Metadata): Metadata {
     unlinkManifest: (repository, digest) => changed(metadata.unlinkManifest(repository, digest)),
     confirmTag: (repository, tag) => changed(metadata.confirmTag(repository, tag)),
     forgetTag: (repository, tag) => changed(metadata.forgetTag(repository, tag)),
-    remove: digest => changed(metadata.remove(digest)),
+    remove: digests => changed(metadata.remove(digests)),
   };
 }

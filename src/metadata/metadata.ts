@@ -55,6 +55,10 @@ export interface UploadRow {
   readonly owner?: string;
 }
 
+export interface UsageRow extends ContentRow {
+  readonly touchedAtMs: number;
+}
+
 /** An image that is never evicted. By tag, it is whatever the tag points to now. */
 export interface Pin {
   readonly repository: Repository;
@@ -114,13 +118,12 @@ export interface UploadStore {
 export interface UsageStore {
   /** The content was pulled now. Returns at once and never throws; a crash may lose the last few seconds of it. */
   touch(digest: Digest): void;
-  /** Forgets the content with all links to it; resolves to its size in bytes, 0 when it was not recorded. */
-  remove(digest: Digest): Promise<number>;
-  /**
-   * Up to `limit` rows of the content that was pulled longest ago, oldest first, without what is pinned: the manifest
-   * that a pin names and, recursively, its parts.
-   */
-  leastRecentlyUsed(limit: number, pins: readonly Pin[]): Promise<ContentRow[]>;
+  /** Forgets the content with all links to it; resolves to how many bytes were recorded. */
+  remove(digests: readonly Digest[]): Promise<number>;
+  /** Up to `limit` rows of the content that was pulled longest ago, oldest first, from the one after `last` on. */
+  leastRecentlyUsed(limit: number, last?: UsageRow): Promise<UsageRow[]>;
+  /** All recorded content that pins protect: the manifests that they name and, recursively, the parts of those. */
+  pinned(pins: readonly Pin[]): Promise<ContentRow[]>;
   totalBytes(): Promise<number>;
 }
 

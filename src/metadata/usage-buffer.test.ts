@@ -80,7 +80,7 @@ describe('pulls', () => {
     metadata.touch(many[0] as Digest);
     assert.equal(written.length, 0);
     metadata.touch(digest);
-    assert.equal(written[0]?.length, 10_000);
+    assert.equal(written[0]?.length, 1_000);
     await turns();
     metadata.touch(digest);
     assert.equal(written.length, 1);
@@ -89,15 +89,26 @@ describe('pulls', () => {
   test('are written before it is asked what goes first', async () => {
     const { metadata, clock, written } = buffered();
     metadata.touch(digest);
-    await metadata.leastRecentlyUsed(10, []);
+    await metadata.leastRecentlyUsed(10);
     assert.deepEqual(written, [[[digest, clock.now()]], []]);
+  });
+
+  test('are written in pieces that do not hold up the event loop, and none of them twice', async () => {
+    const { metadata, written } = buffered();
+    for (const each of many.slice(0, 2_500)) metadata.touch(each);
+    await metadata.leastRecentlyUsed(10);
+    assert.deepEqual(
+      written.map(pulls => pulls.length),
+      [1_000, 1_000, 500, 0],
+    );
+    assert.deepEqual(new Set(written.flat().map(([each]) => each)), new Set(many.slice(0, 2_500)));
   });
 
   test('of what is removed are not written', async () => {
     const { metadata, written } = buffered();
     metadata.touch(digest);
-    await metadata.remove(digest);
-    await metadata.leastRecentlyUsed(10, []);
+    await metadata.remove([digest]);
+    await metadata.leastRecentlyUsed(10);
     assert.deepEqual(written, [[]]);
   });
 
@@ -125,7 +136,7 @@ describe('pulls', () => {
     clock.advance(5_000);
     await turns();
     // Eviction goes on: what it chooses is a little worse.
-    assert.deepEqual(await metadata.leastRecentlyUsed(10, []), []);
+    assert.deepEqual(await metadata.leastRecentlyUsed(10), []);
     state.failure = undefined;
     written.length = 0;
     clock.advance(5_000);
@@ -137,12 +148,12 @@ describe('pulls', () => {
     state.failure = new StorageFailure('the disk is full');
     for (const each of many) metadata.touch(each);
     assert.equal(written.length, 1, 'one attempt at a time');
-    assert.equal(written[0]?.length, 10_000);
+    assert.equal(written[0]?.length, 1_000);
     await turns();
     state.failure = undefined;
     written.length = 0;
     metadata.touch(digest);
-    await metadata.leastRecentlyUsed(10, []);
+    await metadata.leastRecentlyUsed(10);
     assert.equal(written[0]?.length, 1);
   });
 

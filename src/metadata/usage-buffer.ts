@@ -8,6 +8,8 @@ import type { Metadata, MetadataStore } from './metadata.ts';
 
 const FLUSH_MS = 5_000;
 const PULLS_LIMIT = 10_000;
+/** In one transaction: more would hold up the event loop. */
+const WRITTEN_AT_ONCE = 1_000;
 
 /** Metadata over a database. Closing it closes the database. */
 export function bufferUsage(store: MetadataStore, clock: Clock): Metadata {
@@ -17,11 +19,15 @@ export function bufferUsage(store: MetadataStore, clock: Clock): Metadata {
   const flush = async () => {
     if (pulls.size === 0) return;
     isFlushing = true;
-    const written = [...pulls];
+    const all = [...pulls];
     try {
-      await store.touchAll(written);
-      // Not what was pulled again meanwhile.
-      for (const [digest, atMs] of written) if (pulls.get(digest) === atMs) pulls.delete(digest);
+      for (let i = 0; i < all.length; i += WRITTEN_AT_ONCE) {
+        if (i > 0) await new Promise(setImmediate);
+        const written = all.slice(i, i + WRITTEN_AT_ONCE);
+        await store.touchAll(written);
+        // Not what was pulled again meanwhile.
+        for (const [digest, atMs] of written) if (pulls.get(digest) === atMs) pulls.delete(digest);
+      }
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
       if (pulls.size >= PULLS_LIMIT) pulls.clear();
@@ -37,13 +43,13 @@ export function bufferUsage(store: MetadataStore, clock: Clock): Metadata {
       if (pulls.size < PULLS_LIMIT || pulls.has(digest)) pulls.set(digest, clock.now());
       if (pulls.size >= PULLS_LIMIT && !isFlushing) void flush();
     },
-    remove: digest => {
-      pulls.delete(digest);
-      return store.remove(digest);
+    remove: digests => {
+      for (const digest of digests) pulls.delete(digest);
+      return store.remove(digests);
     },
-    leastRecentlyUsed: async (limit, pins) => {
+    leastRecentlyUsed: async (limit, last) => {
       await flush();
-      return store.leastRecentlyUsed(limit, pins);
+      return store.leastRecentlyUsed(limit, last);
     },
     close: async () => {
       stop();

@@ -71,10 +71,27 @@ export class RegistryError extends Error {
  * on without storing as far as it can.
  */
 export class StorageFailure extends RegistryError {
-  constructor(message: string, options?: { cause: unknown }) {
+  constructor(message: string, options?: Pick<ErrorOptions, 'cause' | 'retryAfterMs'>) {
     super('UNAVAILABLE', message, options);
     this.name = 'StorageFailure';
   }
+}
+
+/** There is no descriptor left for another file or connection. Soon there may be one. */
+export class OutOfDescriptors extends StorageFailure {
+  constructor(cause: unknown) {
+    super('too many files and connections are open; try again', { cause, retryAfterMs: 5_000 });
+    this.name = 'OutOfDescriptors';
+  }
+}
+
+/** Whether it comes of descriptors that are lacking, to this process or to the machine. */
+export function isOutOfDescriptors(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'EMFILE' || code === 'ENFILE') return true;
+  if (error instanceof AggregateError) return error.errors.some(isOutOfDescriptors);
+  return isOutOfDescriptors(error.cause);
 }
 
 /** The message of anything that was thrown, with those of its causes: undici and Node put the reason there. */

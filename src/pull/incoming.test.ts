@@ -48,6 +48,7 @@ class MemoryIngest implements Ingest {
   write = () => assert.fail();
   flush = () => assert.fail();
   finish = () => assert.fail();
+  rest = () => assert.fail();
   abort = () => assert.fail();
 }
 

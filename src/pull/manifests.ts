@@ -167,6 +167,7 @@ export class Manifests {
       if ((await content.sizeOf(digest)) === undefined) {
         const reservation = await budget.reserve(bytes.length);
         try {
+          await reservation.take(bytes.length);
           reservation.settle((await this.#write(digest, bytes)) ? bytes.length : 0);
         } catch (error) {
           reservation.release();

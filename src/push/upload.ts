@@ -2,24 +2,25 @@
 // the upstream while more is coming. It is finished in this order: digest verified → accepted by the upstream →
 // committed → linked. Nothing is visible before that, and nothing is acknowledged that the upstream does not have.
 //
-// Content that cannot be stored, for want of space or because the disk fails, passes through memory instead
-// (memory-ingest.ts): it reaches the upstream all the same, and is not kept here.
+// Until the first byte comes it holds nothing (spool.ts). What cannot be stored reaches the upstream all the same, and is
+// not kept here.
 import type { Clock } from '../base/clock.ts';
+import { Condition } from '../base/condition.ts';
 import type { Log } from '../base/log.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
 import type { Ingest } from '../content/ingest.ts';
-import { MemoryIngest } from '../content/memory-ingest.ts';
 import type { LinkStore, Metadata, UploadRow } from '../metadata/metadata.ts';
-import { type Algorithm, algorithmOf, type Digest } from '../oci/digest.ts';
+import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Blobs } from '../pull/blobs.ts';
 import type { Outcome } from '../pull/outcome.ts';
-import type { Budget, Reservation } from '../retention/budget.ts';
+import type { Budget } from '../retention/budget.ts';
 import { isTransient } from './relay.ts';
 import { RelayHandle } from './relay-handle.ts';
 import type { RelaySource } from './relay-source.ts';
 import type { Relays } from './relays.ts';
+import { Spool, type Stored } from './spool.ts';
 
 export interface UploadDependencies {
   readonly content: Content;
@@ -36,65 +37,77 @@ export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
 /** Hands over a body; rejects when it breaks or `stop` is aborted, and with what `onChunk` failed with. */
 export type Feed = (onChunk: OnChunk, stop: AbortSignal) => Promise<void>;
 
+/** What an upload tells to whom keeps them all. */
+export interface UploadHooks {
+  /** The first byte is here: records it, and opens its ingest. Throws StorageFailure, and TOOMANYREQUESTS. */
+  open(): Promise<Ingest>;
+  /** A request is over, and the client may send more. */
+  idled(): void;
+  /** It is finished or given up. */
+  over(): Promise<void>;
+}
+
+/** The ingest of an upload without bytes. */
+const NOTHING: RelaySource['ingest'] = {
+  writtenBytes: 0,
+  progress: new Condition(),
+  reader: () => ({ read: async () => 0, close: () => {} }),
+};
+
 /** Ten times what ghcr.io takes. */
 const SIZE_LIMIT_BYTES = 100 * 1024 ** 3;
 
 export class Upload implements RelaySource {
   readonly id: string;
   readonly repository: Repository;
+  /** Who began it, or goes on with it: an address. */
+  readonly client: string;
   /** The verified digest, once all bytes are here. */
   complete: Digest | undefined;
   /** How many bytes have come. */
   offset: number;
   isOver = false;
+  /** A request for it is under way. */
+  isBusy = false;
   /** Resolves when a finish that is under way has ended, either way. */
   finishing: Promise<unknown> = Promise.resolve();
   readonly #dependencies: UploadDependencies;
-  readonly #algorithm: Algorithm;
   readonly #relay: RelayHandle;
-  readonly #onOver: () => Promise<void>;
-  readonly #stored: Ingest | undefined;
-  /** Where the bytes go that cannot be stored. */
-  #memory: MemoryIngest | undefined;
-  #reservation: Reservation | undefined;
-  #isBusy = false;
+  readonly #hooks: UploadHooks;
+  readonly #spool: Spool;
   /** The request under way, and what stops it while it is receiving a client's body. */
   #working: Promise<unknown> = Promise.resolve();
   #stop: AbortController | undefined;
   /** On the monotonic clock. */
   #usedAtMs: number;
 
-  /** `ingest`: undefined when none can be had. `onOver` is called when it is finished or given up. */
-  constructor(
-    dependencies: UploadDependencies,
-    row: UploadRow,
-    ingest: Ingest | undefined,
-    onOver: () => Promise<void>,
-  ) {
+  /** `stored`: what an earlier process has left of it. */
+  constructor(dependencies: UploadDependencies, row: UploadRow, client: string, hooks: UploadHooks, stored?: Stored) {
     this.#dependencies = dependencies;
     this.id = row.id;
     this.repository = row.repository;
-    this.#algorithm = row.algorithm;
-    this.#onOver = onOver;
+    this.client = client;
+    this.#hooks = hooks;
     this.#usedAtMs = dependencies.clock.monotonic();
-    this.#stored = ingest;
-    this.offset = ingest?.writtenBytes ?? 0;
-    if (ingest === undefined) this.#memory = new MemoryIngest(row.algorithm);
-    // What waits in memory is not going to be read any more.
-    this.#relay = new RelayHandle(dependencies.relays, this, () => void this.#memory?.abort());
+    this.offset = stored?.ingest.writtenBytes ?? 0;
+    const { content, budget } = dependencies;
+    const { algorithm } = row;
+    const onPassThrough = (why: Error, at: number) => this.#passThrough(why, at);
+    this.#spool = new Spool({ content, budget, algorithm, open: hooks.open, onPassThrough }, stored);
+    this.#relay = new RelayHandle(dependencies.relays, this, () => this.#spool.unread());
   }
 
   get isSingleUse(): boolean {
-    return this.#memory !== undefined;
+    return this.#spool.isSingleUse;
   }
 
-  get ingest(): Ingest {
-    return (this.#memory ?? this.#stored) as Ingest;
+  get ingest(): RelaySource['ingest'] {
+    return this.#spool.ingest ?? NOTHING;
   }
 
   /** How long no client has sent anything; 0 while a request is under way. */
   get idleMs(): number {
-    return this.#isBusy ? 0 : this.#dependencies.clock.monotonic() - this.#usedAtMs;
+    return this.isBusy ? 0 : this.#dependencies.clock.monotonic() - this.#usedAtMs;
   }
 
   /** The client names the digest before it sends the bytes. */
@@ -105,6 +118,12 @@ export class Upload implements RelaySource {
   /** Releases the upstream until there is more to send. What passes through memory has to hold on to it. */
   rest(): void {
     if (!this.isSingleUse) this.#relay.rest();
+    this.restFile();
+  }
+
+  /** Has no file open until there is more to store. */
+  restFile(): void {
+    if (!this.isBusy) this.#spool.rest();
   }
 
   /**
@@ -122,11 +141,10 @@ export class Upload implements RelaySource {
       this.#stop = new AbortController();
       const { signal } = this.#stop;
       try {
-        await this.#reserve();
         await feed(chunk => this.#take(chunk), signal);
-        await this.ingest.flush();
+        await this.#spool.ingest?.flush();
       } catch (error) {
-        await this.ingest.flush().catch(() => {});
+        await this.#spool.ingest?.flush().catch(() => {});
         // A client that disconnected may come back. What failed here, on the disk or upstream is over.
         if (error instanceof RegistryError) await this.#giveUp();
         throw error;
@@ -156,7 +174,7 @@ export class Upload implements RelaySource {
       this.#dependencies.blobs.arrived(this.repository, digest);
       const isKept = await this.#keep(digest);
       this.isOver = true;
-      await this.#onOver();
+      await this.#hooks.over();
       return isKept ? outcome : 'bypass';
     });
     this.finishing = finishing.catch(() => {});
@@ -169,7 +187,8 @@ export class Upload implements RelaySource {
   }
 
   async #verify(digest: Digest): Promise<void> {
-    const found = await this.ingest.finish(algorithmOf(digest));
+    await this.#spool.begin();
+    const found = await this.#spool.ingest?.finish(algorithmOf(digest));
     if (found === digest) return;
     const message = `${this.offset} bytes came, and they hash to ${found}, not to ${digest}`;
     throw new RegistryError('DIGEST_INVALID', message);
@@ -177,36 +196,21 @@ export class Upload implements RelaySource {
 
   /** Commit → link → settle. False when it cannot be kept, which is no failure: the upstream has it. */
   async #keep(digest: Digest): Promise<boolean> {
-    const { content, metadata, log } = this.#dependencies;
+    const { metadata, log } = this.#dependencies;
     const sizeBytes = this.offset;
     let newBytes = 0;
     try {
-      if (this.#stored === undefined || this.isSingleUse) throw new StorageFailure('there was no space for it');
-      if (await content.publish(this.#stored, digest)) newBytes = sizeBytes;
+      newBytes = await this.#spool.publish(digest);
       await metadata.linkBlob([this.repository], { digest, sizeBytes });
       await metadata.sync();
       return true;
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      if (this.isSingleUse) await this.#stored?.abort();
       const what = imageName(this.repository, { digest });
       log.warn({ digest }, `${what} was pushed but is not kept: ${error.message}`);
       return false;
     } finally {
-      this.#reservation?.settle(newBytes);
-    }
-  }
-
-  /** Reserves space for what comes, or decides to pass it through. */
-  async #reserve(): Promise<void> {
-    if (this.#reservation !== undefined) return;
-    if (this.#stored === undefined || this.isSingleUse) return this.#relay.isolate();
-    const stored = this.#stored;
-    try {
-      this.#reservation = await this.#dependencies.budget.reserve(undefined, () => stored.writtenBytes);
-      await this.#reservation.take(this.offset);
-    } catch (error) {
-      await this.#passThrough(error);
+      this.#spool.settle(newBytes);
     }
   }
 
@@ -216,36 +220,29 @@ export class Upload implements RelaySource {
     if (this.offset > SIZE_LIMIT_BYTES) {
       throw new RegistryError('TOO_LARGE', `blobs of more than ${SIZE_LIMIT_BYTES} bytes are not taken`);
     }
-    const reserved = this.isSingleUse ? undefined : this.#reservation?.take(chunk.length);
-    if (reserved === undefined) return this.#write(chunk);
-    return reserved.catch(error => this.#passThrough(error)).then(() => this.#write(chunk));
+    const room = this.#spool.expect(chunk.length);
+    return room === undefined ? this.#write(chunk) : room.then(() => this.#write(chunk));
   }
 
   #write(chunk: Buffer): Promise<void> | undefined {
-    const written = this.ingest.write(chunk);
+    const written = this.#spool.ingest?.write(chunk);
     const sent = this.isSingleUse ? undefined : this.#relay.keepUp(this.offset);
     if (written === undefined || sent === undefined) return written ?? sent;
     return Promise.all([written, sent]).then(() => {});
   }
 
   /** From here on it goes through memory to the upstream, since it cannot be stored. */
-  async #passThrough(error: unknown): Promise<void> {
-    if (!(error instanceof StorageFailure)) throw error;
+  #passThrough(why: Error, at: number): void {
     const what = `an upload to ${imageName(this.repository)}`;
-    const fields = { at: this.ingest.writtenBytes };
-    this.#dependencies.log.warn(fields, `${what} is passed through without being kept: ${error.message}`);
-    await this.ingest.flush();
-    this.#memory = await MemoryIngest.after(this.#algorithm, this.ingest);
+    this.#dependencies.log.warn({ at }, `${what} is passed through without being kept: ${why.message}`);
     this.#relay.isolate();
   }
 
   async #giveUp(): Promise<void> {
     this.isOver = true;
     this.#relay.rest();
-    this.#reservation?.release();
-    await this.#memory?.abort();
-    await this.#stored?.abort();
-    await this.#onOver();
+    await this.#spool.discard();
+    await this.#hooks.over();
   }
 
   /**
@@ -257,17 +254,18 @@ export class Upload implements RelaySource {
       this.#stop.abort();
       await this.#working;
     }
-    if (this.#isBusy || this.isOver) {
+    if (this.isBusy || this.isOver) {
       throw new RegistryError('BLOB_UPLOAD_INVALID', 'another request for this upload is under way');
     }
-    this.#isBusy = true;
+    this.isBusy = true;
     const working = work();
     this.#working = working.catch(() => {});
     try {
       return await working;
     } finally {
-      this.#isBusy = false;
+      this.isBusy = false;
       this.#usedAtMs = this.#dependencies.clock.monotonic();
+      if (!this.isOver) this.#hooks.idled();
     }
   }
 }

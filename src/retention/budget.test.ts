@@ -1,80 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { ContentRow, Pin, UsageStore } from '../metadata/metadata.ts';
-import { type Digest, digestOf } from '../oci/digest.ts';
+import { StoreUnderBudget as Store } from '../../test/support/budget.ts';
 import { StorageFailure } from '../oci/errors.ts';
-import { Budget, type BudgetOptions } from './budget.ts';
-
-const PIN: Pin = { repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } };
-
-interface Stored extends ContentRow {
-  readonly name: string;
-  readonly isPinned: boolean;
-}
-
-/** What Budget sees of Content and Metadata: what is stored, least recently used first, on a disk of a given size. */
-class Store {
-  readonly rows: Stored[] = [];
-  readonly done: string[] = [];
-  diskBytes = Infinity;
-  diskFiles = Infinity;
-  /** Thrown by the next remove. */
-  failure: Error | undefined;
-
-  add(name: string, sizeBytes: number, isPinned = false): Digest {
-    const digest = digestOf(Buffer.from(name));
-    this.rows.push({ name, digest, sizeBytes, isPinned });
-    return digest;
-  }
-
-  get names(): string {
-    return this.rows.map(({ name }) => name).join(' ');
-  }
-
-  get usedBytes(): number {
-    return this.rows.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  }
-
-  open(options: Partial<BudgetOptions> = {}): Promise<Budget> {
-    const files = new Map(this.rows.map(({ digest, sizeBytes }) => [digest, sizeBytes]));
-    const nameOf = (digest: Digest) => this.rows.find(row => row.digest === digest)?.name ?? 'nothing';
-    const removed = new Map<Digest, string>();
-    const metadata: UsageStore = {
-      touch: () => assert.fail(),
-      totalBytes: async () => this.usedBytes,
-      leastRecentlyUsed: async (limit, pins) =>
-        this.rows.filter(({ isPinned }) => !(isPinned && pins.includes(PIN))).slice(0, limit),
-      remove: async digest => {
-        if (this.failure !== undefined) {
-          const { failure } = this;
-          this.failure = undefined;
-          throw failure;
-        }
-        removed.set(digest, nameOf(digest));
-        this.done.push(`forget ${nameOf(digest)}`);
-        const at = this.rows.findIndex(row => row.digest === digest);
-        return at < 0 ? 0 : (this.rows.splice(at, 1)[0]?.sizeBytes ?? 0);
-      },
-    };
-    const content: BudgetOptions['content'] = {
-      remove: async digest => {
-        files.delete(digest);
-        this.done.push(`remove ${removed.get(digest)}`);
-      },
-      freeBytes: async () => this.diskBytes - this.usedBytes,
-      freeFiles: async () => this.diskFiles - this.rows.length,
-    };
-    return Budget.open({
-      content,
-      metadata,
-      maxSizeBytes: 100,
-      minFreeBytes: 0,
-      pins: [PIN],
-      ...options,
-    });
-  }
-}
+import type { Budget } from './budget.ts';
 
 describe('the disk budget', () => {
   test('gives what fits, up to the last byte, and evicts nothing for it', async () => {
@@ -114,7 +43,7 @@ describe('the disk budget', () => {
     const budget = await store.open();
     await budget.reserve(30);
     assert.equal(store.names, 'newer newest');
-    assert.deepEqual(store.done, ['forget oldest', 'remove oldest', 'forget older', 'remove older']);
+    assert.deepEqual(store.done, ['forget oldest', 'forget older', 'remove oldest', 'remove older']);
   });
 
   test('evicts more than it asks for at once', async () => {
@@ -395,14 +324,14 @@ describe('a reservation that grows', () => {
 
   test('stays as it was when more is rejected', async () => {
     const budget = await new Store().open();
-    const other = await budget.reserve(25);
+    const other = await budget.reserve(45);
     const reservation = await budget.reserve(50);
     assert.equal(reservation.take(50), undefined);
-    await assert.rejects(reservation.take(1) ?? assert.fail(), {
+    await assert.rejects(reservation.take(6) ?? assert.fail(), {
       name: 'StorageFailure',
-      message: '50 bytes were asked for, and 25 are lacking',
+      message: '6 bytes were asked for, and 1 are lacking',
     });
-    assert.equal(await leftIn(budget, 100), 25);
+    assert.equal(await leftIn(budget, 100), 5);
     other.release();
     assert.equal(await leftIn(budget, 100), 50);
     reservation.release();
@@ -411,12 +340,20 @@ describe('a reservation that grows', () => {
 
   test('gets what was rejected before once there is room', async () => {
     const budget = await new Store().open();
-    const other = await budget.reserve(25);
+    const other = await budget.reserve(45);
     const reservation = await budget.reserve(50);
-    await assert.rejects(reservation.take(51) ?? assert.fail(), StorageFailure);
+    await assert.rejects(reservation.take(56) ?? assert.fail(), StorageFailure);
     other.release();
     await (reservation.take(0) ?? assert.fail('it still has less than it needs'));
-    assert.equal(await leftIn(budget, 100), 0);
+    assert.equal(await leftIn(budget, 100), 44);
+  });
+
+  test('grows by no more than it must where there is no room for a step', async () => {
+    const budget = await new Store().open();
+    await budget.reserve(45);
+    const reservation = await budget.reserve(50);
+    await (reservation.take(52) ?? assert.fail());
+    assert.equal(await leftIn(budget, 100), 3);
   });
 
   test('evicts what was pulled longest ago to get there', async () => {

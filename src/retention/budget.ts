@@ -1,6 +1,10 @@
-// The disk budget: bytes are reserved before content is fetched, settled when it is stored, released when it is not
-// coming. Where they would exceed the cap, or the disk, content is evicted (eviction.ts); when that is not enough,
-// reserve() throws StorageFailure and the pull goes on without storing.
+// The disk budget. Content that an upstream sends reserves room as its bytes come, in growing steps: its announced size
+// is no more than a claim. Where it would exceed the cap, or the disk, content is evicted (eviction.ts); when that is not
+// going to be enough nothing is evicted, and StorageFailure says so: the pull goes on without storing.
+//
+// Uploads that are not finished never evict anything. They have a share of their own, a tenth of what content may take:
+// beside the cap, and kept free for them where it is the disk that limits. Beyond it they take what is free. One that is
+// finished is content, and makes room as other content does.
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
 import type { Pin, UsageStore } from '../metadata/metadata.ts';
@@ -16,13 +20,15 @@ export interface BudgetOptions {
   readonly minFreeBytes: number;
   /** Images that are never evicted. */
   readonly pins: readonly Pin[];
+  /** Nothing is kept free for uploads, because there are none. Default: false. */
+  readonly pushesOff?: boolean;
 }
 
 /** Exactly one of settle and release ends it. */
 export interface Reservation {
   /**
    * So many more bytes are going to be written. A promise comes back only when they exceed what was reserved: more is
-   * then reserved, in growing steps, as by reserve().
+   * then reserved, in growing steps. It rejects with StorageFailure when there is no room and none can be made.
    */
   take(bytes: number): Promise<void> | undefined;
   /** The content is stored, and of this size; 0 if it was there before. */
@@ -31,16 +37,30 @@ export interface Reservation {
   release(): void;
 }
 
-/** What is reserved for content of unknown size: little at first, then each time as much as there is. */
+/** Of an upload: nothing is evicted for it before complete(). */
+export interface UploadReservation extends Reservation {
+  /** All bytes are written, and are going to be kept: makes room for them. Throws StorageFailure when it cannot. */
+  complete(): Promise<void>;
+}
+
+/** What is reserved at first, and then each time as much as there is. Uploads that hardly move must not take much. */
 const FIRST_STEP_BYTES = 1024 * 1024;
+const FIRST_UPLOAD_STEP_BYTES = 64 * 1024;
 const LARGEST_STEP_BYTES = 64 * 1024 * 1024;
 /** To be left free as well: a file system with bytes may have no more files to give. */
 const MIN_FREE_FILES = 100;
+const UPLOADS_SHARE = 0.1;
+/** How much content is removed at once, between two looks at what is still lacking. */
+const REMOVED_AT_ONCE = 50;
 
 interface Reserved {
   bytes: number;
   /** How many of them are on disk already, and so not among its free bytes any more. */
   written(): number;
+  /** Of an upload that is not finished. */
+  isUpload: boolean;
+  /** How many are said to come; Infinity when that is not known. */
+  readonly announcedBytes: number;
   /** Settled or released. */
   isOver: boolean;
 }
@@ -62,35 +82,37 @@ export class Budget {
   }
 
   /**
-   * Reserves so many bytes, or a first step if that is not known; `written` tells how many of them are written by now.
-   * Throws StorageFailure when there is no room and none can be made.
+   * For content of so many bytes, or an unknown number: reserves the first of them. `written` tells how many are written
+   * by now. Throws StorageFailure when there is no room, or can never be room for all of them.
    */
-  async reserve(bytes: number | undefined, written: () => number = () => 0): Promise<Reservation> {
-    const reserved: Reserved = { bytes: 0, written, isOver: false };
-    await this.#grow(reserved, bytes ?? FIRST_STEP_BYTES);
-    let taken = 0;
+  async reserve(announcedBytes = Infinity, written: () => number = () => 0): Promise<Reservation> {
+    const reserved: Reserved = { bytes: 0, written, isUpload: false, announcedBytes, isOver: false };
+    await this.#mutex.run('', async () => {
+      if (announcedBytes < Infinity) await this.#assertCanFit(announcedBytes);
+      await this.#grow(reserved, Math.min(announcedBytes, FIRST_STEP_BYTES));
+    });
+    return this.#reservation(reserved, 0);
+  }
+
+  /** For an upload. What is written of it already is reserved without a question. */
+  reserveUpload(written: () => number): UploadReservation {
+    const bytes = written();
+    const reserved: Reserved = { bytes, written, isUpload: true, announcedBytes: Infinity, isOver: false };
+    this.#reserved.add(reserved);
     return {
-      take: more => {
-        taken += more;
-        if (taken <= reserved.bytes) return undefined;
-        const step = Math.min(reserved.bytes, LARGEST_STEP_BYTES);
-        return this.#grow(reserved, Math.max(step, taken - reserved.bytes));
-      },
-      settle: sizeBytes => {
-        this.#end(reserved);
-        this.#usedBytes += sizeBytes;
-      },
-      release: () => this.#end(reserved),
+      ...this.#reservation(reserved, bytes),
+      complete: () =>
+        this.#mutex.run('', () => {
+          reserved.bytes = written();
+          reserved.isUpload = false;
+          return this.#makeRoom(0);
+        }),
     };
   }
 
   /** Removes content from the cache. Its readers may go on. Throws StorageFailure. */
   async remove(digest: Digest): Promise<void> {
-    const { metadata, content } = this.#options;
-    // In this order: a row must not promise bytes that are gone, while bytes without a row are merely found again.
-    const removedBytes = await metadata.remove(digest);
-    await content.remove(digest);
-    this.#usedBytes -= removedBytes;
+    await this.#removeAll([digest]);
   }
 
   /** Throws StorageFailure when nothing could be stored even in place of all that is. Evicts nothing. */
@@ -108,49 +130,116 @@ export class Budget {
     }
   }
 
-  #end(reserved: Reserved): void {
-    reserved.isOver = true;
-    this.#reserved.delete(reserved);
+  #reservation(reserved: Reserved, takenBytes: number): Reservation {
+    const end = () => {
+      reserved.isOver = true;
+      this.#reserved.delete(reserved);
+    };
+    return {
+      take: more => {
+        takenBytes += more;
+        const lacking = takenBytes - reserved.bytes;
+        return lacking > 0 ? this.#mutex.run('', () => this.#growFor(reserved, lacking)) : undefined;
+      },
+      settle: sizeBytes => {
+        end();
+        this.#usedBytes += sizeBytes;
+      },
+      release: end,
+    };
   }
 
-  #grow(reserved: Reserved, bytes: number): Promise<void> {
-    return this.#mutex.run('', async () => {
-      await this.#makeRoom(bytes);
-      if (reserved.isOver) return;
-      reserved.bytes += bytes;
-      this.#reserved.add(reserved);
+  /** Grows by a step, or by no more than must be where there is no room for one. */
+  async #growFor(reserved: Reserved, lackingBytes: number): Promise<void> {
+    const { bytes, isUpload, announcedBytes } = reserved;
+    const least = isUpload ? FIRST_UPLOAD_STEP_BYTES : 0;
+    const step = Math.min(Math.max(bytes, least), LARGEST_STEP_BYTES, announcedBytes - bytes);
+    if (step <= lackingBytes) return this.#grow(reserved, lackingBytes);
+    await this.#grow(reserved, step).catch(error => {
+      if (!(error instanceof StorageFailure)) throw error;
+      return this.#grow(reserved, lackingBytes);
     });
   }
 
-  async #makeRoom(wantedBytes: number): Promise<void> {
-    const { metadata, pins } = this.#options;
-    let lacking = await this.#lackingBytes(wantedBytes);
-    if (lacking <= 0) return;
-    // What does not fit beside the other reservations alone must not empty the cache first.
-    if (lacking <= this.#usedBytes) {
-      for await (const { digest } of evictionOrder(metadata, pins)) {
-        await this.remove(digest);
-        lacking = await this.#lackingBytes(wantedBytes);
-        if (lacking <= 0) return;
-      }
-    }
-    throw new StorageFailure(`${wantedBytes} bytes were asked for, and ${lacking} are lacking`);
+  async #grow(reserved: Reserved, bytes: number): Promise<void> {
+    if (reserved.isUpload) assertEnough(bytes, await this.#lackingBytes(bytes, 'upload'));
+    else await this.#makeRoom(bytes);
+    if (reserved.isOver) return;
+    reserved.bytes += bytes;
+    this.#reserved.add(reserved);
   }
 
-  /** How many bytes would be too many with these; at most 0 when all is well. */
-  async #lackingBytes(wantedBytes: number): Promise<number> {
-    const { content, maxSizeBytes, minFreeBytes } = this.#options;
-    let reservedBytes = wantedBytes;
-    let unwrittenBytes = wantedBytes;
-    for (const { bytes, written } of this.#reserved) {
-      reservedBytes += bytes;
-      unwrittenBytes += Math.max(0, bytes - written());
+  /** Whether there is room for so many bytes of content, or could be if all went that may. */
+  async #assertCanFit(bytes: number): Promise<void> {
+    const lacking = await this.#lackingBytes(bytes, 'content');
+    if (lacking > 0) assertEnough(bytes, lacking - (await this.#evictableBytes()));
+  }
+
+  /** Makes room for so many more bytes of content, by evicting. */
+  async #makeRoom(bytes: number): Promise<void> {
+    let lacking = await this.#lackingBytes(bytes, 'content');
+    if (lacking <= 0) return;
+    // What does not fit even then must not empty the cache first.
+    assertEnough(bytes, lacking - (await this.#evictableBytes()));
+    const { metadata, pins } = this.#options;
+    let chosen: Digest[] = [];
+    for await (const { digest, sizeBytes } of evictionOrder(metadata, pins)) {
+      chosen.push(digest);
+      lacking -= sizeBytes;
+      if (lacking > 0 && chosen.length < REMOVED_AT_ONCE) continue;
+      await this.#removeAll(chosen);
+      chosen = [];
+      lacking = await this.#lackingBytes(bytes, 'content');
+      if (lacking <= 0) return;
     }
-    const overCap = this.#usedBytes + reservedBytes - maxSizeBytes;
+    await this.#removeAll(chosen);
+    assertEnough(bytes, await this.#lackingBytes(bytes, 'content'));
+  }
+
+  async #evictableBytes(): Promise<number> {
+    const { metadata, pins } = this.#options;
+    const usedBytes = this.#usedBytes;
+    const pinned = await metadata.pinned(pins);
+    return pinned.reduce((left, { sizeBytes }) => left - sizeBytes, usedBytes);
+  }
+
+  async #removeAll(digests: readonly Digest[]): Promise<void> {
+    const { metadata, content } = this.#options;
+    // In this order: a row must not promise bytes that are gone, while bytes without a row are merely found again.
+    const removedBytes = await metadata.remove(digests);
+    this.#usedBytes -= removedBytes;
+    for (const digest of digests) await content.remove(digest);
+  }
+
+  /** How many bytes would be too many with so many more of an upload, or of other content; at most 0 when all is well. */
+  async #lackingBytes(wantedBytes: number, of: 'upload' | 'content'): Promise<number> {
+    const { content, maxSizeBytes, minFreeBytes, pushesOff } = this.#options;
+    const bytes = { upload: 0, content: this.#usedBytes };
+    let unwrittenBytes = 0;
+    let writtenBytes = 0;
+    for (const each of this.#reserved) {
+      const written = Math.min(each.bytes, each.written());
+      bytes[each.isUpload ? 'upload' : 'content'] += each.bytes;
+      unwrittenBytes += each.bytes - written;
+      writtenBytes += written;
+    }
     // Asked for last: what is written meanwhile then counts twice rather than not at all.
-    const overDisk = unwrittenBytes + minFreeBytes - (await content.freeBytes());
+    const freeBytes = await content.freeBytes();
     // A byte is enough to have something evicted, which gives its file back whatever its size.
     const overFiles = (await content.freeFiles()) < MIN_FREE_FILES ? 1 : 0;
-    return Math.max(overCap, overDisk, overFiles);
+    const onDisk = Math.max(0, this.#usedBytes + writtenBytes + freeBytes - minFreeBytes);
+    const share = pushesOff ? 0 : UPLOADS_SHARE * Math.min(maxSizeBytes, onDisk);
+    bytes[of] += wantedBytes;
+    unwrittenBytes += wantedBytes;
+    const beyondShare = Math.max(0, bytes.upload - share);
+    const overDisk = unwrittenBytes + minFreeBytes - freeBytes;
+    const overCap = bytes.content + beyondShare - maxSizeBytes;
+    if (of === 'content') return Math.ceil(Math.max(overCap, overFiles, overDisk + Math.max(0, share - bytes.upload)));
+    return Math.ceil(Math.max(overFiles, overDisk, beyondShare > 0 ? overCap : 0));
   }
+}
+
+function assertEnough(wantedBytes: number, lackingBytes: number): void {
+  if (lackingBytes <= 0) return;
+  throw new StorageFailure(`${wantedBytes} bytes were asked for, and ${lackingBytes} are lacking`);
 }

@@ -1,28 +1,32 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ContentRow, Pin } from '../metadata/metadata.ts';
+import type { Pin, UsageRow } from '../metadata/metadata.ts';
 import { digestOf } from '../oci/digest.ts';
 import { evictionOrder } from './eviction.ts';
 
-const PINS: readonly Pin[] = [{ repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } }];
-
-/** Metadata of so many rows, oldest first, that notes each question. */
-function store(count: number) {
-  const rows: ContentRow[] = Array.from({ length: count }, (_, i) => ({
+/** Metadata of so many rows, oldest first, of which the first so many are pinned; it notes each question. */
+function store(count: number, pinnedCount = 0) {
+  const rows: UsageRow[] = Array.from({ length: count }, (_, i) => ({
     digest: digestOf(Buffer.from(`${i}`)),
     sizeBytes: i,
+    touchedAtMs: i,
   }));
   const asked: number[] = [];
-  const leastRecentlyUsed = async (limit: number, pins: readonly Pin[]) => {
-    assert.equal(pins, PINS);
+  const leastRecentlyUsed = async (limit: number, last?: UsageRow) => {
     asked.push(limit);
-    return rows.slice(0, limit);
+    return rows.filter(({ touchedAtMs }) => touchedAtMs > (last?.touchedAtMs ?? -1)).slice(0, limit);
   };
-  return { rows, asked, leastRecentlyUsed };
+  const pinned = async (pins: readonly Pin[]) => {
+    assert.equal(pins, PINS);
+    return rows.slice(0, pinnedCount);
+  };
+  return { rows, asked, leastRecentlyUsed, pinned };
 }
 
+const PINS: readonly Pin[] = [{ repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } }];
+
 test('content goes in the order of metadata, of which little is asked for at once', async () => {
-  const metadata = store(250);
+  const metadata = store(1_250);
   const gone: number[] = [];
   for await (const row of evictionOrder(metadata, PINS)) {
     gone.push(row.sizeBytes);
@@ -30,15 +34,25 @@ test('content goes in the order of metadata, of which little is asked for at onc
   }
   assert.deepEqual(
     gone,
-    Array.from({ length: 250 }, (_, i) => i),
+    Array.from({ length: 1_250 }, (_, i) => i),
   );
-  assert.deepEqual(metadata.asked, [100, 100, 100, 100]);
+  assert.deepEqual(metadata.asked, [500, 500, 500, 500]);
+});
+
+test('what is pinned is passed over, however much of it is older than all else', async () => {
+  const metadata = store(1_250, 1_100);
+  const gone: number[] = [];
+  for await (const { sizeBytes } of evictionOrder(metadata, PINS)) gone.push(sizeBytes);
+  assert.deepEqual(
+    gone,
+    Array.from({ length: 150 }, (_, i) => 1_100 + i),
+  );
 });
 
 test('no more is asked for than is needed', async () => {
-  const metadata = store(250);
-  for await (const { sizeBytes } of evictionOrder(metadata, PINS)) if (sizeBytes === 99) break;
-  assert.deepEqual(metadata.asked, [100]);
+  const metadata = store(1_250);
+  for await (const { sizeBytes } of evictionOrder(metadata, PINS)) if (sizeBytes === 499) break;
+  assert.deepEqual(metadata.asked, [500]);
 });
 
 test('there is an end where nothing may go', async () => {

@@ -230,7 +230,11 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       const unnamed = await ingests.begin('sha256');
       await write(unnamed, Buffer.from('unnamed'));
       const later = await reopen();
-      await later.ingests.keep(new Set(['one', 'three', 'unknown']));
+      const kept = await later.ingests.keep(new Set(['one', 'three', 'unknown']));
+      assert.deepEqual([...kept].sort(), [
+        ['one', 3],
+        ['three', 5],
+      ]);
       assert.equal(await later.ingests.resume('sha256', 'two'), undefined);
       assert.equal(await later.ingests.resume('sha256', 'unknown'), undefined);
       for (const name of ['one', 'three']) {
@@ -246,6 +250,34 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       const again = await last.ingests.begin('sha256', 'one');
       assert.equal(again.writtenBytes, 0);
       await again.abort();
+    });
+
+    suite('an ingest that rests at any stage goes on as if it had not', async ({ content, ingests, reopen }) => {
+      for (const [round, name] of [undefined, 'upload'].entries()) {
+        const bytes = bytesOf(randomContent(300_000, `resting ${round}`));
+        const ingest = await ingests.begin('sha256', name);
+        ingest.rest();
+        write(ingest, bytes.subarray(0, 100_000));
+        ingest.rest();
+        await ingest.flush();
+        ingest.rest();
+        const reader = ingest.reader();
+        ingest.rest();
+        assert.deepEqual(await drain(ingest.reader(), 100_000), bytes.subarray(0, 100_000));
+        await write(ingest, bytes.subarray(100_000));
+        await ingest.flush();
+        ingest.rest();
+        assert.equal(await ingest.finish('sha512'), digestOf(bytes, 'sha512'));
+        ingest.rest();
+        const digest = await ingest.finish('sha256');
+        assert.equal(await content.publish(ingest, digest), true);
+        assert.deepEqual(await drain(reader, bytes.length), bytes);
+        await assertRight((await reopen()).content, digest);
+      }
+      const aborted = await ingests.begin('sha256', 'aborted');
+      aborted.rest();
+      await aborted.abort();
+      assert.equal(await (await reopen()).ingests.resume('sha256', 'aborted'), undefined);
     });
 
     suite('after flush all that was handed in can be read back, and more can come', async ({ ingests }) => {

@@ -25,6 +25,8 @@ export interface TestCacheOptions {
   readonly timeouts?: Timeouts;
   /** Files beside the config file, by name. */
   readonly files?: Record<string, string>;
+  /** How many descriptors the process is said to have. */
+  readonly descriptors?: number;
   /** A data directory that outlives the cache. */
   readonly data?: string;
 }
@@ -80,6 +82,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     log,
     // Those of the config, where the test writes some.
     ...(options.upstream?.timeouts === undefined && { timeouts: options.timeouts ?? TIMEOUTS }),
+    ...(options.descriptors !== undefined && { descriptors: options.descriptors }),
   });
   const origin = `http://127.0.0.1:${running.server.address.port}`;
   let stopped: Promise<void> | undefined;

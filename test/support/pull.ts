@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { KeyedMutex } from '../../src/base/keyed-mutex.ts';
+import { Descriptors } from '../../src/compose/descriptors.ts';
 import { openStores, type Stores } from '../../src/compose/stores.ts';
 import type { Config } from '../../src/config/load.ts';
 import { Freshness } from '../../src/pull/freshness.ts';
@@ -38,7 +39,8 @@ export async function openPull(t: TestContext, options: PullOptions = {}) {
   const write = (_fields: object, message: string) => lines.push(message);
   const log = { debug: write, info: write, warn: write, error: write };
   const environment = { clock, log, random: testRandom() };
-  const stores: Stores = await openStores({ data, cache: { verifyEveryMs: Infinity } } as Config, environment, stack);
+  const config = { data, cache: { verifyEveryMs: Infinity } } as Config;
+  const stores: Stores = await openStores(config, environment, new Descriptors(undefined, clock, log), stack);
   const budget = await Budget.open({ ...stores, maxSizeBytes, minFreeBytes: 0, pins: [] });
   const fake = new FakeUpstream(script, verbs);
   const localWrites = new LocalWrites({ clock, metadata: stores.metadata, graceMs: 60_000 });

@@ -9,8 +9,10 @@ import { bytesOf, randomContent } from '../../../test/support/images.ts';
 import {
   assertNothingOpen,
   inTheWay,
+  openAtLast,
   openLocal,
   openStores,
+  openUnder,
   temporaryDirectory,
 } from '../../../test/support/local-stores.ts';
 import { put, read, write } from '../../../test/support/stores.ts';
@@ -254,6 +256,32 @@ test('no descriptor stays open, whatever way an ingest or a reading ends', {
   const digest = await failing.finish();
   await inTheWay(join(root, 'content/blobs'));
   await assert.rejects(content.publish(failing, digest), StorageFailure);
+  await assertNothingOpen(root);
+});
+
+test('an ingest that rests has no descriptor, but for its readers', {
+  skip: !fs.existsSync('/proc/self/fd'),
+}, async t => {
+  const root = await temporaryDirectory(t);
+  const { ingests } = await openStores(root);
+  const ingest = await ingests.begin('sha256', 'upload');
+  await ingest.write(Buffer.from('some'));
+  await ingest.flush();
+  const reader = ingest.reader();
+  ingest.rest();
+  assert.equal((await openAtLast(root, 1)).length, 1);
+  reader.close();
+  ingest.rest();
+  await assertNothingOpen(root);
+  await ingest.write(Buffer.from(' more'));
+  assert.equal((await openUnder(root)).length, 1);
+  ingest.rest();
+  await rm(join(root, 'ingest/upload'));
+  await ingest.flush();
+  ingest.rest();
+  ingest.write(Buffer.from('lost'));
+  await assert.rejects(ingest.flush(), StorageFailure);
+  await ingest.abort();
   await assertNothingOpen(root);
 });
 

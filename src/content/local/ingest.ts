@@ -2,11 +2,11 @@
 // has come meanwhile in one call; the writer waits only when too much is pending.
 //
 // A file there has the name of its ingest, or a number when it is not to outlive the process.
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Condition } from '../../base/condition.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
-import { StorageFailure } from '../../oci/errors.ts';
+import { isOutOfDescriptors, OutOfDescriptors, StorageFailure } from '../../oci/errors.ts';
 import type { Ingest, Ingests } from '../ingest.ts';
 import { hashInto, type Reader } from '../read.ts';
 import { ingestDirectory, inLayout, makeLayout } from './layout.ts';
@@ -20,22 +20,25 @@ const SYNC_STEP_BYTES = 32 * 1024 * 1024;
 export class LocalIngests implements Ingests {
   readonly #root: string;
   readonly #directory: string;
+  readonly #onExhausted: () => void;
   #unnamed = 0;
 
-  private constructor(root: string) {
+  private constructor(root: string, onExhausted: () => void) {
     this.#root = root;
     this.#directory = ingestDirectory(root);
+    this.#onExhausted = onExhausted;
   }
 
-  /** Opens the ingests of the data directory `root`, which it makes if need be. */
-  static async open(root: string): Promise<LocalIngests> {
+  /** Opens the ingests of the data directory `root`, which it makes if need be. `onExhausted`: as of SharedFile. */
+  static async open(root: string, onExhausted = () => {}): Promise<LocalIngests> {
     await makeLayout(root);
-    return new LocalIngests(root);
+    return new LocalIngests(root, onExhausted);
   }
 
   async begin(algorithm: Algorithm, name?: string): Promise<Ingest> {
     const path = join(this.#directory, name ?? `${process.pid}-${++this.#unnamed}`);
-    const file = await inLayout(this.#root, () => SharedFile.open(path, 'wx+')).catch(error => {
+    const opening = inLayout(this.#root, () => SharedFile.open(path, 'wx+', this.#onExhausted));
+    const file = await opening.catch(error => {
       throw storageFailure(error);
     });
     const outlives = name !== undefined;
@@ -44,7 +47,7 @@ export class LocalIngests implements Ingests {
 
   async resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined> {
     const path = join(this.#directory, name);
-    const file = await SharedFile.open(path, 'r+').catch(ifMissing);
+    const file = await SharedFile.open(path, 'r+', this.#onExhausted).catch(ifMissing);
     if (file === undefined) return undefined;
     const hasher = new DigestHasher(algorithm);
     try {
@@ -61,10 +64,14 @@ export class LocalIngests implements Ingests {
     await rm(join(this.#directory, name), { force: true }).catch(() => {});
   }
 
-  async keep(names: ReadonlySet<string>): Promise<void> {
+  async keep(names: ReadonlySet<string>): Promise<ReadonlyMap<string, number>> {
+    const kept = new Map<string, number>();
     for (const name of await readdir(this.#directory)) {
-      if (!names.has(name)) await rm(join(this.#directory, name), { recursive: true, force: true });
+      const path = join(this.#directory, name);
+      if (names.has(name)) kept.set(name, (await stat(path)).size);
+      else await rm(path, { recursive: true, force: true });
     }
+    return kept;
   }
 }
 
@@ -136,6 +143,10 @@ export class LocalIngest implements Ingest {
     };
   }
 
+  rest(): void {
+    if (this.#flushing === undefined) this.#file.rest();
+  }
+
   /** Moves its file to `path`, durably, which ends it; when that fails it is still to be aborted. */
   async moveTo(path: string): Promise<void> {
     await this.#file.moveTo(path);
@@ -186,6 +197,7 @@ export class LocalIngest implements Ingest {
 }
 
 export function storageFailure(error: unknown): StorageFailure {
+  if (isOutOfDescriptors(error)) return new OutOfDescriptors(error);
   const { code, message } = error as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : 'the disk cannot be written';
   return new StorageFailure(`${full} (${message})`, { cause: error });

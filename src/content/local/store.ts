@@ -19,27 +19,42 @@ import { LocalIngest, storageFailure } from './ingest.ts';
 import { blobPath, blobsDirectory, ingestDirectory, inLayout, makeLayout, PRIVATE_FILE } from './layout.ts';
 import { ifMissing, SharedFile } from './shared-file.ts';
 
-/** Files that stay open without a reader: the layers of some ten images. */
-const OPEN_LIMIT = 256;
 /** The name of the file by which check() finds out whether content can come in: not that of any content. */
 const TRIAL = '.check';
+
+export interface LocalContentOptions {
+  /** How many files stay open without a reader. Default: the layers of some ten images. */
+  readonly keptFiles?: number;
+  /** As of SharedFile. */
+  readonly onExhausted?: () => void;
+  /** Tells whether a file is in memory; absent where that is not known. */
+  readonly pageCache?: PageCache;
+}
 
 export class LocalContent implements Content {
   readonly #root: string;
   readonly #pageCache: PageCache | undefined;
-  readonly #open = new LRUCache<Digest, SharedFile>({ max: OPEN_LIMIT, dispose: file => file.release() });
+  readonly #open: LRUCache<Digest, SharedFile>;
+  readonly #onExhausted: () => void;
   #removals = 0;
   readonly #publishing = new KeyedMutex();
 
-  private constructor(root: string, pageCache: PageCache | undefined) {
+  private constructor(root: string, { keptFiles = 256, onExhausted = () => {}, pageCache }: LocalContentOptions) {
     this.#root = root;
     this.#pageCache = pageCache;
+    this.#open = new LRUCache({ max: keptFiles, dispose: file => file.release() });
+    this.#onExhausted = onExhausted;
   }
 
   /** Opens the content of the data directory `root`, which it makes if need be. */
-  static async open(root: string, pageCache?: PageCache): Promise<LocalContent> {
+  static async open(root: string, options: LocalContentOptions = {}): Promise<LocalContent> {
     await makeLayout(root);
-    return new LocalContent(root, pageCache);
+    return new LocalContent(root, options);
+  }
+
+  /** Closes the files that have no reader. */
+  shrink(): void {
+    this.#open.clear();
   }
 
   open(digest: Digest): Promise<OpenContent | undefined> | OpenContent | undefined {
@@ -124,7 +139,7 @@ export class LocalContent implements Content {
 
   async #openFile(digest: Digest): Promise<OpenContent | undefined> {
     const removals = this.#removals;
-    const file = await SharedFile.open(this.#path(digest), 'r').catch(ifMissing);
+    const file = await SharedFile.open(this.#path(digest), 'r', this.#onExhausted).catch(ifMissing);
     if (file === undefined) return undefined;
     const found = await file.stat().catch(error => {
       file.release();

@@ -58,6 +58,11 @@ export class Exchange implements Caller, Sent {
     return this.incoming.method !== 'GET' && !this.isHead;
   }
 
+  /** Whether the request has a body, which may be still to come. */
+  get hasBody(): boolean {
+    return this.header('transfer-encoding') !== undefined || Number(this.header('content-length') ?? 0) > 0;
+  }
+
   /** The request target without its query, which may hold anything. */
   get path(): string {
     const { url = '' } = this.incoming;
@@ -161,7 +166,7 @@ export class Exchange implements Caller, Sent {
 
   /** The rest of a request that has its response is of no use. */
   #ending(): Headers {
-    return this.incoming.complete ? {} : { connection: 'close' };
+    return this.hasBody && !this.incoming.complete ? { connection: 'close' } : {};
   }
 
   /** As a person writes it; undefined when the request names none. */

@@ -27,6 +27,7 @@ async function serve(t: TestContext, services: object, isLevelEnabled = () => tr
     pushesOff: false,
     ready: async () => {},
     ...services,
+    explain: (error: unknown) => error,
   } as unknown as Services & { ready(): Promise<void> });
   const { address, stop } = await startServer(
     app,

@@ -57,7 +57,7 @@ export const ROUTES: { readonly [K in Kind]: Readonly<Record<string, Route<K>>> 
 export function createRegistry(services: Services): Hono<{ Bindings: Bindings }> {
   return new Hono<{ Bindings: Bindings }>().all('/*', ({ env: { exchange } }) => {
     handle(services, exchange)
-      .catch(error => exchange.fail(error))
+      .catch(error => exchange.fail(services.explain(error)))
       .catch(error => {
         services.log.error({ err: error }, 'an error response could not be sent');
         exchange.outgoing.destroy();

@@ -33,6 +33,8 @@ export interface Services extends BodySending {
   readonly bodyMemory: BodyMemory;
   /** Set by the configuration: nothing is pushed or deleted through this cache. */
   readonly pushesOff: boolean;
+  /** The error to answer with, in place of one that a module could not explain. */
+  explain(error: unknown): unknown;
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -24,9 +24,10 @@ export const postUploads: Handler<'uploads'> = async ({ uploads, mounts, upstrea
     }
   }
   const whole = query.get('digest');
-  if (whole === null) return sendProgress(exchange, 202, await uploads.start(repository, algorithmIn(query)));
+  if (whole === null)
+    return sendProgress(exchange, 202, await uploads.start(repository, algorithmIn(query), exchange.client));
   const digest = digestIn(whole, 'digest');
-  const upload = await uploads.start(repository, algorithmOf(digest));
+  const upload = await uploads.start(repository, algorithmOf(digest), exchange.client);
   upload.expect(digest);
   try {
     await upload.append(undefined, (onChunk, stop) => receive(exchange.incoming, onChunk, stop));
@@ -39,12 +40,12 @@ export const postUploads: Handler<'uploads'> = async ({ uploads, mounts, upstrea
 };
 
 export const getUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
-  sendProgress(exchange, 204, await uploads.find(repository, id));
+  sendProgress(exchange, 204, await uploads.find(repository, id, exchange.client));
 };
 
 /** Appends bytes, at the position in Content-Range if there is one. */
 export const patchUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
-  const upload = await uploads.find(repository, id);
+  const upload = await uploads.find(repository, id, exchange.client);
   await append(exchange, upload);
   sendProgress(exchange, 202, upload);
 };
@@ -52,8 +53,8 @@ export const patchUpload: Handler<'upload'> = async ({ uploads }, exchange, { re
 /** Appends the last bytes, if any, and finishes with the digest of them all. */
 export const putUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id }, query }) => {
   const digest = digestIn(query.get('digest') ?? '', 'digest');
-  const upload = await uploads.find(repository, id);
-  if (hasBody(exchange)) {
+  const upload = await uploads.find(repository, id, exchange.client);
+  if (exchange.hasBody) {
     upload.expect(digest);
     await append(exchange, upload);
   }
@@ -62,7 +63,7 @@ export const putUpload: Handler<'upload'> = async ({ uploads }, exchange, { reso
 };
 
 export const deleteUpload: Handler<'upload'> = async ({ uploads }, exchange, { resource: { repository, id } }) => {
-  await (await uploads.find(repository, id)).cancel();
+  await (await uploads.find(repository, id, exchange.client)).cancel();
   exchange.send(204);
 };
 
@@ -97,10 +98,6 @@ async function append(exchange: Exchange, upload: Upload): Promise<void> {
 
 function wrongLength(sizeBytes: number): RegistryError {
   return new RegistryError('SIZE_INVALID', `Content-Range names ${sizeBytes} bytes, but the body has another length`);
-}
-
-function hasBody(exchange: Exchange): boolean {
-  return exchange.header('transfer-encoding') !== undefined || Number(exchange.header('content-length') ?? 0) > 0;
 }
 
 function sendProgress(exchange: Exchange, status: 202 | 204, upload: Upload): void {

@@ -36,7 +36,7 @@ describe('a file of schema 1', () => {
     assert.equal((await metadata.findBlob(APP, blob.digest))?.sizeBytes, 7);
     assert.equal(await metadata.totalBytes(), 16);
     assert.deepEqual(
-      (await metadata.leastRecentlyUsed(10, [])).map(({ digest }) => digest),
+      (await metadata.leastRecentlyUsed(10)).map(({ digest }) => digest),
       [blob.digest, manifest.digest],
     );
     assert.deepEqual(await metadata.pulledTags(APP), ['gone', 'latest']);

@@ -209,7 +209,7 @@ describe('a damaged database file', () => {
       const fresh = row('new', 1);
       if (verb === 'findBlob') assert.equal(await metadata.findBlob(APP, old.digest), undefined);
       else if (verb === 'linkBlob') await metadata.linkBlob([APP], fresh);
-      else await metadata.leastRecentlyUsed(10, []);
+      else await metadata.leastRecentlyUsed(10);
       const movedTo = `${path}.damaged-${clock.now()}`;
       assert.deepEqual(damaged, [movedTo]);
       assert.ok(existsSync(movedTo));

@@ -25,23 +25,27 @@ export function prepare(database: Database) {
     removeContent: sql('DELETE FROM content WHERE digest = ? RETURNING size_bytes').pluck(),
     touch: sql('UPDATE content SET touched_at_ms = ? WHERE digest = ?'),
     totalBytes: sql('SELECT coalesce(sum(size_bytes), 0) FROM content').pluck(),
+    leastRecentlyUsed: sql(
+      `SELECT digest, size_bytes AS sizeBytes, touched_at_ms AS touchedAtMs FROM content
+       WHERE (touched_at_ms, digest) > (?, ?) ORDER BY touched_at_ms, digest LIMIT ?`,
+    ),
     // Pins are objects with an upstream, a name, and a tag or a digest. While parts are still to be read, a
     // pin protects all that its repository links. UNION ends the recursion also where manifests name each other.
-    leastRecentlyUsed: sql(
+    // CROSS JOIN keeps the order: a few pins are looked up in many rows, never the other way round.
+    pinned: sql(
       `WITH RECURSIVE
-         pins (repository_id, tag, digest) AS (
-           SELECT repositories.id, value ->> 'tag', value ->> 'digest'
-           FROM json_each(?) JOIN repositories ON upstream = value ->> 'upstream' AND name = value ->> 'name'
+         pins (repository_id, tag, digest) AS MATERIALIZED (
+           SELECT repositories.id, value ->> 'tag', value ->> 'digest' FROM json_each(?)
+           CROSS JOIN repositories ON upstream = value ->> 'upstream' AND name = value ->> 'name'
          ),
          pinned (digest) AS (
-           SELECT digest FROM pins JOIN links USING (repository_id, digest)
-           UNION SELECT tags.digest FROM pins JOIN tags USING (repository_id, tag)
-           UNION SELECT links.digest FROM pins JOIN links USING (repository_id)
-             WHERE EXISTS (SELECT 1 FROM unread_manifests)
-           UNION SELECT child FROM pinned JOIN parts ON manifest = pinned.digest
+           SELECT links.digest FROM pins CROSS JOIN links USING (repository_id, digest)
+           UNION SELECT tags.digest FROM pins CROSS JOIN tags USING (repository_id, tag)
+           UNION SELECT links.digest FROM (SELECT 1 FROM unread_manifests LIMIT 1)
+             CROSS JOIN (SELECT DISTINCT repository_id FROM pins) CROSS JOIN links USING (repository_id)
+           UNION SELECT child FROM pinned CROSS JOIN parts ON manifest = pinned.digest
          )
-       SELECT digest, size_bytes AS sizeBytes FROM content
-       WHERE digest NOT IN (SELECT digest FROM pinned) ORDER BY touched_at_ms LIMIT ?`,
+       SELECT digest, size_bytes AS sizeBytes FROM pinned CROSS JOIN content USING (digest)`,
     ),
 
     findLink: sql(

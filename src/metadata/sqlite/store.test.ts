@@ -29,7 +29,7 @@ test('many touches are recorded at once, and what is not recorded as content is 
       [row('unknown').digest, atMs],
     ]),
   );
-  const order = (await store.leastRecentlyUsed(10, [])).map(({ digest }) => digest);
+  const order = (await store.leastRecentlyUsed(10)).map(({ digest }) => digest);
   assert.deepEqual(order, [rows[1].digest, rows[2].digest, rows[0].digest]);
   await store.touchAll([]);
 });

@@ -4,7 +4,7 @@ import { open as openFile } from 'node:fs/promises';
 import type { Digest } from '../../oci/digest.ts';
 import { StorageFailure } from '../../oci/errors.ts';
 import type { Repository } from '../../oci/reference.ts';
-import type { ContentRow, ManifestRow, MetadataStore, TagRow, UploadRow } from '../metadata.ts';
+import type { ContentRow, ManifestRow, MetadataStore, TagRow, UploadRow, UsageRow } from '../metadata.ts';
 import { backfillParts, type ReadManifest } from './backfill.ts';
 import { type FileOptions, RecoverableFile } from './recovery.ts';
 import { repositoryId } from './statements.ts';
@@ -13,6 +13,9 @@ export interface SqliteOptions extends FileOptions {
   /** Reads manifests that an earlier version linked, in the background. */
   readonly readManifest: ReadManifest;
 }
+
+/** How many pins are followed to their parts at once: more would hold up the event loop. */
+const PINS_AT_ONCE = 50;
 
 /** Opens the file, making it if need be. Throws when it cannot be used and is not merely damaged. */
 export async function openSqlite(path: string, options: SqliteOptions): Promise<MetadataStore> {
@@ -123,11 +126,27 @@ export async function openSqlite(path: string, options: SqliteOptions): Promise<
       });
     },
 
-    remove: async digest => file.run(sql => (sql.removeContent.get(digest) as number | undefined) ?? 0),
+    remove: async digests =>
+      file.transaction(sql => {
+        let bytes = 0;
+        for (const digest of digests) bytes += (sql.removeContent.get(digest) as number | undefined) ?? 0;
+        return bytes;
+      }),
 
-    leastRecentlyUsed: async (limit, pins) => {
-      const rows = pins.map(({ repository, reference }) => ({ ...repository, ...reference }));
-      return file.run(sql => sql.leastRecentlyUsed.all(JSON.stringify(rows), limit)) as ContentRow[];
+    leastRecentlyUsed: async (limit, last) =>
+      file.run(sql => sql.leastRecentlyUsed.all(last?.touchedAtMs ?? -1, last?.digest ?? '', limit)) as UsageRow[],
+
+    pinned: async pins => {
+      const found = new Map<Digest, ContentRow>();
+      for (let i = 0; i < pins.length; i += PINS_AT_ONCE) {
+        if (i > 0) await new Promise(setImmediate);
+        const named = pins
+          .slice(i, i + PINS_AT_ONCE)
+          .map(({ repository, reference }) => ({ ...repository, ...reference }));
+        const rows = file.run(sql => sql.pinned.all(JSON.stringify(named))) as ContentRow[];
+        for (const row of rows) found.set(row.digest, row);
+      }
+      return [...found.values()];
     },
 
     totalBytes: async () => file.run(sql => sql.totalBytes.get()) as number,

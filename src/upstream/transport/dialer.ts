@@ -6,7 +6,7 @@ import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { buildConnector, type Dispatcher, EnvHttpProxyAgent, errors } from 'undici';
 import type { Clock } from '../../base/clock.ts';
-import { RegistryError } from '../../oci/errors.ts';
+import { isOutOfDescriptors, RegistryError } from '../../oci/errors.ts';
 import { targetOf } from './address.ts';
 import { CircuitBreakers, type CircuitBreakersOptions, type Subject } from './circuit-breakers.ts';
 import { withoutContinue } from './continue.ts';
@@ -131,6 +131,8 @@ export class Dialer {
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (sender.error !== undefined) throw sender.error;
+      // Our own trouble, of which the upstream is not to be suspected.
+      if (isOutOfDescriptors(error)) throw error;
       throw this.#failure(url, subject, error, receiver.isConnected);
     }
   }

@@ -73,7 +73,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     await metadata.linkManifest(APP, manifest, ['latest']);
     await metadata.linkBlob([APP, OTHER], manifest);
     await metadata.linkBlob([APP], kept);
-    await metadata.remove(manifest.digest);
+    await metadata.remove([manifest.digest]);
     assert.equal(await metadata.findManifest(APP, manifest.digest), undefined);
     for (const repository of [APP, OTHER])
       assert.equal(await metadata.findBlob(repository, manifest.digest), undefined);
@@ -96,7 +96,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     assert.equal(await metadata.findBlob(OTHER, blob.digest), undefined);
     // Whether it is removed is for the caller to decide.
     assert.equal(await metadata.totalBytes(), 7);
-    assert.deepEqual(plain(await metadata.leastRecentlyUsed(10, [])), [blob]);
+    assert.deepEqual(plain(await metadata.leastRecentlyUsed(10)), [blob]);
     await metadata.linkBlob([APP], blob);
     assertIs(await metadata.findBlob(APP, blob.digest), blob);
   });
@@ -153,7 +153,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     // A tag may point to what has been removed since.
     const manifest = manifestRow('removed');
     await metadata.linkManifest(APP, manifest, ['tag']);
-    await metadata.remove(manifest.digest);
+    await metadata.remove([manifest.digest]);
     assert.equal(await metadata.unlinkManifest(APP, manifest.digest), false);
     assert.equal(await metadata.findTag(APP, 'tag'), undefined);
   });
@@ -165,7 +165,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     assert.equal(await metadata.isRecorded(digest), true);
     await metadata.unlinkBlob(APP, digest);
     assert.equal(await metadata.isRecorded(digest), true);
-    await metadata.remove(digest);
+    await metadata.remove([digest]);
     assert.equal(await metadata.isRecorded(digest), false);
   });
 
@@ -183,7 +183,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     await metadata.unlinkBlob(holder, blob.digest);
     const rest = holders.filter(({ name }) => name !== holder.name);
     assert.deepEqual([{ ...(await metadata.findHolder('ghcr.io', blob.digest)) }], rest);
-    await metadata.remove(blob.digest);
+    await metadata.remove([blob.digest]);
     for (const upstream of ['ghcr.io', 'quay.io']) {
       assert.equal(await metadata.findHolder(upstream, blob.digest), undefined);
     }
@@ -203,7 +203,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
         .map(name => `${upstream} ${name}`),
     );
     assert.deepEqual(await found(), expected);
-    await metadata.remove(row('blob').digest);
+    await metadata.remove([row('blob').digest]);
     assert.deepEqual(await found(), []);
 
     // What is only listed does not count, and each counts once.
@@ -216,7 +216,7 @@ export function linkStoreSuite(name: string, make: MakeMetadata): void {
     assert.deepEqual(await found(), ['ghcr.io owner/app']);
     // A tag is enough, and the last one that goes is the end of it.
     await metadata.unlinkBlob(APP, row('blob').digest);
-    await metadata.remove(manifest.digest);
+    await metadata.remove([manifest.digest]);
     assert.deepEqual(await found(), ['ghcr.io owner/app']);
     await metadata.forgetTag(APP, 'a');
     assert.deepEqual(await found(), ['ghcr.io owner/app']);

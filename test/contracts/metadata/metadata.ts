@@ -22,15 +22,15 @@ export function metadataSuites(name: string, make: MakeMetadata): void {
     assert.equal(await metadata.findHolder(APP.upstream, digest), undefined);
     assert.deepEqual(await metadata.repositories(), []);
     assert.deepEqual(await metadata.uploads(), []);
-    assert.deepEqual(await metadata.leastRecentlyUsed(10, []), []);
+    assert.deepEqual(await metadata.leastRecentlyUsed(10), []);
     assert.equal(await metadata.totalBytes(), 0);
     await metadata.confirmTag(APP, 'latest');
     await metadata.forgetTag(APP, 'latest');
-    await metadata.remove(digest);
+    await metadata.remove([digest]);
     metadata.touch(digest);
     await metadata.check();
     assert.equal(await metadata.findTag(APP, 'latest'), undefined);
-    assert.deepEqual(await metadata.leastRecentlyUsed(10, []), []);
+    assert.deepEqual(await metadata.leastRecentlyUsed(10), []);
   });
 
   suite('sync may be called at any time, and loses nothing', async (metadata, _, reopen) => {

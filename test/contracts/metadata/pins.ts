@@ -1,5 +1,5 @@
-// What every implementation of UsageStore owes to pinned images, as tests: leastRecentlyUsed leaves out the manifest
-// that a pin names and all that it is made of, and nothing else.
+// What every implementation of UsageStore owes to pinned images, as tests: pinned is the manifest that a pin names and
+// all that it is made of, and nothing else.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { LinkedManifest, Metadata, Pin } from '../../../src/metadata/metadata.ts';
@@ -27,7 +27,10 @@ async function linkImage(
 }
 
 async function unpinned(metadata: Metadata, ...pins: Pin[]): Promise<Digest[]> {
-  return (await metadata.leastRecentlyUsed(1_000, pins)).map(({ digest }) => digest).sort();
+  const pinned = new Set((await metadata.pinned(pins)).map(({ digest }) => digest));
+  const all = (await metadata.leastRecentlyUsed(1_000)).map(({ digest }) => digest);
+  for (const digest of pinned) assert.ok(all.includes(digest), 'what is pinned is recorded');
+  return all.filter(digest => !pinned.has(digest)).sort();
 }
 
 export function pinSuite(name: string, make: MakeMetadata): void {
@@ -106,7 +109,7 @@ export function pinSuite(name: string, make: MakeMetadata): void {
 
   suite('the parts of a manifest go with it, and come back when it is linked again', async metadata => {
     const { manifest, all } = await linkImage(metadata, 'image', { tags: ['v1'] });
-    await metadata.remove(manifest.digest);
+    await metadata.remove([manifest.digest]);
     assert.deepEqual(await unpinned(metadata, byTag('v1')), all.slice(1).sort());
     await metadata.linkManifest(APP, manifest);
     assert.deepEqual(await unpinned(metadata, byTag('v1')), []);
@@ -115,12 +118,14 @@ export function pinSuite(name: string, make: MakeMetadata): void {
     assert.deepEqual(await unpinned(metadata, byTag('v1')), []);
   });
 
-  suite('the limit counts what may go, not what is pinned', async (metadata, clock) => {
-    await linkImage(metadata, 'pinned', { tags: ['v1'] });
-    clock.advance(1);
-    const { all } = await linkImage(metadata, 'other');
-    const rows = await metadata.leastRecentlyUsed(3, [byTag('v1')]);
-    assert.deepEqual(rows.map(({ digest }) => digest).sort(), all.toSorted());
+  suite('what is pinned is told once, with its size, however many pins protect it', async metadata => {
+    const images = [];
+    for (let i = 0; i < 120; i++) images.push(await linkImage(metadata, `image ${i}`, { tags: [`v${i}`] }));
+    const pins = images.flatMap(({ manifest }, i) => [byTag(`v${i}`), byDigest(manifest)]);
+    const pinned = await metadata.pinned(pins);
+    assert.deepEqual(pinned.map(({ digest }) => digest).sort(), images.flatMap(({ all }) => all).sort());
+    for (const { sizeBytes } of pinned) assert.equal(sizeBytes, 100);
+    assert.deepEqual(await metadata.pinned([]), []);
   });
 
   suite('protected is what can be reached from the pins, whatever refers to what', async metadata => {
@@ -147,7 +152,7 @@ export function pinSuite(name: string, make: MakeMetadata): void {
           const left = rows.filter((_, i) => !reached.has(i)).map(({ digest }) => digest);
           const found = await unpinned(metadata, ...pins.map(i => byTag(`tag-${i}`, repository)));
           assert.deepEqual(found, left.sort());
-          for (const { digest } of rows) await metadata.remove(digest);
+          for (const { digest } of rows) await metadata.remove([digest]);
         },
       ),
       { numRuns: 100 },

@@ -1,4 +1,5 @@
-// The attackers of the siege, as a program: node test/siege/attackers.ts HOST:PORT. None of them ends on its own, and
+// The attackers of the siege, as a program: node test/siege/attackers.ts HOST:PORT [KIND]. With a kind, those alone whose
+// names contain it. None of them ends on its own, and
 // what becomes of them does not matter to them: whoever is cut off begins again a moment later.
 import http from 'node:http';
 import net from 'node:net';
@@ -6,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { randomContent } from '../support/images.ts';
 import { MIB, VICTIM } from './scene.ts';
 
-const [target = ''] = process.argv.slice(2);
+const [target = '', only] = process.argv.slice(2);
 const [host, port] = target.split(':');
 const agent = new http.Agent({ keepAlive: true, maxSockets: 200 });
 
@@ -34,6 +35,7 @@ process.once('SIGTERM', () => {
 });
 
 function forever(kind: string, i: number, attack: (n: number) => Promise<number>, pauseMs = 1_000): void {
+  if (only !== undefined && !kind.includes(only)) return;
   void (async () => {
     await sleep(i * 37);
     for (let n = 0; ; n++) {

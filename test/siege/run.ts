@@ -1,4 +1,4 @@
-// The siege: node test/siege/run.ts [--seconds 600]. Everything that one client, one image or one bad hour can do to a
+// The siege: node test/siege/run.ts [--seconds 600] [--only KIND]. Everything that one client, one image or one bad hour can do to a
 // cache happens at once, while honest clients pull and push images of other repositories. Every request of theirs must be
 // right and memory bounded, or it fails; how long they waited is printed, beside what is aimed at: a machine that does
 // other work as well says little by it. Everything is on loopback, in processes of its own.
@@ -19,7 +19,7 @@ const AIMS = { smallP99Ms: 100, healthLateMs: 50 };
 const MEMORY_LIMIT_MB = 250;
 const SAMPLE_MS = 1_000;
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '600' } } });
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '600' }, only: { type: 'string' } } });
 const seconds = Number(values.seconds);
 const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-siege-'));
 const children: ChildProcess[] = [];
@@ -29,7 +29,7 @@ try {
   const cache = startCache(url, api);
   const line = await firstLine(cache);
   const address = /http:\/\/(127\.0\.0\.1:\d+)/.exec(line)?.[1] ?? '';
-  const attackers = start('attackers.ts', [address]);
+  const attackers = start('attackers.ts', values.only === undefined ? [address] : [address, values.only]);
   const answers = lastLine(attackers);
   const health = new Worker(new URL('./health.ts', import.meta.url), { workerData: { url: `http://${address}` } });
 

@@ -6,6 +6,7 @@ import { version } from '../base/version.ts';
 import { type RunningCache, startCache } from '../compose/cache.ts';
 import { type Config, loadConfig } from '../config/load.ts';
 import { openLog } from './log.ts';
+import { trimMemory } from './memory.ts';
 import { type Command, type Options, parseOptions, UsageError, type Values } from './options.ts';
 import { stopInTime } from './shutdown.ts';
 
@@ -40,6 +41,7 @@ export const serve: Command = {
     const log = openLog(config);
     const sendfile = process.env.GHCR_CACHE_SENDFILE !== 'off';
     const cache = await startCache(config, { clock: systemClock, random: systemRandom, log, sendfile });
+    await trimMemory(systemClock);
     // Before the line is printed: whatever reads it may send a signal at once.
     stopInTime(cache, log, systemClock);
     process.stdout.write(`${startLine(config, cache)}\n`);

@@ -4,6 +4,7 @@
 import { Worker } from 'node:worker_threads';
 import { inspectManifest, type ManifestInfo } from './manifest.ts';
 import type { Answer, Question } from './reading-worker.ts';
+import { tagsIn } from './reference.ts';
 
 const LARGE_BYTES = 64 * 1024;
 const LARGE_LIST = 5_000;
@@ -14,6 +15,16 @@ const HEAP = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 };
 export async function readManifest(bytes: Uint8Array, contentType: string | undefined): Promise<ManifestInfo> {
   if (bytes.byteLength <= LARGE_BYTES) return inspectManifest(bytes, contentType);
   return ask<ManifestInfo>({ verb: 'manifest', bytes, contentType });
+}
+
+/**
+ * The tags of a page of a list (distribution spec 1.1, "Listing Tags"), without what cannot be a tag; undefined when it
+ * is no such page.
+ */
+export async function readTags(bytes: Uint8Array): Promise<string[] | undefined> {
+  if (bytes.byteLength <= LARGE_BYTES) return tagsIn(bytes);
+  const lines = await ask<string | undefined>({ verb: 'tags', bytes });
+  return lines === '' ? [] : lines?.split('\n');
 }
 
 /** Each of the texts once, in the order of their UTF-16 code units. No text may contain a line break. */

@@ -1,5 +1,6 @@
 // Repository names, tags and references, as the OCI distribution spec spells them.
 import { type Digest, parseDigest } from './digest.ts';
+import { parseJsonObject } from './json.ts';
 
 /** A repository of one upstream. `name` is the OCI name only: `owner/image`, never `ghcr.io/owner/image`. */
 export interface Repository {
@@ -24,6 +25,8 @@ export interface Upstreams {
 const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const NAME_LIMIT = 255;
+/** Members of a page of a list of tags: 100,000 tags. */
+const LISTED_LIMIT = 100_010;
 
 /** Whether `name` follows the `<name>` grammar of the spec, with at most 255 characters, as in other registries. */
 export function isName(name: string): boolean {
@@ -32,6 +35,15 @@ export function isName(name: string): boolean {
 
 export function isTag(tag: string): boolean {
   return TAG.test(tag);
+}
+
+/** The tags of a page of a list, without what cannot be a tag; undefined when the bytes are no such page. */
+export function tagsIn(bytes: Uint8Array): string[] | undefined {
+  const json = parseJsonObject(bytes, LISTED_LIMIT);
+  if (json === undefined) return undefined;
+  const tags = json.tags ?? [];
+  const isList = Array.isArray(tags) && 'tags' in json && tags.every(tag => typeof tag === 'string');
+  return isList ? tags.filter(isTag) : undefined;
 }
 
 /** A digest if the text has a colon (which no tag may have), else a tag; undefined when it is neither. */

@@ -26,7 +26,7 @@ interface Pull {
 /** What is nearer comes soon enough by the flight. */
 const FAR_BYTES = 8 * 1024 * 1024;
 /** How much waits in memory for a slow client. */
-const BUFFER_BYTES = 512 * 1024;
+const BUFFER_BYTES = 256 * 1024;
 const CLIENT_STALL_MS = 30_000;
 
 /**

@@ -13,7 +13,7 @@ import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 export type PassThroughDependencies = Pick<FlightDependencies, 'upstream' | 'clock' | 'signal'>;
 
 /** How much is kept in memory, beside what is held back, before the upstream has to wait for the client. */
-const BUFFER_BYTES = 512 * 1024;
+const BUFFER_BYTES = 256 * 1024;
 /** Where bytes go that are skipped: no one looks at them. */
 const SKIPPED = Buffer.allocUnsafeSlow(64 * 1024);
 /** A client that takes nothing for so long is cut: what waits for it is in memory. */

@@ -4,7 +4,7 @@
 import { SingleFlight } from '../base/single-flight.ts';
 import { reasonOf } from '../oci/errors.ts';
 import { sortedOnce } from '../oci/reading.ts';
-import { imageName, isTag, type Repository } from '../oci/reference.ts';
+import { imageName, type Repository } from '../oci/reference.ts';
 import { isNotFound } from '../upstream/upstream.ts';
 import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
@@ -61,7 +61,7 @@ export class TagLists {
       const listed = await this.#missing.unlessKnown(repository, undefined, () =>
         upstream(repository).listTags(repository),
       );
-      const tags = await sortedOnce(listed.filter(isTag));
+      const tags = await sortedOnce(listed);
       if (!freshness.isCurrent(key, asked)) return { tags, outcome: 'bypass' };
       return { tags, outcome: await freshness.record(key, metadata.saveTagList(repository, tags)) };
     } catch (error) {

@@ -15,7 +15,7 @@ export interface RelaySource {
   readonly client?: string;
 }
 
-const READ_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
 /**
  * A chunk of this size or more, above what a socket buffers, has been sent for good when the next one is asked for: its
  * memory is reused.

@@ -3,13 +3,14 @@ import { type Digest, parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, mediaTypeOf } from '../oci/manifest.ts';
 import { parseContentRange } from '../oci/range.ts';
+import { readTags } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
 import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
 import { invalid, readPages } from './pages.ts';
 import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
 import { isRedirect } from './transport/redirect.ts';
-import { discard, membersOf, readAll, type UpstreamResponse } from './transport/response.ts';
+import { discard, readAll, type UpstreamResponse } from './transport/response.ts';
 import {
   type BlobBody,
   type Capabilities,
@@ -117,7 +118,9 @@ export class UpstreamClient implements Upstream {
       const spec: RequestSpec = { method: 'GET', path, what, notFound: 'NAME_UNKNOWN' };
       return this.#requests.ask(repository, spec, async response => {
         const body = await readAll(response, TAG_PAGE_LIMIT_BYTES, room);
-        return { response, body, entries: parseTags(body, list.what) };
+        const entries = body && (await readTags(body));
+        if (entries === undefined) throw invalid(list.what, 'it is not a list of tags');
+        return { response, body, entries };
       });
     });
     return this.#requests.hideAll(tags ?? []);
@@ -181,13 +184,6 @@ function digestHeader(response: UpstreamResponse): Digest | undefined {
 function lengthOf(response: UpstreamResponse): number | undefined {
   const header = response.header('content-length');
   return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
-}
-
-function parseTags(body: Buffer | undefined, what: string): string[] {
-  const { tags } = membersOf(body);
-  if (tags === null) return [];
-  if (Array.isArray(tags) && tags.every(tag => typeof tag === 'string')) return tags;
-  throw invalid(what, 'it is not a list of tags');
 }
 
 /** An upstream that has the API never answers 404; 405 and the like come from one that does not know the path. */

@@ -135,7 +135,12 @@ describe('the tags of a repository', () => {
   test('do not repeat our secrets', async t => {
     const { origin } = await startScripted(
       t,
-      ({ headers }) => ({ status: 200, body: JSON.stringify({ tags: ['a', headers.authorization?.slice(6)] }) }),
+      ({ headers }) => {
+        const [, secret] = Buffer.from(headers.authorization?.slice(6) ?? '', 'base64')
+          .toString()
+          .split(':');
+        return { status: 200, body: JSON.stringify({ tags: ['a', secret] }) };
+      },
       { challenge: 'Basic realm="r"' },
     );
     const { reads } = connectTo(t, origin, { credentials: [CREDENTIAL] });

@@ -1,4 +1,4 @@
-// The siege: node test/siege/run.ts [--seconds 600] [--only KIND]. Everything that one client, one image or one bad hour can do to a
+// The siege: node test/siege/run.ts [--seconds 600] [--only PATTERN]. Everything that one client, one image or one bad hour can do to a
 // cache happens at once, while honest clients pull and push images of other repositories. Every request of theirs must be
 // right and memory bounded, or it fails; how long they waited is printed, beside what is aimed at: a machine that does
 // other work as well says little by it. Everything is on loopback, in processes of its own.
@@ -125,7 +125,7 @@ async function firstLine({ stdout }: ChildProcess): Promise<string> {
 async function lastLine({ stdout }: ChildProcess): Promise<string> {
   let last = '';
   for await (const line of createInterface({ input: stdout ?? process.stdin })) last = line;
-  return last;
+  return last || '{}';
 }
 
 function quantile(values: number[], share: number): number {

@@ -9,7 +9,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const SMALL_BYTES = 64 * KIB;
 const SMALL_TOTAL_BYTES = 4 * MIB;
-const LARGE_TOTAL_BYTES = 44 * MIB;
+const LARGE_TOTAL_BYTES = 24 * MIB;
 /** What a body counts for at least: it has a connection and objects too. */
 const LEAST_BYTES = KIB;
 /** The first buffer of a body; the next is twice as large. */

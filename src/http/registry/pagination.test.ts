@@ -35,6 +35,15 @@ describe('a page of tags', () => {
     });
   }
 
+  test('has at most 10,000 entries, whatever is asked for', () => {
+    const tags = Array.from({ length: 10_001 }, (_, i) => `v${i}`).sort();
+    for (const query of ['', 'n=10001', 'n=999999999']) {
+      const { found, next } = page(query, tags);
+      assert.deepEqual(found, tags.slice(0, 10_000));
+      assert.deepEqual(page(`${next}`, tags), { found: tags.slice(10_000), next: undefined });
+    }
+  });
+
   test('of an empty list is empty, and the last', () => {
     for (const query of ['', 'n=0', 'n=5', 'n=5&last=x']) {
       assert.deepEqual(page(query, []), { found: [], next: undefined });

@@ -10,7 +10,10 @@ export interface Page {
   readonly next: URLSearchParams | undefined;
 }
 
-/** Selects by `n` and `last` of the query. Throws PAGINATION_NUMBER_INVALID when `n` is not a number. */
+/** The most on one page: a response is written on the event loop. */
+const PAGE_LIMIT = 10_000;
+
+/** Selects by `n` and `last` of the query; a long list is in pages also without `n`. Throws PAGINATION_NUMBER_INVALID when `n` is not a number. */
 export function pageOf(query: URLSearchParams): (sorted: readonly string[]) => Page {
   const n = query.get('n');
   if (n !== null && !/^\d{1,9}$/.test(n)) {
@@ -20,12 +23,12 @@ export function pageOf(query: URLSearchParams): (sorted: readonly string[]) => P
   const last = query.get('last');
   return sorted => {
     const after = last === null ? 0 : firstAfter(sorted, last);
-    if (n === null) return { found: sorted.slice(after), next: undefined };
-    const end = after + Number(n);
+    const end = after + Math.min(Number(n ?? PAGE_LIMIT), PAGE_LIMIT);
     const found = sorted.slice(after, end);
     const lastFound = found.at(-1);
     const more = end < sorted.length && lastFound !== undefined;
-    return { found, next: more ? new URLSearchParams({ n, last: lastFound }) : undefined };
+    const next = new URLSearchParams({ n: n ?? `${PAGE_LIMIT}`, last: lastFound ?? '' });
+    return { found, next: more ? next : undefined };
   };
 }
 

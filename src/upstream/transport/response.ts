@@ -192,8 +192,8 @@ export async function readAll(
   return Buffer.concat(chunks, length);
 }
 
-/** Members of a body that is parsed on the event loop: 100,000 tags. */
-const VALUES_LIMIT = 110_000;
+/** Members of a body that is parsed on the event loop. */
+const VALUES_LIMIT = 10_000;
 
 /** The members of a body that is a JSON object; none of anything else, and of what has too many. */
 export function membersOf(body: Buffer | undefined): Readonly<Record<string, unknown>> {

@@ -8,6 +8,7 @@ import { Freshness } from '../pull/freshness.ts';
 import { LocalReferrers } from '../pull/local-referrers.ts';
 import { LocalWrites } from '../pull/local-writes.ts';
 import { Manifests } from '../pull/manifests.ts';
+import { Partials } from '../pull/partials.ts';
 import { Referrers } from '../pull/referrers.ts';
 import { TagLists } from '../pull/tag-lists.ts';
 import { tagRules } from '../pull/tag-rules.ts';
@@ -25,7 +26,7 @@ import type { Environment } from './environment.ts';
 import { openStores } from './stores.ts';
 import { createUpstreams } from './upstreams.ts';
 
-/** How often abandoned uploads are looked for. */
+/** How often abandoned uploads and downloads are looked for. */
 const SWEEP_MS = 60_000;
 /** How long it counts that something can be kept, or cannot: finding out writes to the disk. */
 const READY_MS = 1_000;
@@ -52,14 +53,17 @@ export async function openCore(config: Config, environment: Environment) {
     tagMutex: new KeyedMutex(),
     signal: leaving.signal,
   };
-  const blobs = new Blobs(common);
+  const found = await ingests.list();
+  const partials = new Partials({ ...common, maxSizeBytes }, found);
+  const blobs = new Blobs({ ...common, partials });
   const manifests = new Manifests(common);
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, manifests, tags });
   const admission = new Admission(common);
   const relays = new Relays({ ...common, admission });
-  const uploads = await Uploads.open({ ...common, blobs, admission, relays });
+  const uploads = await Uploads.open({ ...common, blobs, admission, relays }, found);
+  await ingests.keep(new Set([...partials.names, ...uploads.leftNames]));
   const mounts = new Mounts({ ...common, blobs, relays });
   const fallbackReferrers = new FallbackReferrers({ ...common, manifests, tags, referrers });
   const pushing = { ...common, mounts, manifests, tags, tagLists, fallbackReferrers };
@@ -70,7 +74,8 @@ export async function openCore(config: Config, environment: Environment) {
   };
   stack.defer(settled);
   stack.defer(() => leaving.abort(new Error('the server is shutting down')));
-  stack.defer(clock.every(SWEEP_MS, () => void uploads.sweep().catch(() => {})));
+  const sweep = () => Promise.all([uploads.sweep(), partials.sweep()]);
+  stack.defer(clock.every(SWEEP_MS, () => void sweep().catch(() => {})));
   const owned = stack.move();
   return {
     ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled, descriptors },

@@ -8,7 +8,7 @@ import type { Condition } from '../base/condition.ts';
 import type { Algorithm, Digest } from '../oci/digest.ts';
 import type { Reader } from './read.ts';
 
-/** Exactly one of Content.publish() and abort() ends it. */
+/** Exactly one of Content.publish(), suspend() and abort() ends it. */
 export interface Ingest {
   /** Bytes that can be read back. */
   readonly writtenBytes: number;
@@ -31,20 +31,23 @@ export interface Ingest {
   reader(): Reader;
   /** Gives back what it holds open, unless a reader uses it; what is asked of it next takes that again. */
   rest(): void;
+  /** Ends it, and keeps what is written under its name, for resume(); readers may go on. Never throws. */
+  suspend(): Promise<void>;
   /** Discards it; readers may go on. Never throws. */
   abort(): Promise<void>;
 }
 
 export interface Ingests {
-  /** Begins an ingest. Throws StorageFailure. */
-  begin(algorithm: Algorithm, name?: string): Promise<Ingest>;
+  /**
+   * Begins an ingest. One with a name is made durable while it grows, unless it need not be. Throws StorageFailure.
+   */
+  begin(algorithm: Algorithm, name?: string, options?: { readonly isDurable: boolean }): Promise<Ingest>;
   /** Opens a named ingest of an earlier process, and hashes what it holds; undefined when there is none. */
   resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined>;
   /** Removes a named ingest that is not open, without reading it, if there is one. Never throws. */
   discard(name: string): Promise<void>;
-  /**
-   * Removes all ingests of earlier processes but those of these names; resolves to how many bytes there are of each that
-   * is here. To be called before any other verb.
-   */
-  keep(names: ReadonlySet<string>): Promise<ReadonlyMap<string, number>>;
+  /** The ingests of earlier processes by name, with their sizes in bytes. To be called before begin() and resume(). */
+  list(): Promise<ReadonlyMap<string, number>>;
+  /** Removes all ingests of earlier processes but those of these names. To be called before begin() and resume(). */
+  keep(names: ReadonlySet<string>): Promise<void>;
 }

@@ -78,6 +78,11 @@ export class MemoryIngest implements Ingest {
   /** It holds nothing open. */
   rest(): void {}
 
+  /** Nothing of it is kept. */
+  suspend(): Promise<void> {
+    return this.abort();
+  }
+
   /** Removes what waits to be read. Writers need not wait any more. */
   async abort(): Promise<void> {
     this.#chunks.length = 0;

@@ -47,9 +47,10 @@ export class Attempt {
     return source;
   }
 
-  /** Discards what came: the ingest is not going to be published. */
-  async discard(): Promise<void> {
-    await (await this.#opened())?.ingest.abort();
+  /** Its ingest is not going to be published: hands it to `end`, if there is one. */
+  async giveUp(end: (ingest: Ingest) => Promise<void>): Promise<void> {
+    const incoming = await this.#opened();
+    if (incoming !== undefined) await end(incoming.ingest);
   }
 
   /** Tells those who follow or wait that it failed. */

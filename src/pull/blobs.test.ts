@@ -13,6 +13,7 @@ import { digestOf } from '../oci/digest.ts';
 import { RegistryError, StorageFailure } from '../oci/errors.ts';
 import { Blobs } from './blobs.ts';
 import { HOLD_BACK_BYTES } from './hold-back.ts';
+import { Partials } from './partials.ts';
 
 const APP = { upstream: 'ghcr.io', name: 'owner/app' };
 const OTHER = { upstream: 'ghcr.io', name: 'owner/other' };
@@ -204,7 +205,8 @@ describe('a blob that cannot be stored', () => {
         return ingest;
       },
     } as unknown as typeof ingests;
-    const blobs = new Blobs({ ...pull, ingests: failing });
+    const partials = new Partials({ ...pull, ingests: failing, maxSizeBytes: Infinity }, new Map());
+    const blobs = new Blobs({ ...pull, ingests, partials });
     const { source, outcome } = await blobs.pull(APP, digest);
     assert.equal(outcome, 'miss');
     assert.ok((await bytesFrom(source)).equals(BYTES));

@@ -10,6 +10,7 @@ import { type Source, StorageFailure } from '../content/content.ts';
 import type { Ingests } from '../content/ingest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { Flight } from './flight.ts';
+import { Partials } from './partials.ts';
 
 const APP = { upstream: 'ghcr.io', name: 'owner/app' };
 const OTHER = { upstream: 'ghcr.io', name: 'owner/other' };
@@ -134,7 +135,8 @@ describe('a flight that fails', () => {
           return pull.ingests.begin(algorithm);
         },
       };
-      return { ...pull, start: () => new Flight({ ...pull, ingests: failing as Ingests }, APP, digest, 'client') };
+      const partials = new Partials({ ...pull, ingests: failing as Ingests, maxSizeBytes: Infinity }, new Map());
+      return { ...pull, start: () => new Flight({ ...pull, partials }, APP, digest, 'client') };
     })();
     const flight = start();
     await flight.over;

@@ -8,20 +8,22 @@ import type { Log } from '../base/log.ts';
 import type { Content, Source } from '../content/content.ts';
 import type { Ingests } from '../content/ingest.ts';
 import type { LinkStore, UsageStore } from '../metadata/metadata.ts';
-import { algorithmOf, type Digest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
 import { Abandoned, type DownloadOptions, download } from '../upstream/download.ts';
-import type { Upstream } from '../upstream/upstream.ts';
+import { isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import { Attempt } from './attempt.ts';
 import type { Incoming } from './hold-back.ts';
+import type { Partials } from './partials.ts';
 
 export interface FlightDependencies {
   readonly content: Content;
   readonly ingests: Ingests;
   readonly metadata: LinkStore & UsageStore;
   readonly budget: Budget;
+  readonly partials: Partials;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends all flights: the server is shutting down. */
@@ -138,7 +140,7 @@ export class Flight {
   }
 
   #newAttempt(): Attempt {
-    return new Attempt(() => this.#dependencies.ingests.begin(algorithmOf(this.digest)));
+    return new Attempt(() => this.#dependencies.partials.begin(this.digest));
   }
 
   async #run(): Promise<void> {
@@ -164,12 +166,13 @@ export class Flight {
   /** Download → reserve → write and hash → verify. The ingest is opened while the upstream is asked. */
   async #fetch(attempt: Attempt): Promise<Reservation | undefined> {
     const { repository, digest } = this;
-    const { budget, clock, log, signal } = this.#dependencies;
+    const { budget, clock, log, signal, partials } = this.#dependencies;
     const upstream = this.#dependencies.upstream(repository);
     let reservation: Reservation | undefined;
     let type: string | undefined;
+    const start = partials.has(digest) ? (await attempt.open()).ingest.writtenBytes : 0;
     const options: DownloadOptions = {
-      ...{ upstream, clock, signal, client: this.#client },
+      ...{ upstream, clock, signal, client: this.#client, start },
       isWanted: () => this.#followers > 0,
       // It may fail unseen until the upstream has answered.
       onPermit: () => void attempt.open().catch(() => {}),
@@ -183,6 +186,7 @@ export class Flight {
         const { ingest } = incoming;
         const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
         reservation = reserved;
+        await reserved.take(start);
         if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
       });
@@ -192,7 +196,8 @@ export class Flight {
       return reservation;
     } catch (error) {
       reservation?.release();
-      await attempt.discard();
+      const isWorthKeeping = isUnavailable(error) || error instanceof Abandoned || signal.aborted;
+      await attempt.giveUp(ingest => (isWorthKeeping ? partials.keep(digest, ingest) : ingest.abort()));
       throw error;
     }
   }

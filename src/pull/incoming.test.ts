@@ -49,6 +49,7 @@ class MemoryIngest implements Ingest {
   flush = () => assert.fail();
   finish = () => assert.fail();
   rest = () => assert.fail();
+  suspend = () => assert.fail();
   abort = () => assert.fail();
 }
 

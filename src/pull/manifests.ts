@@ -28,7 +28,7 @@ export interface PulledManifest {
   readonly stale?: Staleness;
 }
 
-export interface ManifestDependencies extends Omit<FlightDependencies, 'signal'> {
+export interface ManifestDependencies extends Omit<FlightDependencies, 'signal' | 'partials'> {
   readonly metadata: LinkStore & TagStore & UsageStore;
   /** Where tags are confirmed. */
   readonly freshness: Freshness;

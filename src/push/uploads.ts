@@ -48,19 +48,23 @@ export class Uploads {
     this.#openedAtMs = dependencies.clock.monotonic();
   }
 
-  /** Finds the uploads of an earlier process, and removes what else it left. */
-  static async open(dependencies: UploadsDependencies): Promise<Uploads> {
-    const { metadata, ingests, budget, clock } = dependencies;
+  /** Finds the uploads of an earlier process among its ingests, which are given by name with their sizes in bytes. */
+  static async open(dependencies: UploadsDependencies, found: ReadonlyMap<string, number>): Promise<Uploads> {
+    const { metadata, budget, clock } = dependencies;
     const rows = await metadata.uploads();
-    const young = rows.filter(({ startedAtMs }) => clock.now() - startedAtMs < OLDEST_ROW_MS);
-    const sizes = await ingests.keep(new Set(young.map(({ id }) => id)));
     const left = new Map<string, Left>();
     for (const row of rows) {
-      const sizeBytes = sizes.get(row.id);
+      const isYoung = clock.now() - row.startedAtMs < OLDEST_ROW_MS;
+      const sizeBytes = isYoung ? found.get(row.id) : undefined;
       if (sizeBytes === undefined) await metadata.removeUpload(row.id);
       else left.set(row.id, { row, reservation: budget.reserveUpload(() => sizeBytes) });
     }
     return new Uploads(dependencies, left);
+  }
+
+  /** Of the ingests of an earlier process that are to be kept. */
+  get leftNames(): string[] {
+    return [...this.#left.keys()];
   }
 
   /**

@@ -149,6 +149,8 @@ export function toElsewhereError(error: ErrorResponse, host: string, what: strin
   const code = error.retryAfterMs === undefined ? 'UPSTREAM_UNAVAILABLE' : 'TOOMANYREQUESTS';
   const mayRetry = status >= 500 || code === 'TOOMANYREQUESTS';
   const message = `${host} does not serve ${what}: ${status} ${error.message}`;
+  // We asked for bytes behind the end: what we have of it is wrong, and the host is not.
+  if (status === 416) return new RegistryError('UPSTREAM_INVALID', message);
   return new Trouble(code, message, { of: 'image', mayRetry, retryAfterMs });
 }
 

@@ -230,8 +230,8 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       const unnamed = await ingests.begin('sha256');
       await write(unnamed, Buffer.from('unnamed'));
       const later = await reopen();
-      const kept = await later.ingests.keep(new Set(['one', 'three', 'unknown']));
-      assert.deepEqual([...kept].sort(), [
+      await later.ingests.keep(new Set(['one', 'three', 'unknown']));
+      assert.deepEqual([...(await later.ingests.list())].sort(), [
         ['one', 3],
         ['three', 5],
       ]);
@@ -250,6 +250,25 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       const again = await last.ingests.begin('sha256', 'one');
       assert.equal(again.writtenBytes, 0);
       await again.abort();
+    });
+
+    suite('one that is suspended is resumed where it stood, in this process or a later one', async stores => {
+      const bytes = bytesOf(randomContent(300_000, 'suspended'));
+      const ingest = await stores.ingests.begin('sha256', 'name', { isDurable: false });
+      const reader = ingest.reader();
+      await write(ingest, bytes.subarray(0, 200_000));
+      await ingest.suspend();
+      assert.deepEqual(await drain(reader, 200_000), bytes.subarray(0, 200_000));
+      for (const { ingests } of [stores, await stores.reopen()]) {
+        const resumed = (await ingests.resume('sha256', 'name')) ?? assert.fail();
+        assert.equal(resumed.writtenBytes, 200_000);
+        await resumed.suspend();
+      }
+      const { ingests } = await stores.reopen();
+      const last = (await ingests.resume('sha256', 'name')) ?? assert.fail();
+      await write(last, bytes.subarray(200_000));
+      assert.equal(await last.finish(), digestOf(bytes));
+      await last.abort();
     });
 
     suite('an ingest that rests at any stage goes on as if it had not', async ({ content, ingests, reopen }) => {

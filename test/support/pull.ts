@@ -9,6 +9,7 @@ import { openStores, type Stores } from '../../src/compose/stores.ts';
 import type { Config } from '../../src/config/load.ts';
 import { Freshness } from '../../src/pull/freshness.ts';
 import { LocalWrites } from '../../src/pull/local-writes.ts';
+import { Partials } from '../../src/pull/partials.ts';
 import { Budget } from '../../src/retention/budget.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 import { TestClock, testRandom } from './clock.ts';
@@ -49,6 +50,7 @@ export async function openPull(t: TestContext, options: PullOptions = {}) {
     freshness: new Freshness(clock, staleIfErrorMs),
     tagMutex: new KeyedMutex(),
     signal: stopping.signal,
+    partials: new Partials({ ...stores, budget, clock, maxSizeBytes }, await stores.ingests.list()),
     upstream: () => fake.upstream,
   };
 }

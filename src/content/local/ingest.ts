@@ -35,14 +35,13 @@ export class LocalIngests implements Ingests {
     return new LocalIngests(root, onExhausted);
   }
 
-  async begin(algorithm: Algorithm, name?: string): Promise<Ingest> {
+  async begin(algorithm: Algorithm, name?: string, { isDurable } = { isDurable: name !== undefined }): Promise<Ingest> {
     const path = join(this.#directory, name ?? `${process.pid}-${++this.#unnamed}`);
     const opening = inLayout(this.#root, () => SharedFile.open(path, 'wx+', this.#onExhausted));
     const file = await opening.catch(error => {
       throw storageFailure(error);
     });
-    const outlives = name !== undefined;
-    return new LocalIngest(path, file, new DigestHasher(algorithm), { writtenBytes: 0, outlives });
+    return new LocalIngest(path, file, new DigestHasher(algorithm), { writtenBytes: 0, isDurable });
   }
 
   async resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined> {
@@ -52,7 +51,7 @@ export class LocalIngests implements Ingests {
     const hasher = new DigestHasher(algorithm);
     try {
       const writtenBytes = await hashInto(hasher, file);
-      return new LocalIngest(path, file, hasher, { writtenBytes, outlives: true });
+      return new LocalIngest(path, file, hasher, { writtenBytes, isDurable: true });
     } catch (error) {
       file.release();
       throw error;
@@ -64,14 +63,18 @@ export class LocalIngests implements Ingests {
     await rm(join(this.#directory, name), { force: true }).catch(() => {});
   }
 
-  async keep(names: ReadonlySet<string>): Promise<ReadonlyMap<string, number>> {
-    const kept = new Map<string, number>();
+  async list(): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
     for (const name of await readdir(this.#directory)) {
-      const path = join(this.#directory, name);
-      if (names.has(name)) kept.set(name, (await stat(path)).size);
-      else await rm(path, { recursive: true, force: true });
+      found.set(name, (await stat(join(this.#directory, name))).size);
     }
-    return kept;
+    return found;
+  }
+
+  async keep(names: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      if (!names.has(name)) await rm(join(this.#directory, name), { recursive: true, force: true });
+    }
   }
 }
 
@@ -79,7 +82,7 @@ export class LocalIngest implements Ingest {
   readonly #path: string;
   readonly #file: SharedFile;
   readonly #hasher: DigestHasher;
-  readonly #outlives: boolean;
+  readonly #isDurable: boolean;
   #syncedBytes: number;
   #isSyncing = false;
   #pending: Uint8Array[] = [];
@@ -98,12 +101,12 @@ export class LocalIngest implements Ingest {
     path: string,
     file: SharedFile,
     hasher: DigestHasher,
-    state: { writtenBytes: number; outlives: boolean },
+    state: { writtenBytes: number; isDurable: boolean },
   ) {
     this.#path = path;
     this.#file = file;
     this.#hasher = hasher;
-    this.#outlives = state.outlives;
+    this.#isDurable = state.isDurable;
     this.writtenBytes = state.writtenBytes;
     this.#syncedBytes = state.writtenBytes;
   }
@@ -153,6 +156,11 @@ export class LocalIngest implements Ingest {
     this.#file.release();
   }
 
+  async suspend(): Promise<void> {
+    await this.#flushing;
+    this.#file.release();
+  }
+
   async abort(): Promise<void> {
     await this.#flushing;
     this.#file.release();
@@ -176,7 +184,7 @@ export class LocalIngest implements Ingest {
         chunks.forEach(release);
         this.progress.notify();
         const unsyncedBytes = this.writtenBytes - this.#syncedBytes;
-        if (this.#outlives && !this.#isSyncing && unsyncedBytes >= SYNC_STEP_BYTES) void this.#sync();
+        if (this.#isDurable && !this.#isSyncing && unsyncedBytes >= SYNC_STEP_BYTES) void this.#sync();
       }
     } catch (error) {
       this.#failure = storageFailure(error);

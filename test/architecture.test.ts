@@ -28,7 +28,7 @@ const CONTRACTS = ['content', 'metadata', 'coordination'];
 /** What is imported by the two at the top alone. */
 const FOR_THE_TOP = ['config', 'compose'];
 const PURE: Record<string, readonly string[]> = {
-  oci: ['node:crypto', 'node:worker_threads'],
+  oci: ['node:crypto', 'node:module', 'node:path', 'node:worker_threads'],
   base: ['node:crypto', 'node:module'],
 };
 const LINES_LIMIT = 300;

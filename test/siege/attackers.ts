@@ -1,13 +1,13 @@
-// The attackers of the siege, as a program: node test/siege/attackers.ts HOST:PORT [PATTERN]. With a pattern, those alone
-// whose names match it. None of them ends on its own, and what becomes of them does not matter to them: whoever is cut off
-// begins again a moment later.
+// The attackers of the siege, as a program: node test/siege/attackers.ts HOST:PORT [PATTERN [more]]. With a pattern, those
+// alone whose names match it. None of them ends on its own, and what becomes of them does not matter to them: whoever is
+// cut off begins again a moment later.
 import http from 'node:http';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomContent } from '../support/images.ts';
 import { MIB, VICTIM } from './scene.ts';
 
-const [target = '', only] = process.argv.slice(2);
+const [target = '', only = '.', more] = process.argv.slice(2);
 const [host, port] = target.split(':');
 const agent = new http.Agent({ keepAlive: true, maxSockets: 200 });
 
@@ -24,18 +24,21 @@ for (let i = 0; i < 2; i++)
   forever('push to what is broken', i, () => ask('POST', `${VICTIM.broken}/blobs/uploads/`), 200);
 for (let i = 0; i < 8; i++)
   forever('pull of what is slow', i, n => ask('GET', `${VICTIM.slow}/manifests/v${i}-${n}`), 200);
-for (let i = 0; i < 40; i++) forever('client that leaves a crawling pull', i, () => leave(VICTIM.crawling, i), 5_000);
 for (let i = 0; i < 2; i++) forever('bomb', i, () => putManifest(bomb()), 500);
-for (let i = 0; i < 150; i++) forever('stalled manifest', i, () => stallManifest(), 5_000);
-for (let i = 0; i < 10; i++) forever('list of many tags', i, () => ask('GET', `${VICTIM.tags}/tags/list`), 3_000);
 forever('empty upload', 0, emptyUploads, 5_000);
+
+if (more !== undefined) {
+  for (let i = 0; i < 40; i++) forever('client that leaves a crawling pull', i, () => leave(VICTIM.crawling, i), 5_000);
+  for (let i = 0; i < 150; i++) forever('stalled manifest', i, () => stallManifest(), 5_000);
+  for (let i = 0; i < 10; i++) forever('list of many tags', i, () => ask('GET', `${VICTIM.tags}/tags/list`), 3_000);
+}
 
 process.once('SIGTERM', () => {
   process.stdout.write(`${JSON.stringify(answers)}\n`, () => process.exit(0));
 });
 
 function forever(kind: string, i: number, attack: (n: number) => Promise<number>, pauseMs = 1_000): void {
-  if (only !== undefined && !new RegExp(only).test(kind)) return;
+  if (!new RegExp(only).test(kind)) return;
   void (async () => {
     await sleep(i * 37);
     for (let n = 0; ; n++) {

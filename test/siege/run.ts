@@ -1,7 +1,8 @@
-// The siege: node test/siege/run.ts [--seconds 600] [--only PATTERN]. Everything that one client, one image or one bad hour can do to a
-// cache happens at once, while honest clients pull and push images of other repositories. Every request of theirs must be
-// right and memory bounded, or it fails; how long they waited is printed, beside what is aimed at: a machine that does
-// other work as well says little by it. Everything is on loopback, in processes of its own.
+// The siege: node test/siege/run.ts [--seconds 600] [--more] [--only PATTERN]. Everything that one client, one image or one
+// bad hour can do to a cache happens at once, while honest clients pull and push images of other repositories. Every request
+// of theirs must be right and memory bounded, or it fails; with --more there are so many attackers that memory is merely
+// printed. How long the honest ones waited is printed beside what is aimed at: a machine that does other work as well says
+// little by it. Everything is on loopback, in processes of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,7 +20,13 @@ const AIMS = { smallP99Ms: 100, healthLateMs: 50 };
 const MEMORY_LIMIT_MB = 250;
 const SAMPLE_MS = 1_000;
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '600' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '600' },
+    only: { type: 'string' },
+    more: { type: 'boolean', default: false },
+  },
+});
 const seconds = Number(values.seconds);
 const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-siege-'));
 const children: ChildProcess[] = [];
@@ -29,7 +36,7 @@ try {
   const cache = startCache(url, api);
   const line = await firstLine(cache);
   const address = /http:\/\/(127\.0\.0\.1:\d+)/.exec(line)?.[1] ?? '';
-  const attackers = start('attackers.ts', values.only === undefined ? [address] : [address, values.only]);
+  const attackers = start('attackers.ts', [address, values.only ?? '.', ...(values.more ? ['more'] : [])]);
   const answers = lastLine(attackers);
   const health = new Worker(new URL('./health.ts', import.meta.url), { workerData: { url: `http://${address}` } });
 
@@ -70,7 +77,8 @@ large, p50 / p99   ${ms(quantile(large, 0.5))} / ${ms(quantile(large, 0.99))}
 memory, peak       ${peak.memoryMb} MB (limit ${MEMORY_LIMIT_MB})
 descriptors, peak  ${peak.descriptors}`);
   for (const each of wrong.slice(0, 20)) console.log(`wrong: ${each}`);
-  return wrong.length === 0 && small.length > 0 && peak.memoryMb <= MEMORY_LIMIT_MB ? 0 : 1;
+  const isLight = values.more || peak.memoryMb <= MEMORY_LIMIT_MB;
+  return wrong.length === 0 && small.length > 0 && isLight ? 0 : 1;
 }
 
 interface Peak {

@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Cache } from './support/cache.ts';
 import type { Client } from './support/clients/client.ts';
 import { Containerd } from './support/clients/containerd.ts';
+import { Crane } from './support/clients/crane.ts';
 import { Docker } from './support/clients/docker.ts';
+import { Oras } from './support/clients/oras.ts';
 import { Podman } from './support/clients/podman.ts';
 import { Skopeo } from './support/clients/skopeo.ts';
 import { assertSameImage } from './support/compare.ts';
@@ -20,6 +22,8 @@ const CLIENTS: Readonly<Record<string, () => Promise<Client>>> = {
   podman: async () => new Podman(),
   docker: Docker.start,
   containerd: Containerd.start,
+  crane: async () => new Crane(),
+  oras: async () => new Oras(),
 };
 
 const IMAGES: readonly ImageName[] = ['layers', 'multiarch', 'schema2', 'schema2-list'];

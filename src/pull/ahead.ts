@@ -42,7 +42,9 @@ export async function readAhead(
   const far = spans.filter(({ start }) => start > writtenBytes + FAR_BYTES);
   const [first] = far;
   if (first === undefined) return undefined;
-  const open = (span: Span) => openRange(dependencies, pull, span);
+  // A client that has disconnected waits for no first byte either.
+  const signal = AbortSignal.any([dependencies.signal, pull.caller.gone()]);
+  const open = (span: Span) => openRange({ ...dependencies, signal }, pull, span);
   let current: Range = open(first);
   if (!(await current.hasBegun())) {
     current.close();

@@ -1,8 +1,10 @@
 // Ranges of a cold blob: near ones come by the flight, far ones are asked of the upstream while the flight goes on.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { until } from '../../support/async.ts';
 import { startBoth, type TestCacheOptions } from '../../support/cache.ts';
 import { bytesOf, randomContent } from '../../support/images.ts';
+import { openRaw } from '../../support/raw.ts';
 
 const MIB = 1024 * 1024;
 const SIZE = 24 * MIB;
@@ -95,4 +97,17 @@ test('a far range of a blob that cannot be stored does not pull what is before i
   assert.ok(reply.body.equals(bytes.subarray(SIZE - 51)));
   await cache.settled();
   assert.ok(ghcr.count({ endpoint: 'blobhost' }) <= 3);
+});
+
+test('a far range whose client disconnects before its first byte is not waited for', async t => {
+  const { ghcr, cache, stall, path } = await startStalled(t);
+  const whole = cache.get(path);
+  await stall.reached();
+  const held = ghcr.fault({ endpoint: 'blobhost', range: true, hang: true });
+  const client = await openRaw(cache.url, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=-51\r\n\r\n`);
+  await held.reached();
+  client.socket.resetAndDestroy();
+  await until(() => ghcr.requests.some(({ range, state }) => range !== undefined && state === 'aborted'));
+  stall.remove();
+  assert.ok((await whole).complete);
 });

@@ -11,6 +11,7 @@ export class Attempt {
   #ingest: Ingest | undefined;
   /** Whether any client has been given a byte of it. */
   wasSeen = false;
+  #isOver = false;
 
   constructor(begin: () => Promise<Ingest>) {
     this.#begin = begin;
@@ -37,18 +38,29 @@ export class Attempt {
   }
 
   /**
-   * A follower, once there is something that it may have. Throws what the attempt failed with, and the reason of `gone`
-   * when that is aborted first.
+   * A follower, once there is something that it may have; undefined when that has become content, or was to. Throws what
+   * the attempt failed with, and the reason of `gone` when that is aborted first.
    */
-  async follow(gone: AbortSignal | undefined): Promise<Source> {
+  async follow(gone: AbortSignal | undefined): Promise<Source | undefined> {
     const incoming = await abortable(this.#incoming.promise, gone);
-    const source = await incoming.follow(gone);
+    await incoming.until(0, gone);
+    if (this.#isOver) {
+      // What became of it is known, or about to be.
+      await incoming.until(Infinity, gone);
+      return undefined;
+    }
     this.wasSeen = true;
-    return source;
+    return incoming.source();
   }
 
-  /** Its ingest is not going to be published: hands it to `end`, if there is one. */
+  /** The ingest ends: those who follow go on, and no one else begins to. */
+  end(): void {
+    this.#isOver = true;
+  }
+
+  /** Its ingest is not going to be published: hands it to `end`, if there is one. To be told by fail() afterwards. */
   async giveUp(end: (ingest: Ingest) => Promise<void>): Promise<void> {
+    this.end();
     const incoming = await this.#opened();
     if (incoming !== undefined) await end(incoming.ingest);
   }

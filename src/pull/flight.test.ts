@@ -99,6 +99,53 @@ describe('a flight', () => {
   });
 });
 
+describe('a client that joins a flight in its last moments', () => {
+  test('while what came is being discarded is told why it failed', async t => {
+    const pull = await openPull(t, { script: [{ bytes: BYTES, sizeBytes: SIZE - 1 }] });
+    let joining: Promise<unknown> | undefined;
+    const slow: Pick<Ingests, 'begin'> = {
+      begin: async algorithm => {
+        const ingest = await pull.ingests.begin(algorithm);
+        const abort = ingest.abort.bind(ingest);
+        ingest.abort = async () => {
+          await abort();
+          joining = assert.rejects(flight.follow(), { code: 'UPSTREAM_INVALID' });
+          await turns();
+        };
+        return ingest;
+      },
+    };
+    const flight = new Flight({ ...pull, ingests: slow as Ingests }, APP, digest, 'client');
+    // It has seen a byte, so there is no second attempt.
+    (await sourceOf(flight)).close();
+    await flight.over;
+    assert.notEqual(joining, undefined);
+    await joining;
+  });
+
+  test('while it is being linked, and right after, gets the bytes or is sent to the content', async t => {
+    for (let later = 0; later < 12; later++) {
+      const pull = await openPull(t, { script: [{ bytes: BYTES }] });
+      let joining: Promise<Source | undefined> | undefined;
+      const linkBlob: typeof pull.metadata.linkBlob = async (...link) => {
+        await pull.metadata.linkBlob(...link);
+        joining = (async () => {
+          for (let n = 0; n < later; n++) await undefined;
+          return flight.follow();
+        })();
+      };
+      const metadata = new Proxy(pull.metadata, {
+        get: (target, verb) => (verb === 'linkBlob' ? linkBlob : Reflect.get(target, verb)?.bind?.(target)),
+      });
+      const flight: Flight = new Flight({ ...pull, metadata }, APP, digest, 'client');
+      await flight.over;
+      const source = await joining;
+      if (source === undefined) assert.ok((await read(pull.content, digest)).equals(BYTES));
+      else assert.ok((await drain(source, SIZE)).equals(BYTES));
+    }
+  });
+});
+
 describe('a flight that fails', () => {
   test('tries once more when the bytes were wrong and no client has seen any', async t => {
     const { start, lines, fake } = await setUp(t, { script: [WRONG, { bytes: BYTES }] });

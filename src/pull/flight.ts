@@ -15,7 +15,6 @@ import type { Budget, Reservation } from '../retention/budget.ts';
 import { Abandoned, type DownloadOptions, download } from '../upstream/download.ts';
 import { isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import { Attempt } from './attempt.ts';
-import type { Incoming } from './hold-back.ts';
 import type { Partials } from './partials.ts';
 
 export interface FlightDependencies {
@@ -149,7 +148,7 @@ export class Flight {
       const attempt = this.#attempt;
       try {
         const reservation = await this.#fetch(attempt);
-        return await this.#keep(await attempt.open(), reservation);
+        return await this.#keep(attempt, reservation);
       } catch (error) {
         const again = isInvalid(error) && attempts < ATTEMPTS && !attempt.wasSeen;
         if (again) {
@@ -203,7 +202,8 @@ export class Flight {
   }
 
   /** Publish → link → settle. No follower is held back meanwhile, and none waits for the disk. */
-  async #keep(incoming: Incoming, reservation: Reservation | undefined): Promise<void> {
+  async #keep(attempt: Attempt, reservation: Reservation | undefined): Promise<void> {
+    const incoming = await attempt.open();
     const { ingest } = incoming;
     this.isComplete = true;
     incoming.verified();
@@ -215,6 +215,7 @@ export class Flight {
       await this.#link(ingest.writtenBytes);
     } finally {
       reservation?.settle(newBytes);
+      attempt.end();
       reader.close();
     }
   }

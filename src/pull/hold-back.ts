@@ -92,6 +92,11 @@ export class Incoming extends HoldBack {
   /** A follower, once there is something that it may have. Throws what the incoming failed with, and as until(). */
   async follow(signal?: AbortSignal): Promise<Source> {
     await this.until(0, signal);
+    return this.source();
+  }
+
+  /** A follower. The ingest must not have ended. */
+  source(): Source {
     return this.clip(this.ingest.reader());
   }
 }

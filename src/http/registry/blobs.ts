@@ -1,6 +1,6 @@
 // Blobs: pull, whole or in ranges, and delete (distribution spec 1.1, /v2/<name>/blobs/<digest>).
 import { RegistryError } from '../../oci/errors.ts';
-import { parseRange } from '../../oci/range.ts';
+import { parseRange, type Span } from '../../oci/range.ts';
 import { isNotFound } from '../../upstream/upstream.ts';
 import { sendSource } from '../body/send.ts';
 import { contentHeaders, isKnownToClient, rangeFor } from './conditional.ts';
@@ -27,7 +27,9 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
   const { source, outcome, ahead } = await services.blobs.pull(repository, digest, exchange);
   exchange.outcome = outcome;
   const range = rangeFor(exchange.header('range'), exchange.header('if-range'), digest);
-  const spans = parseRange(range, source.sizeBytes);
+  const asked = parseRange(range, source.sizeBytes);
+  // What passes through comes once, forwards; a range may be ignored (RFC 9110, section 14.2).
+  const spans = outcome === 'bypass' && asked !== undefined && !areInOrder(asked) ? undefined : asked;
   if (spans?.length === 0) {
     source.close();
     const message = `no byte of the range ${range} is in the ${source.sizeBytes} bytes of ${digest}`;
@@ -38,6 +40,10 @@ export const getBlob: Handler<'blob'> = async (services, exchange, { resource: {
   const headers = Object.assign(exchange.headers(), content);
   await sendSource(exchange, headers, elsewhere ?? source, spans, services);
 };
+
+function areInOrder(spans: readonly Span[]): boolean {
+  return spans.every(({ start }, i) => start >= (spans[i - 1]?.end ?? 0));
+}
 
 export const deleteBlob: Handler<'blob'> = async ({ deletes }, exchange, { resource: { repository, digest } }) => {
   await deletes.blob(repository, digest);

@@ -111,3 +111,18 @@ test('a far range whose client disconnects before its first byte is not waited f
   stall.remove();
   assert.ok((await whole).complete);
 });
+
+test('ranges of a blob that cannot be stored come in their order, or else all of it does', async t => {
+  const { bytes, stall, range } = await startStalled(t, { config: { cache: { maxSize: '4MiB', minFree: '1MiB' } } });
+  stall.remove();
+  for (const [asked, status] of [
+    ['bytes=0-99,200-299', 206],
+    ['bytes=200-299,0-99', 200],
+    ['bytes=0-99,50-149', 200],
+    ['bytes=-51,0-99', 200],
+  ] as const) {
+    const reply = await range(asked);
+    assert.deepEqual([reply.status, reply.complete], [status, true], asked);
+    if (status === 200) assert.ok(reply.body.equals(bytes));
+  }
+});

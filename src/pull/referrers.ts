@@ -12,7 +12,7 @@ import { isNotFound, isUnavailable } from '../upstream/upstream.ts';
 import type { LocalReferrers } from './local-referrers.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
-import { withDetails } from './referrer-details.ts';
+import { ReferrerDetails } from './referrer-details.ts';
 import type { TagDependencies, Tags } from './tags.ts';
 
 export interface PulledReferrers {
@@ -36,6 +36,7 @@ const REMEMBERED_LIMIT = 10_000;
 export class Referrers {
   readonly #dependencies: ReferrersDependencies;
   readonly #asking = new SingleFlight<PulledReferrers>();
+  readonly #details: ReferrerDetails;
   readonly #denied: NegativeCache;
   /** Repositories whose upstream lacks the API. */
   readonly #lacking: ExpiringCache<true>;
@@ -43,6 +44,7 @@ export class Referrers {
   constructor(dependencies: ReferrersDependencies) {
     const { clock } = dependencies;
     this.#dependencies = dependencies;
+    this.#details = new ReferrerDetails(dependencies.manifests);
     this.#denied = new NegativeCache(dependencies);
     this.#lacking = new ExpiringCache({ clock, max: REMEMBERED_LIMIT, ttlMs: LACKING_MS });
   }
@@ -50,7 +52,7 @@ export class Referrers {
   /** All that refers to the subject; nothing if that does not exist. Else throws as the verbs of Upstream do. */
   async pull(repository: Repository, subject: Digest): Promise<PulledReferrers> {
     const pulled = await this.#listed(repository, subject);
-    const descriptors = await withDetails(this.#dependencies.manifests, repository, pulled.descriptors);
+    const descriptors = await this.#details.complete(repository, pulled.descriptors);
     return { ...pulled, descriptors };
   }
 

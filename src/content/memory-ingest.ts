@@ -6,6 +6,8 @@ import { StorageFailure } from '../oci/errors.ts';
 import type { Ingest } from './ingest.ts';
 import { hashInto, type Reader } from './read.ts';
 
+/** The most that a read gives: what comes from a socket at a time. */
+export const MEMORY_READ_BYTES = 64 * 1024;
 /** How much may wait in memory before the writer has to wait. */
 const BUFFER_BYTES = 1024 * 1024;
 

@@ -6,6 +6,8 @@ export interface Source {
   readonly sizeBytes: number;
   /** All bytes, verified and not to be changed, where they are in memory anyway. */
   readonly bytes?: Buffer;
+  /** The most that one read gives, if that is little: a larger buffer is of no use. */
+  readonly readLimitBytes?: number;
   /**
    * Fills the front of `into` with bytes from `position` on; resolves to how many, at least 1 unless
    * `position` is the end. It may wait for bytes that are still to come. `into` belongs to the source until then.

@@ -1,7 +1,7 @@
 // A blob that cannot be stored, passed through memory to the one client that asked, hashed and held back as if it were
 // stored. It can only be read forwards: bytes before the first position are hashed and skipped.
 import type { Source } from '../content/content.ts';
-import { MemoryIngest } from '../content/memory-ingest.ts';
+import { MEMORY_READ_BYTES, MemoryIngest } from '../content/memory-ingest.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
@@ -82,6 +82,7 @@ function forwards({ sizeBytes, read }: Source, close: () => void): Source {
   let reached = 0;
   return {
     sizeBytes,
+    readLimitBytes: MEMORY_READ_BYTES,
     close,
     read: async (into, position) => {
       if (position < reached) throw new Error('content that is not stored can only be read forwards');

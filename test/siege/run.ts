@@ -17,7 +17,7 @@ import { HonestClient } from './honest.ts';
 import { CACHE_BYTES, CREDENTIAL, HONEST_CLIENTS } from './scene.ts';
 
 const AIMS = { smallP99Ms: 100, healthLateMs: 50 };
-const MEMORY_LIMIT_MB = 250;
+const MEMORY_LIMIT_MIB = 250;
 const SAMPLE_MS = 1_000;
 
 const { values } = parseArgs({
@@ -74,23 +74,23 @@ honest requests    ${small.length + large.length}, of which wrong ${wrong.length
 small, p50 / p99   ${ms(quantile(small, 0.5))} / ${ms(quantile(small, 0.99))} (aim ${AIMS.smallP99Ms}), longest ${ms(quantile(small, 1))}
 large, p50 / p99   ${ms(quantile(large, 0.5))} / ${ms(quantile(large, 0.99))}
 /healthz, p99      ${ms(quantile(healthMs, 0.99))}, longest ${ms(quantile(healthMs, 1))} (aim ${AIMS.healthLateMs}), ${healthMs.length} asked
-memory, peak       ${peak.memoryMb} MB (limit ${MEMORY_LIMIT_MB})
+memory, peak       ${peak.memoryMib} MiB (limit ${MEMORY_LIMIT_MIB})
 descriptors, peak  ${peak.descriptors}`);
   for (const each of wrong.slice(0, 20)) console.log(`wrong: ${each}`);
-  const isLight = values.more || peak.memoryMb <= MEMORY_LIMIT_MB;
+  const isLight = values.more || peak.memoryMib <= MEMORY_LIMIT_MIB;
   return wrong.length === 0 && small.length > 0 && isLight ? 0 : 1;
 }
 
 interface Peak {
-  memoryMb: number;
+  memoryMib: number;
   descriptors: number;
 }
 
 async function watch(pid: number, over: AbortSignal): Promise<Peak> {
-  const peak = { memoryMb: 0, descriptors: 0 };
+  const peak = { memoryMib: 0, descriptors: 0 };
   while (!over.aborted) {
     const kilobytes = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-    peak.memoryMb = Math.round(kilobytes / 1000);
+    peak.memoryMib = Math.round(kilobytes / 1024);
     peak.descriptors = Math.max(peak.descriptors, readdirSync(`/proc/${pid}/fd`).length);
     await sleep(SAMPLE_MS);
   }

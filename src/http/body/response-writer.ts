@@ -49,7 +49,7 @@ export class ResponseWriter {
 
   /** Reads, and writes as soon as the system has what was written before; resolves to the number of bytes. */
   async #copyChunk(position: number, wantedBytes: number): Promise<number> {
-    const buffer = buffers.take(wantedBytes);
+    const buffer = buffers.take(Math.min(wantedBytes, this.source.readLimitBytes ?? wantedBytes));
     try {
       const into = wantedBytes < buffer.byteLength ? buffer.subarray(0, wantedBytes) : buffer;
       const count = await this.source.read(into, position);

@@ -115,7 +115,8 @@ describe('a client that joins a flight in its last moments', () => {
         return ingest;
       },
     };
-    const flight = new Flight({ ...pull, ingests: slow as Ingests }, APP, digest, 'client');
+    const partials = new Partials({ ...pull, ingests: slow as Ingests, maxSizeBytes: Infinity }, new Map());
+    const flight = new Flight({ ...pull, partials }, APP, digest, 'client');
     // It has seen a byte, so there is no second attempt.
     (await sourceOf(flight)).close();
     await flight.over;

@@ -44,9 +44,9 @@ describe('memory for bodies', () => {
     const { memory, fill } = start();
     const large = fill(4 * MIB, 4 * MIB - 1);
     assert.equal(large.length, 6);
-    assert(memory.usedBytes <= 48 * MIB);
+    assert(memory.usedBytes <= 28 * MIB);
     const hardlyBegun = start().fill(4 * MIB, 10);
-    assert(hardlyBegun.length > 2_000, `${hardlyBegun.length}`);
+    assert(hardlyBegun.length > 1_000, `${hardlyBegun.length}`);
   });
 
   test('has a part for small bodies that large ones do not use up, nor those whose size is not known', () => {
@@ -56,7 +56,7 @@ describe('memory for bodies', () => {
     for (let n = 0; n < 60; n++) {
       assert.deepEqual(begin(64 * KIB, 64 * KIB).cuts, []);
     }
-    assert(memory.usedBytes <= 48 * MIB);
+    assert(memory.usedBytes <= 28 * MIB);
   });
 
   test('is given back when a body is disposed of, whatever became of it', () => {

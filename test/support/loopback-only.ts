@@ -1,9 +1,12 @@
 // Preloaded into the tests (`node --test --import`): restricts the process to loopback. Any other connection or DNS
 // lookup fails at once with an error that says so, so no test can depend on the network, or leak to it, unnoticed. Unix
-// sockets are allowed.
+// sockets are allowed. Also has what is compiled cached for all test files of the run: each is a process of its own.
 import dns from 'node:dns';
-import { syncBuiltinESMExports } from 'node:module';
+import module, { syncBuiltinESMExports } from 'node:module';
 import net, { BlockList } from 'node:net';
+import { fileURLToPath } from 'node:url';
+
+module.enableCompileCache(fileURLToPath(new URL('../../node_modules/.cache/compiled', import.meta.url)));
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');

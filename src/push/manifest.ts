@@ -45,6 +45,8 @@ export interface ManifestPushDependencies {
 const SOURCE = 'org.opencontainers.image.source';
 /** Members of an image config, of which the labels are some: parsed on the event loop. */
 const CONFIG_VALUES_LIMIT = 20_000;
+/** Parts of a manifest, between two turns of the event loop. */
+const LOOKED_UP_AT_ONCE = 100;
 
 export class ManifestPushes {
   readonly #dependencies: ManifestPushDependencies;
@@ -147,10 +149,13 @@ export class ManifestPushes {
     const { mounts, manifests } = this.#dependencies;
     const named = await readManifest(manifest.bytes, manifest.mediaType);
     let isRestored = false;
-    for (const digest of named.blobs) {
+    for (const [i, digest] of named.blobs.entries()) {
+      if (i % LOOKED_UP_AT_ONCE === 0) await new Promise(setImmediate);
       if (await mounts.restore(repository, digest)) isRestored = true;
     }
-    for (const digest of named.manifests) {
+    for (const [i, digest] of named.manifests.entries()) {
+      // An index may name tens of thousands, and looking them up waits for no one else.
+      if (i % LOOKED_UP_AT_ONCE === 0) await new Promise(setImmediate);
       const child = await manifests.find(repository, digest);
       if (child === undefined) continue;
       await this.#put(repository, child);

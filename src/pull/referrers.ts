@@ -76,7 +76,10 @@ export class Referrers {
     const key = imageName(repository, { digest: subject });
     const known = await metadata.findReferrers(repository, subject);
     if (known !== undefined && freshness.isFresh(key, known, FRESH_MS)) {
-      return { descriptors: known.descriptors, outcome: 'hit' };
+      // That there was nothing may have been heard before the push that an earlier process has taken.
+      const isOutdated =
+        known.descriptors.length === 0 && (await metadata.findTag(repository, fallbackTag(subject))) !== undefined;
+      if (!isOutdated) return { descriptors: known.descriptors, outcome: 'hit' };
     }
     const { result, joined } = this.#asking.run(key, () => this.#ask(repository, subject));
     return joined ? { ...(await result), outcome: 'joined' } : result;

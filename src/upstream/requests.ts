@@ -218,10 +218,11 @@ export class Requests {
   }
 
   #newDialer(options: UpstreamOptions): Dialer {
-    const { url, realms, api, blobHosts, onlyBlobHosts, clock, timeouts, ca, resolve } = options;
+    const { name, url, realms, api, blobHosts, onlyBlobHosts, clock, timeouts, ca, resolve } = options;
     return new Dialer({
       ...{ registry: url, trusted: api === undefined ? realms : [...realms, api.host] },
       ...{ blobHosts, areAll: onlyBlobHosts, clock, timeouts, ca, ...(resolve && { resolve }) },
+      nameOf: ({ origin, host }) => (origin === url.origin && host !== name ? `${name} (${host})` : host),
       onDown: (host, why) => options.onDown(this.clean(host), this.clean(why)),
       onUp: (host, awayMs) => {
         // The troubles of images may have been those of the host.

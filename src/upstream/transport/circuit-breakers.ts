@@ -20,6 +20,8 @@ export interface CircuitBreakersOptions {
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly onDown: (host: string, why: string) => void;
   readonly onUp: (host: string, awayMs: number) => void;
+  /** What errors call the host of this address. Default: by its own name. */
+  readonly nameOf?: (url: URL) => string;
 }
 
 interface Breaker {
@@ -50,12 +52,13 @@ export class CircuitBreakers {
    * Returns when a request may be sent to this host, whose end is to be reported by one of the methods below, unless it is
    * abandoned. Throws UPSTREAM_UNAVAILABLE when the host is left alone.
    */
-  check({ origin }: URL): void {
-    const breaker = this.#breakers.get(origin);
+  check(url: URL): void {
+    const breaker = this.#breakers.get(url.origin);
     if (breaker?.downSinceMs === undefined) return;
     const nowMs = this.#options.clock.monotonic();
     if (nowMs < breaker.nextProbeMs) {
-      const message = `${breaker.host} is failing and is left alone for a moment: ${breaker.lastFailure}`;
+      const { nameOf } = this.#options;
+      const message = `${nameOf?.(url) ?? breaker.host} is failing and is left alone for a moment: ${breaker.lastFailure}`;
       const retryAfterMs = breaker.nextProbeMs - nowMs;
       throw new Trouble('UPSTREAM_UNAVAILABLE', message, { of: 'host', mayRetry: false, retryAfterMs });
     }

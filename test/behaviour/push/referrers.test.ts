@@ -6,6 +6,7 @@ import { type Image, type Index, makeImage, makeIndex } from '../../support/imag
 import {
   assertCreated,
   assertError,
+  dataDirectory,
   INDEX,
   image,
   LIMIT,
@@ -56,6 +57,17 @@ describe('referrers', () => {
     const bytes = packageOf(ghcr)?.manifests.get(upstreamTag(ghcr, tag) ?? '')?.bytes;
     return bytes === undefined ? [] : JSON.parse(Buffer.from(bytes).toString()).manifests;
   }
+
+  test('an empty list that was heard before a push does not hide it from a cache that starts without upstream', async t => {
+    const { ghcr, cache, client, startCache } = await startPushing(t, { data: dataDirectory(t) });
+    await client.image(image, 'v1');
+    assert.deepEqual(await listed(client), []);
+    await client.image(signature);
+    await cache.stop();
+    await ghcr.stop();
+    const later = await startCache(cache.data);
+    assert.deepEqual(digestsOf(await listed(new PushClient(later.url))), [signature.manifest.digest]);
+  });
 
   for (const referrers of ['supported', 'redirect', 'not-found'] as const) {
     const hasApi = referrers === 'supported';

@@ -131,6 +131,12 @@ export class Pusher {
       blob.isDone = true;
       return true;
     }
+    if (status.status === 404 && blob.offset === 0) {
+      // One of which no byte was acknowledged is not kept over a crash, and begins again.
+      blob.location = undefined;
+      blob.sentBytes = 0;
+      return false;
+    }
     assertStatus(status, 204, `GET of an upload with ${blob.offset} of ${blob.bytes.length} bytes`);
     const offset = offsetIn(status);
     assert.ok(offset >= blob.offset, `${blob.offset} bytes were acknowledged, but the offset is ${offset}`);

@@ -5,7 +5,7 @@
 // little by it. Everything is on loopback, in processes of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -117,9 +117,10 @@ function start(name: string, args: string[]): ChildProcess {
 
 function run(args: string[], log: string): ChildProcess {
   // As `npm start` runs it.
-  const child = spawn(process.execPath, ['--max-semi-space-size=2', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, ['--max-semi-space-size=2', ...args], {
+    stdio: ['ignore', 'pipe', openSync(join(directory, log), 'a')],
+  });
   children.push(child);
-  child.stderr?.on('data', data => writeFileSync(join(directory, log), data, { flag: 'a' }));
   child.on('exit', code => {
     if (code) console.log(`${args[0]} ended with ${code}: see ${join(directory, log)}`);
   });

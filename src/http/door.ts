@@ -35,7 +35,7 @@ export function checkRequest(incoming: IncomingMessage, isOurs: HostCheck): Regi
     const how = 'an IP address, localhost or a name of one word is always answered; add further names to listen.hosts';
     return new RegistryError('MISDIRECTED', `${quote(host)} is not a name of this cache: ${how}`);
   }
-  if (origin !== undefined && origin !== originOf(incoming, host)) return foreign(`Origin: ${quote(origin)}`);
+  if (origin !== undefined && !isOwn(origin, incoming, host)) return foreign(`Origin: ${quote(origin)}`);
   if (site !== undefined && site !== 'same-origin' && site !== 'none') {
     return foreign(`Sec-Fetch-Site: ${quote(String(site))}`);
   }
@@ -51,9 +51,10 @@ function countOfHosts(rawHeaders: readonly string[]): number {
   return count;
 }
 
-/** As browsers write it (RFC 6454, section 6.1). */
-function originOf({ socket }: IncomingMessage, host: string): string {
-  return `${'encrypted' in socket ? 'https' : 'http'}://${host.toLowerCase()}`;
+/** Whether the page is of this cache, under the Host that it asks; browsers leave a default port out of both, clients may not. */
+function isOwn(origin: string, { socket }: IncomingMessage, host: string): boolean {
+  const ours = URL.parse(`${'encrypted' in socket ? 'https' : 'http'}://${host}`);
+  return ours !== null && ours.origin === origin;
 }
 
 function foreign(sign: string): RegistryError {

@@ -104,9 +104,16 @@ export function startServer(
     // Where there is no Host, as in HTTP/1.0; nothing but the path is looked at.
     { hostname: 'localhost' },
   );
-  const server = createServer(SERVER_OPTIONS, (incoming, outgoing) => {
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     toOriginForm(incoming);
     void answer(incoming, outgoing);
+  };
+  const server = createServer(SERVER_OPTIONS, onRequest);
+  server.on('checkContinue', (incoming, outgoing) => {
+    toOriginForm(incoming);
+    // What is refused at the door need not be sent.
+    if (checkRequest(incoming, listen.isOurs) === undefined) outgoing.writeContinue();
+    onRequest(incoming, outgoing);
   });
   server.timeout = IDLE_MS;
   allowHalfClosing(server);

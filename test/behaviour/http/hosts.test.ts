@@ -99,6 +99,7 @@ test('its own pages and the address bar are answered', async t => {
     { origin: `http://${host}` },
     { 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' },
     { host: 'LOCALHOST:5000', origin: 'http://localhost:5000' },
+    { host: 'localhost:80', origin: 'http://localhost' },
   ]) {
     const reply = await cache.get('/v2/owner/app/manifests/v1', { headers });
     assert.equal(reply.status, 200, JSON.stringify(headers));
@@ -113,6 +114,18 @@ test('no registry client sends what is refused', async t => {
       assert.match(await raw(cache.url, lines(...head)), /^HTTP\/1\.1 200 /, `${client} at ${host}`);
     }
   }
+});
+
+test('who asks before sending a body is told to go on only when the request is answered', async t => {
+  const { ghcr, cache } = await start(t);
+  const put = (host: string) => {
+    const length = ['Content-Length: 2', 'Expect: 100-continue'];
+    const head = lines('PUT /v2/owner/app/manifests/v1 HTTP/1.1', `Host: ${host}`, ...length);
+    return raw(cache.url, `${head}{}`);
+  };
+  assert.match(await put('localhost'), /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 400 /);
+  assert.match(await put('evil.example'), /^HTTP\/1\.1 421 /);
+  assert.equal(ghcr.requests.length, 0);
 });
 
 test('two Hosts, or an empty one, are a bad request', async t => {

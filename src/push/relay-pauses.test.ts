@@ -2,28 +2,20 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { turns } from '../../test/support/async.ts';
-import type { TestClock } from '../../test/support/clock.ts';
 import { accepted, FakeWrites, soon, startRelay, TestSource } from '../../test/support/fake-writes.ts';
 
 const MIB = 1024 * 1024;
-
-async function pass(clock: TestClock, seconds: number): Promise<void> {
-  for (let second = 0; second < seconds; second++) {
-    clock.advance(1_000);
-    await turns(5);
-  }
-}
 
 describe('a relay whose client pauses', () => {
   test('rests after two seconds, also when bytes trickle, and sends all when all is here', async () => {
     const source = new TestSource(Buffer.alloc(MIB));
     const { relay, upstream, clock } = startRelay(source);
     await soon(() => relay.sentBytes === MIB);
-    await pass(clock, 2);
+    await clock.pass(2);
     assert.equal(upstream.places, 1, 'it has just sent');
     for (let second = 0; second < 10; second++) {
       relay.offer(source.add('a byte'));
-      await pass(clock, 1);
+      await clock.pass(1);
     }
     assert.equal(upstream.places, 0);
     assert.equal(upstream.count('cancel'), 1);
@@ -40,7 +32,7 @@ describe('a relay whose client pauses', () => {
     let sentBytes = 0;
     for (let mebibytes = 1; mebibytes <= 32; mebibytes++) {
       await turns(20);
-      await pass(clock, 5);
+      await clock.pass(5);
       sentBytes = upstream.uploads.reduce((sum, { length }) => sum + length, 0);
       relay.offer(source.add(Buffer.alloc(MIB)));
     }
@@ -59,12 +51,12 @@ describe('a relay whose client pauses', () => {
     for (let second = 0; second < 10; second++) {
       relay.offer(source.add(Buffer.alloc(40 * 1024)));
       await turns(5);
-      await pass(clock, 1);
+      await clock.pass(1);
     }
     relay.offer(source.end());
     await soon(() => upstream.count('close') === 1);
     assert.equal(upstream.places, 0, 'no bytes move any more');
-    await pass(clock, 60);
+    await clock.pass(60);
     closing.resolve();
     assert.deepEqual(await relay.result, accepted(source));
     assert.equal(upstream.count('stream'), 1);
@@ -77,12 +69,12 @@ describe('a relay whose client pauses', () => {
     test(`is given up after ${seconds} s when its bytes cannot be sent again and ${isContended ? 'others' : 'none'} wait`, async () => {
       const source = new TestSource(Buffer.alloc(MIB), { isSingleUse: true });
       const upstream = new FakeWrites();
-      Object.assign(upstream.writes.uploads, { isContended });
+      upstream.isContended = isContended;
       const { relay, clock, ended } = startRelay(source, upstream);
       await soon(() => relay.sentBytes === MIB);
-      await pass(clock, seconds);
+      await clock.pass(seconds);
       assert.equal(ended.result, undefined);
-      await pass(clock, 1);
+      await clock.pass(1);
       const result = await relay.result;
       assert.match('failure' in result ? result.failure.message : '', new RegExp(`stood still for ${seconds} s`));
       assert.equal(upstream.places, 0);

@@ -214,7 +214,7 @@ export class Relay {
       pausedMs = isSending || this.sentBytes - seenBytes >= SLOW_BYTES ? 0 : pausedMs + TICK_MS;
       seenBytes = this.sentBytes;
       if (!this.isSingleUse && pausedMs >= PAUSE_MS) stop(RESTING);
-      const longestMs = this.#writes.uploads.isContended ? PAUSE_MS : SINGLE_USE_PAUSE_MS;
+      const longestMs = this.#permit?.isAwaited ? PAUSE_MS : SINGLE_USE_PAUSE_MS;
       if (this.isSingleUse && pausedMs >= longestMs) stop(stoodStill(this.repository, longestMs));
     });
   }

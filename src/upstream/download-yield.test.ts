@@ -1,7 +1,7 @@
 // When a download gives its connection and its permit back, and how it goes on.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { turns, until } from '../../test/support/async.ts';
+import { until } from '../../test/support/async.ts';
 import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
@@ -39,14 +39,6 @@ function setUp(script: FakeAnswer[], options: Partial<DownloadOptions> = {}, onC
   return { start, scripted, clock, received: () => Buffer.concat(pieces) };
 }
 
-/** Lets so many seconds pass, one after another. */
-async function pass(clock: TestClock, seconds: number): Promise<void> {
-  for (let second = 0; second < seconds; second++) {
-    clock.advance(1_000);
-    await turns(3);
-  }
-}
-
 describe('a download', () => {
   test('whose receiver takes nothing gives back connection and permit after two seconds, and then resumes', async () => {
     const gate = Promise.withResolvers<void>();
@@ -56,11 +48,11 @@ describe('a download', () => {
     );
     const running = start();
     await until(() => chunks === 1);
-    await pass(clock, 1);
+    await clock.pass(1);
     assert.deepEqual([scripted.placesTaken, scripted.openBodies], [1, 1]);
-    await pass(clock, 2);
+    await clock.pass(2);
     assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
-    await pass(clock, 60);
+    await clock.pass(60);
     assert.equal(scripted.asked.length, 1, 'nothing is asked for meanwhile');
     gate.resolve();
     await running;
@@ -74,7 +66,7 @@ describe('a download', () => {
     const { start, scripted, clock } = setUp([from(0)], { receiverStallMs: 30_000 }, () => gate.promise);
     const running = assert.rejects(start(), { code: 'UNAVAILABLE', message: /the client took nothing .* for 30 s/ });
     await until(() => scripted.openBodies === 1);
-    await pass(clock, 32);
+    await clock.pass(32);
     await running;
     assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
   });
@@ -82,10 +74,10 @@ describe('a download', () => {
   test('from an upstream that hardly sends goes behind those who wait, and stays when no one does', async () => {
     for (const isContended of [false, true]) {
       const { start, scripted, clock, received } = setUp([upTo(MIB), from(MIB)]);
-      scripted.permits = { isContended };
+      scripted.isContended = isContended;
       const running = start();
       await until(() => received().length === MIB);
-      await pass(clock, 10);
+      await clock.pass(10);
       assert.equal(scripted.asked.length, isContended ? 2 : 1);
       if (!isContended) continue;
       await running;
@@ -93,17 +85,37 @@ describe('a download', () => {
     }
   });
 
+  test('goes on for as long as each turn brings a little', async () => {
+    const step = 1024;
+    const turn = (_: unknown, index: number): FakeAnswer => ({
+      bytes: BYTES.subarray(index * step, (index + 1) * step),
+      start: index * step,
+      sizeBytes: SIZE,
+      after: 'stall',
+      chunkBytes: step,
+    });
+    const { start, scripted, clock, received } = setUp([...Array.from({ length: 20 }, turn), from(20 * step)]);
+    scripted.isContended = true;
+    const running = start();
+    for (let turns = 1; turns <= 20; turns++) {
+      await until(() => received().length === turns * step);
+      await clock.pass(5);
+    }
+    await running;
+    assert.deepEqual(received(), BYTES);
+  });
+
   test('that yields over and over without a byte fails', async () => {
     const { start, scripted, clock } = setUp([
       upTo(MIB),
       ...Array(9).fill({ ...from(MIB), bytes: Buffer.alloc(0), after: 'stall' }),
     ]);
-    scripted.permits = { isContended: true };
+    scripted.isContended = true;
     const running = assert.rejects(start(), {
       code: 'UPSTREAM_UNAVAILABLE',
       message: /broke 6 times.*it hardly sends/,
     });
-    await pass(clock, 60);
+    await clock.pass(60);
     await running;
     assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
   });
@@ -115,11 +127,11 @@ describe('a download', () => {
     ] as const) {
       let isWanted = true;
       const { start, scripted, clock, received } = setUp([upTo(end)], { isWanted: () => isWanted });
-      scripted.permits = { isContended };
+      scripted.isContended = isContended;
       const running = assert.rejects(start(), Abandoned);
       await until(() => received().length === end);
       isWanted = false;
-      await pass(clock, seconds);
+      await clock.pass(seconds);
       await running;
       assert.deepEqual([scripted.placesTaken, scripted.openBodies], [0, 0]);
     }
@@ -130,7 +142,7 @@ describe('a download', () => {
     const log: string[] = [];
     const permit = (isForSmall: boolean) => async () => {
       log.push(isForSmall ? 'small' : 'large');
-      return { isForSmall, release: () => log.push('released') };
+      return { isForSmall, isAwaited: false, release: () => log.push('released') };
     };
     scripted.permits = { acquire: permit(true), acquireLarge: permit(false) };
     await start();
@@ -142,7 +154,7 @@ describe('a download', () => {
   test('of a small blob goes on with a permit for small blobs', async () => {
     const small = bytesOf(randomContent(1_000));
     const { start, scripted, received } = setUp([{ bytes: small }]);
-    scripted.permits = { acquire: async () => ({ isForSmall: true, release: () => {} }) };
+    scripted.permits = { acquire: async () => ({ isForSmall: true, isAwaited: false, release: () => {} }) };
     await start();
     assert.deepEqual(received(), small);
     assert.deepEqual(scripted.asked, [0]);

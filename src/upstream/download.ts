@@ -1,6 +1,6 @@
-// A blob, or a range of one, whatever happens on the way: a body that breaks or stalls is asked for again, through the registry for a
-// fresh redirect, from the first missing byte. Each byte comes once and in order; whether they are the right ones is for
-// the receiver to verify.
+// A blob, or a range of one, whatever happens on the way: a body that breaks or stalls is asked for again, through the
+// registry for a fresh redirect, from the first missing byte. Each byte comes once and in order; whether they are the
+// right ones is for the receiver to verify.
 //
 // It holds a permit while bytes move. A receiver that takes nothing, or an upstream that hardly sends while others wait,
 // makes it yield: the connection and the permit are given back, and it goes on behind those who wait.
@@ -118,9 +118,9 @@ class Download {
       const broken = await this.#receiveRest();
       if (broken === undefined) return;
       this.#signal.throwIfAborted();
-      const hasMoved = this.#receivedBytes - from >= PROGRESS_BYTES;
-      if (broken === YIELDED && hasMoved) continue;
-      breaks = hasMoved ? 1 : breaks + 1;
+      // Its turn was over, and it goes on in its next one.
+      if (broken === YIELDED && this.#receivedBytes > from) continue;
+      breaks = this.#receivedBytes - from >= PROGRESS_BYTES ? 1 : breaks + 1;
       if (breaks > BREAKS_LIMIT) throw this.#brokeTooOften(breaks, broken);
       if (broken === YIELDED) continue;
       this.#options.onBreak?.(reasonOf(broken), this.#receivedBytes);
@@ -135,7 +135,7 @@ class Download {
 
   /** Looks, each second, whether bytes move and who waits for them. Never throws. */
   async look(): Promise<void> {
-    const { upstream, isWanted, receiverStallMs = Infinity } = this.#options;
+    const { isWanted, receiverStallMs = Infinity } = this.#options;
     const before = this.#seenBytes.at(-1) ?? 0;
     this.#stillMs = this.#receivedBytes > before ? 0 : this.#stillMs + TICK_MS;
     this.#seenBytes = [...this.#seenBytes, this.#receivedBytes].slice(-1 - SLOW_MS / TICK_MS);
@@ -143,9 +143,9 @@ class Download {
       if (this.#stillMs >= receiverStallMs) return this.#fail(stalled(this.#what, receiverStallMs));
       return this.#yield();
     }
-    const { isContended } = upstream.downloads;
-    if (isWanted?.() === false && (isContended || this.#isSlow())) return this.#fail(new Abandoned());
-    if (isContended && this.#isSlow()) this.#yield();
+    const isSlow = this.#isSlow();
+    if (isWanted?.() === false && (this.#permit?.isAwaited !== false || isSlow)) return this.#fail(new Abandoned());
+    if (this.#permit?.isAwaited && isSlow) this.#yield();
   }
 
   /** Resolves to what broke it, to YIELDED, or to undefined when all is received. */

@@ -25,8 +25,19 @@ describe('permits', () => {
     const { permits } = await takenBy('bulk');
     assert.equal((await permits.acquire(mover('first'), never)).isForSmall, false);
     assert.equal((await permits.acquire(mover('first'), never)).isForSmall, true);
-    assert.equal((await permits.acquireLarge(mover('second'), never)).isForSmall, false);
-    assert.equal(permits.isContended, false);
+    const second = await permits.acquireLarge(mover('second'), never);
+    assert.deepEqual([second.isForSmall, second.isAwaited], [false, false]);
+  });
+
+  test('are awaited only by work that could use them', async () => {
+    const { permits, taken } = await takenBy('bulk');
+    const small = await permits.acquire(mover('bulk'), never);
+    assert.deepEqual([small.isAwaited, taken[0]?.isAwaited], [false, false]);
+    void permits.acquireLarge(mover('bulk'), never);
+    assert.deepEqual([small.isAwaited, taken[0]?.isAwaited], [false, true]);
+    for (let count = 0; count < 32; count++) void permits.acquire(mover('bulk'), never);
+    await turns();
+    assert.equal(small.isAwaited, true);
   });
 
   test('go round clients, then repositories', async () => {
@@ -41,7 +52,7 @@ describe('permits', () => {
       void permits.acquireLarge(mover(name, client), never).then(() => log.push(client));
     }
     await turns();
-    assert.equal(permits.isContended, true);
+    assert.equal(taken[0]?.isAwaited, true);
     taken[0]?.release();
     taken[1]?.release();
     await turns();

@@ -17,14 +17,14 @@ export interface Mover {
 export interface Permit {
   /** Whether it is for a small blob alone. */
   readonly isForSmall: boolean;
+  /** Whether other work waits for one like it. */
+  readonly isAwaited: boolean;
   /** May be called more than once. */
   release(): void;
 }
 
 /** The contract of Permits. */
 export interface TransferPermits {
-  /** Whether any work waits for a permit for large blobs. */
-  readonly isContended: boolean;
   /** Resolves to a permit for a blob of unknown size: for any size if one is free, else for a small one. */
   acquire(mover: Mover, signal: AbortSignal): Promise<Permit>;
   /** Resolves to a permit for a blob of any size. */
@@ -39,18 +39,24 @@ export class Permits implements TransferPermits {
   readonly #large = new FairSemaphore(LIMITS);
   readonly #small = new FairSemaphore(LIMITS);
 
-  get isContended(): boolean {
-    return this.#large.isContended;
-  }
-
   async acquire({ repository, client }: Mover, signal: AbortSignal): Promise<Permit> {
     const key = imageName(repository);
     const release = this.#large.tryAcquire(key);
-    if (release !== undefined) return { isForSmall: false, release };
-    return { isForSmall: true, release: await this.#small.acquire(key, signal, client) };
+    if (release !== undefined) return this.#permit(this.#large, release);
+    return this.#permit(this.#small, await this.#small.acquire(key, signal, client));
   }
 
   async acquireLarge({ repository, client }: Mover, signal: AbortSignal): Promise<Permit> {
-    return { isForSmall: false, release: await this.#large.acquire(imageName(repository), signal, client) };
+    return this.#permit(this.#large, await this.#large.acquire(imageName(repository), signal, client));
+  }
+
+  #permit(semaphore: FairSemaphore, release: () => void): Permit {
+    return {
+      isForSmall: semaphore === this.#small,
+      get isAwaited() {
+        return semaphore.isContended;
+      },
+      release,
+    };
   }
 }

@@ -35,6 +35,8 @@ export class FakeUpstream {
   placesTaken = 0;
   /** In place of permits that are always free. */
   permits: Partial<TransferPermits> = {};
+  /** Whether others wait for a permit. */
+  isContended = false;
   sentBytes = 0;
   readonly #script: FakeAnswer[];
   readonly #verbs: Partial<Upstream>;
@@ -51,7 +53,6 @@ export class FakeUpstream {
       identity: async () => 'anonymous',
       openBlob: (_, digest, { start }, signal) => this.#open(digest, start, signal),
       downloads: {
-        isContended: false,
         acquire: async () => this.#permit(),
         acquireLarge: async () => this.#permit(),
         ...this.permits,
@@ -68,7 +69,7 @@ export class FakeUpstream {
       if (isHeld) this.placesTaken--;
       isHeld = false;
     };
-    return { isForSmall: false, release };
+    return { isForSmall: false, isAwaited: this.isContended, release };
   }
 
   async #open(_digest: Digest, asked: number, signal: AbortSignal): Promise<BlobBody> {

@@ -111,6 +111,8 @@ export class FakeWrites {
   readonly targets: string[] = [];
   /** How many have a place now. */
   places = 0;
+  /** Whether others wait for a permit. */
+  isContended = false;
   beforePlace: Promise<unknown> = Promise.resolve();
   /** Before it says whether it holds a blob. */
   holding: Promise<unknown> = Promise.resolve();
@@ -152,7 +154,6 @@ export class FakeWrites {
       this.done.push(`cancel ${location.pathname}`);
     },
     uploads: {
-      isContended: false,
       acquire: (_, signal) => this.#permit(signal),
       acquireLarge: (_, signal) => this.#permit(signal),
     },
@@ -180,7 +181,7 @@ export class FakeWrites {
       if (isHeld) this.places--;
       isHeld = false;
     };
-    return { isForSmall: false, release };
+    return { isForSmall: false, isAwaited: this.isContended, release };
   }
 
   async #receive(location: URL, bytes: Bytes, signal: AbortSignal): Promise<void> {

@@ -7,6 +7,10 @@ export class ByteLimit {
     this.#limitBytes = limitBytes;
   }
 
+  get takenBytes(): number {
+    return this.#takenBytes;
+  }
+
   /** Whether they fit; then they are taken until they are released. */
   take(bytes: number): boolean {
     if (this.#takenBytes + bytes > this.#limitBytes) return false;

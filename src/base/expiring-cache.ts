@@ -45,8 +45,8 @@ export class ExpiringCache<V extends {}> {
   }
 
   /** All that has not ended. */
-  *entries(): Generator<[key: string, value: V]> {
+  *values(): Generator<V> {
     const nowMs = this.#clock.monotonic();
-    for (const [key, { value, untilMs }] of this.#entries.entries()) if (nowMs < untilMs) yield [key, value];
+    for (const { value, untilMs } of this.#entries.values()) if (nowMs < untilMs) yield value;
   }
 }

@@ -38,10 +38,8 @@ export interface Content {
   remove(digest: Digest): Promise<void>;
   /** All content; what comes or goes meanwhile may or may not be listed. */
   list(): AsyncIterable<{ digest: Digest; sizeBytes: number }>;
-  /** Bytes that can still be stored; Infinity where that has no meaning. */
-  freeBytes(): Promise<number>;
-  /** How many more files or the like can be stored, whatever their size; Infinity where that has no meaning. */
-  freeFiles(): Promise<number>;
+  /** How many bytes, and how many files of whatever size, can still be stored; Infinity where that has no meaning. */
+  free(): Promise<{ readonly bytes: number; readonly files: number }>;
   /** Whether content can be stored now, if there is room; throws StorageFailure, with the reason, when it cannot. */
   check(): Promise<void>;
 }
@@ -54,8 +52,7 @@ export function decorate(inner: Content, verbs: Partial<Content>): Content {
     publish: (ingest, digest) => inner.publish(ingest, digest),
     remove: digest => inner.remove(digest),
     list: () => inner.list(),
-    freeBytes: () => inner.freeBytes(),
-    freeFiles: () => inner.freeFiles(),
+    free: () => inner.free(),
     check: () => inner.check(),
     ...verbs,
   };

@@ -64,8 +64,8 @@ export class LaggingUpstream implements Upstream {
     return this.#content('BLOB_UNKNOWN', repository, digest, open, signal);
   }
 
-  async listTags(repository: Repository): Promise<string[]> {
-    let listed: string[] = [];
+  async listTags(repository: Repository): Promise<readonly string[]> {
+    let listed: readonly string[] = [];
     try {
       listed = await this.#upstream.listTags(repository);
     } catch (error) {

@@ -121,11 +121,14 @@ export class LocalWrites {
   }
 
   /** The tags that the upstream lists, with those that were pushed and without those that were deleted a moment ago. */
-  listed(repository: Repository, tags: readonly string[]): string[] {
-    const listed = new Set(tags);
+  listed(repository: Repository, tags: readonly string[]): readonly string[] {
     const { upstream, name } = repository;
-    for (const [, write] of this.#tags.entries()) {
-      if (write.repository.name !== name || write.repository.upstream !== upstream) continue;
+    const writes = [...this.#tags.values()].filter(
+      write => write.repository.name === name && write.repository.upstream === upstream,
+    );
+    if (writes.length === 0) return tags;
+    const listed = new Set(tags);
+    for (const write of writes) {
       if (write.digest === undefined) listed.delete(write.tag);
       else listed.add(write.tag);
     }

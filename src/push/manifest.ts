@@ -46,7 +46,7 @@ const SOURCE = 'org.opencontainers.image.source';
 /** Members of an image config, of which the labels are some: parsed on the event loop. */
 const CONFIG_VALUES_LIMIT = 20_000;
 /** Parts of a manifest, between two turns of the event loop. */
-const LOOKED_UP_AT_ONCE = 100;
+const LOOKED_UP_AT_ONCE = 10;
 
 export class ManifestPushes {
   readonly #dependencies: ManifestPushDependencies;

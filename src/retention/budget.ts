@@ -12,7 +12,7 @@ import type { Digest } from '../oci/digest.ts';
 import { evictionOrder } from './eviction.ts';
 
 export interface BudgetOptions {
-  readonly content: Pick<Content, 'remove' | 'freeBytes' | 'freeFiles'>;
+  readonly content: Pick<Content, 'remove' | 'free'>;
   readonly metadata: UsageStore;
   /** Infinity: no cap. */
   readonly maxSizeBytes: number;
@@ -118,14 +118,15 @@ export class Budget {
   /** Throws StorageFailure when nothing could be stored even in place of all that is. Evicts nothing. */
   async check(): Promise<void> {
     const { content, minFreeBytes } = this.#options;
-    const lackingBytes = minFreeBytes - (await content.freeBytes());
+    const free = await content.free();
+    const lackingBytes = minFreeBytes - free.bytes;
     if (lackingBytes > this.#usedBytes) {
       throw new StorageFailure(
         `the disk is full: ${lackingBytes} bytes more must be free on it, and only ${this.#usedBytes} are ours; ` +
           'free some, or lower cache.minFree',
       );
     }
-    if (this.#usedBytes === 0 && (await content.freeFiles()) < MIN_FREE_FILES) {
+    if (this.#usedBytes === 0 && free.files < MIN_FREE_FILES) {
       throw new StorageFailure('the file system of the data directory has no room for more files (df -i); remove some');
     }
   }
@@ -224,9 +225,9 @@ export class Budget {
       writtenBytes += written;
     }
     // Asked for last: what is written meanwhile then counts twice rather than not at all.
-    const freeBytes = await content.freeBytes();
+    const { bytes: freeBytes, files: freeFiles } = await content.free();
     // A byte is enough to have something evicted, which gives its file back whatever its size.
-    const overFiles = (await content.freeFiles()) < MIN_FREE_FILES ? 1 : 0;
+    const overFiles = freeFiles < MIN_FREE_FILES ? 1 : 0;
     const onDisk = Math.max(0, this.#usedBytes + writtenBytes + freeBytes - minFreeBytes);
     const share = pushesOff ? 0 : UPLOADS_SHARE * Math.min(maxSizeBytes, onDisk);
     bytes[of] += wantedBytes;

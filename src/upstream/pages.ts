@@ -2,8 +2,8 @@
 // that is too long, or whose pages lead elsewhere, is an error and never cut.
 import { RegistryError } from '../oci/errors.ts';
 import type { Repository } from '../oci/reference.ts';
-import { bodyMemory, type Room } from './transport/body-memory.ts';
 import type { UpstreamResponse } from './transport/response.ts';
+import { type Room, responseMemory } from './transport/response-memory.ts';
 import { isNotFound } from './upstream.ts';
 
 export interface PagedList {
@@ -33,7 +33,7 @@ const LIST_LIMIT_BYTES = 16 * 1024 * 1024;
 export async function readPages<T>(list: PagedList, readPage: ReadPage<T>): Promise<T[] | undefined> {
   const { path, what } = list;
   // Entries take as much memory as the bodies that they come from, at least.
-  using room = bodyMemory.room();
+  using room = responseMemory.room();
   const all: T[] = [];
   const queries = new Set<string>();
   let bytes = 0;

@@ -21,11 +21,11 @@ const IMAGES_LIMIT = 1_000;
 
 export class Troubles {
   readonly #clock: Pick<Clock, 'monotonic'>;
-  #images: ExpiringCache<Remembered>;
+  readonly #images: ExpiringCache<Remembered>;
 
   constructor(clock: Pick<Clock, 'monotonic'>) {
     this.#clock = clock;
-    this.#images = this.#none();
+    this.#images = new ExpiringCache({ clock, max: IMAGES_LIMIT, ttlMs: FORGOTTEN_MS });
   }
 
   /** Throws what was remembered of this image, if that was a moment ago. */
@@ -57,10 +57,6 @@ export class Troubles {
 
   /** What was remembered may have been the trouble of a host that is over. */
   clear(): void {
-    this.#images = this.#none();
-  }
-
-  #none(): ExpiringCache<Remembered> {
-    return new ExpiringCache({ clock: this.#clock, max: IMAGES_LIMIT, ttlMs: FORGOTTEN_MS });
+    this.#images.clear();
   }
 }

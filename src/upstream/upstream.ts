@@ -59,7 +59,7 @@ export interface Upstream {
    */
   openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
-  listTags(repository: Repository): Promise<string[]>;
+  listTags(repository: Repository): Promise<readonly string[]>;
   /**
    * The descriptors of all manifests whose subject is this digest; undefined when the upstream does not have the
    * referrers API (distribution spec 1.1, "Listing Referrers").

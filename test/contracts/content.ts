@@ -303,8 +303,8 @@ export function contentSuite(name: string, make: (t: TestContext) => Promise<Sto
 
     suite('it can be checked, and knows how much more it can take', async ({ content }) => {
       await content.check();
-      assert.ok((await content.freeBytes()) > 0);
-      assert.ok((await content.freeFiles()) > 0);
+      const { bytes, files } = await content.free();
+      assert.ok(bytes > 0 && files > 0);
     });
   });
 }

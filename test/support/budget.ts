@@ -71,8 +71,7 @@ export class StoreUnderBudget {
         files.delete(digest);
         this.done.push(`remove ${removed.get(digest)}`);
       },
-      freeBytes: async () => this.diskBytes - this.usedBytes,
-      freeFiles: async () => this.diskFiles - this.rows.length,
+      free: async () => ({ bytes: this.diskBytes - this.usedBytes, files: this.diskFiles - this.rows.length }),
     };
     return Budget.open({
       content,

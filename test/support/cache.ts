@@ -12,6 +12,7 @@ import type { Timeouts } from '../../src/upstream/transport/dialer.ts';
 import { TestClock } from './clock.ts';
 import { type Ghcr, type GhcrOptions, startGhcr } from './ghcr/ghcr.ts';
 import { fetchRaw, type RawRequest, type Reply } from './http-client.ts';
+import type { Image } from './images.ts';
 
 export interface TestCacheOptions {
   /** The fake behind the default upstream `ghcr.io`; absent: the upstream is unreachable. */
@@ -102,6 +103,22 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** A data directory, a fake ghcr.io that holds this image as `v1`, and caches on it, one after another. */
+export async function startInDirectory(t: TestContext, image: Image) {
+  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-data-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const data = join(directory, 'data');
+  const ghcr = await startGhcr();
+  t.after(() => ghcr.close());
+  ghcr.push('owner/app', image, 'v1');
+  const start = async () => {
+    const cache = await startTestCache({ ghcr, data });
+    t.after(() => cache.stop());
+    return cache;
+  };
+  return { directory, data, ghcr, start };
 }
 
 /** A fake ghcr.io and a cache in front of it, on one clock, both stopped after the test. */

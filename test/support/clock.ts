@@ -34,6 +34,14 @@ export class TestClock implements Clock {
     }
   }
 
+  /** Lets so many seconds pass, one after another, and work in progress go on after each. */
+  async pass(seconds: number): Promise<void> {
+    for (let second = 0; second < seconds; second++) {
+      this.advance(1_000);
+      for (let turn = 0; turn < 5; turn++) await new Promise(resolve => setImmediate(resolve));
+    }
+  }
+
   /** Changes the wall clock alone, as setting the machine's clock does: forward, or back if negative. */
   set(byMs: number): void {
     this.#wallMs += byMs;

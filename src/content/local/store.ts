@@ -104,15 +104,10 @@ export class LocalContent implements Content {
     }
   }
 
-  async freeBytes(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#root);
-    return bavail * bsize;
-  }
-
-  async freeFiles(): Promise<number> {
-    const { files, ffree } = await statfs(this.#root);
+  async free(): Promise<{ bytes: number; files: number }> {
+    const { bavail, bsize, files, ffree } = await statfs(this.#root);
     // Where files need nothing that can run out, as on btrfs, there are 0 in all.
-    return files === 0 ? Infinity : ffree;
+    return { bytes: bavail * bsize, files: files === 0 ? Infinity : ffree };
   }
 
   async check(): Promise<void> {

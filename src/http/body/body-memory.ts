@@ -2,6 +2,7 @@
 // so that no number of clients that stall can fill the process. Small bodies, which nearly all manifests are, have a
 // part of it that large ones cannot use up. When a part is full, a body that has stalled makes way for the one that
 // moves; and none may take as long as it likes.
+import { ByteLimit } from '../../base/byte-limit.ts';
 import type { Clock } from '../../base/clock.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
@@ -27,8 +28,8 @@ type OnCut = (why: RegistryError) => void;
 
 export class BodyMemory {
   readonly #clock: Clock;
-  readonly #small: Part = { limitBytes: SMALL_TOTAL_BYTES, usedBytes: 0 };
-  readonly #large: Part = { limitBytes: LARGE_TOTAL_BYTES, usedBytes: 0 };
+  readonly #small = new ByteLimit(SMALL_TOTAL_BYTES);
+  readonly #large = new ByteLimit(LARGE_TOTAL_BYTES);
   /** Those that are still coming. */
   readonly #receiving = new Set<BufferedBody>();
   #stopWatching: (() => void) | undefined;
@@ -39,7 +40,7 @@ export class BodyMemory {
 
   /** What all bodies are counted for now. */
   get usedBytes(): number {
-    return this.#small.usedBytes + this.#large.usedBytes;
+    return this.#small.takenBytes + this.#large.takenBytes;
   }
 
   /** Begins a body, of `declaredBytes` if that is known. Throws TOOMANYREQUESTS. It has to be disposed of. */
@@ -47,9 +48,10 @@ export class BodyMemory {
     let counted = { part: this.#small, bytes: 0 };
     const recount = (bytes: number, isSmall: boolean) => {
       const part = isSmall ? this.#small : this.#large;
-      this.#makeRoom(part, part === counted.part ? bytes - counted.bytes : bytes, body);
-      counted.part.usedBytes -= counted.bytes;
-      part.usedBytes += bytes;
+      const more = part === counted.part ? bytes - counted.bytes : bytes;
+      if (more > 0) this.#take(part, more, body);
+      else part.release(-more);
+      if (part !== counted.part) counted.part.release(counted.bytes);
       counted = { part, bytes };
     };
     const body = new BufferedBody(this.#clock, declaredBytes, { recount, forget: () => this.#forget(body), onCut });
@@ -59,8 +61,8 @@ export class BodyMemory {
     return body;
   }
 
-  #makeRoom(part: Part, bytes: number, body: BufferedBody): void {
-    while (bytes > 0 && part.usedBytes + bytes > part.limitBytes) {
+  #take(part: ByteLimit, bytes: number, body: BufferedBody): void {
+    while (!part.take(bytes)) {
       const stalled = this.#longestStalled(part === this.#small, body);
       if (stalled === undefined) {
         const message = 'too many manifests are being received at the same time; try again';
@@ -91,11 +93,6 @@ export class BodyMemory {
     this.#stopWatching?.();
     this.#stopWatching = undefined;
   }
-}
-
-interface Part {
-  readonly limitBytes: number;
-  usedBytes: number;
 }
 
 /** What a body tells the memory that it is in. */

@@ -9,7 +9,7 @@ const ALL_LARGE_BYTES = 48 * 1024 * 1024;
 /** A body is read within moments, unless its sender stalls. */
 const RETRY_AFTER_MS = 1_000;
 
-export class BodyMemory {
+export class ResponseMemory {
   readonly #small: ByteLimit;
   readonly #large: ByteLimit;
 
@@ -61,4 +61,4 @@ export class Room implements Disposable {
 }
 
 /** Of this process. */
-export const bodyMemory = new BodyMemory();
+export const responseMemory = new ResponseMemory();

@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
 import { parseJsonObject } from '../../oci/json.ts';
-import { bodyMemory, type Room } from './body-memory.ts';
+import { type Room, responseMemory } from './response-memory.ts';
 
 export interface UpstreamResponse {
   /** Where it came from, after redirects. */
@@ -177,7 +177,7 @@ export async function readAll(
   limitBytes: number,
   room?: Room,
 ): Promise<Buffer | undefined> {
-  using own = room === undefined ? bodyMemory.room() : undefined;
+  using own = room === undefined ? responseMemory.room() : undefined;
   const chunks: Buffer[] = [];
   let length = 0;
   const error = await body.read(chunk => {

@@ -1,14 +1,13 @@
 // The data directory: who may read it, that one process alone has it, and what is said where it cannot be used.
 import assert from 'node:assert/strict';
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { chmodSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
-import { startTestCache } from '../../support/cache.ts';
-import { startGhcr } from '../../support/ghcr/ghcr.ts';
+import { startInDirectory } from '../../support/cache.ts';
 import { makeImage } from '../../support/images.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../../bin/ghcr-cache.js', import.meta.url));
@@ -17,24 +16,15 @@ const V1 = '/v2/owner/app/manifests/v1';
 const blobPath = ({ digest }: { digest: string }) => `/v2/owner/app/blobs/${digest}`;
 
 async function setUp(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-data-'));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
-  const data = join(directory, 'data');
-  const ghcr = await startGhcr();
-  t.after(() => ghcr.close());
-  ghcr.push('owner/app', image, 'v1');
-  const start = async () => {
-    const cache = await startTestCache({ ghcr, data });
-    t.after(() => cache.stop());
-    return cache;
-  };
+  const started = await startInDirectory(t, image);
+  const { start } = started;
   const pull = async (cache: Awaited<ReturnType<typeof start>>) => {
     const outcomes = [];
     for (const path of [V1, ...image.layers.map(blobPath)]) outcomes.push((await cache.get(path)).headers['x-cache']);
     await cache.settled();
     return outcomes;
   };
-  return { directory, data, ghcr, start, pull };
+  return { ...started, pull };
 }
 
 /** The real program on this data directory, which it is not to start on. */

@@ -1,15 +1,13 @@
 // What survives: restarts, kill -9, rot and damage on disk.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { type Digest, digestOf, hexOf } from '../../../src/oci/digest.ts';
 import { HOLD_BACK_BYTES } from '../../../src/pull/hold-back.ts';
-import { startTestCache } from '../../support/cache.ts';
-import { startGhcr } from '../../support/ghcr/ghcr.ts';
+import { startInDirectory } from '../../support/cache.ts';
 import { fetchRaw } from '../../support/http-client.ts';
 import { bytesOf, type Content, makeImage } from '../../support/images.ts';
 
@@ -18,18 +16,9 @@ const V1 = '/v2/owner/app/manifests/v1';
 const blobPath = ({ digest }: Content) => `/v2/owner/app/blobs/${digest}`;
 const fileOf = (data: string, digest: Digest) => join(data, 'content/blobs/sha256', hexOf(digest));
 
-async function startInDirectory(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-recovery-'));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
-  const data = join(directory, 'data');
-  const ghcr = await startGhcr();
-  t.after(() => ghcr.close());
-  ghcr.push('owner/app', image, 'v1');
-  const start = async () => {
-    const cache = await startTestCache({ ghcr, data });
-    t.after(() => cache.stop());
-    return cache;
-  };
+async function setUp(t: TestContext) {
+  const started = await startInDirectory(t, image);
+  const { start } = started;
   const pullAll = async (cache: Awaited<ReturnType<typeof start>>) => {
     const outcomes = [];
     const manifest = await cache.get(V1);
@@ -43,11 +32,11 @@ async function startInDirectory(t: TestContext) {
     await cache.settled();
     return outcomes;
   };
-  return { directory, data, ghcr, start, pullAll };
+  return { ...started, pullAll };
 }
 
 test('after a restart, and with the upstream away, everything is still a hit', async t => {
-  const { ghcr, start, pullAll } = await startInDirectory(t);
+  const { ghcr, start, pullAll } = await setUp(t);
   const first = await start();
   await pullAll(first);
   await first.stop();
@@ -57,7 +46,7 @@ test('after a restart, and with the upstream away, everything is still a hit', a
 });
 
 test('old ingests are removed at start', async t => {
-  const { data, start } = await startInDirectory(t);
+  const { data, start } = await setUp(t);
   await (await start()).stop();
   writeFileSync(join(data, 'ingest/123-1'), 'half a blob');
   await start();
@@ -68,7 +57,7 @@ for (const when of ['while it runs', 'between runs'] as const) {
   test(`rot on disk ${when} is found on reading, never completed to a client, dropped, and fetched again`, async t => {
     for (const layer of image.layers) {
       for (const spoil of ['flip', 'truncate', 'remove'] as const) {
-        const { data, ghcr, start, pullAll } = await startInDirectory(t);
+        const { data, ghcr, start, pullAll } = await setUp(t);
         let cache = await start();
         await pullAll(cache);
         if (when === 'between runs') await cache.stop();
@@ -97,7 +86,7 @@ for (const when of ['while it runs', 'between runs'] as const) {
 }
 
 test('a rotten manifest is never served', async t => {
-  const { data, start, pullAll } = await startInDirectory(t);
+  const { data, start, pullAll } = await setUp(t);
   const first = await start();
   await pullAll(first);
   await first.stop();
@@ -109,7 +98,7 @@ test('a rotten manifest is never served', async t => {
 
 test('a damaged metadata.db is moved aside; content stays, and links come back as the upstream confirms them', async t => {
   for (const damage of ['garbage', 'middle', 'empty', 'gone'] as const) {
-    const { data, ghcr, start, pullAll } = await startInDirectory(t);
+    const { data, ghcr, start, pullAll } = await setUp(t);
     const first = await start();
     await pullAll(first);
     await first.stop();
@@ -147,7 +136,7 @@ async function spawnCache(config: string): Promise<{ url: string; process: Child
 const exited = (child: ChildProcess) => new Promise<number | null>(resolve => child.once('exit', resolve));
 
 test('kill -9 at random moments of pulls: nothing partial is visible, and the pull completes afterwards', async t => {
-  const { directory, data, ghcr } = await startInDirectory(t);
+  const { directory, data, ghcr } = await setUp(t);
   const config = join(directory, 'config.yaml');
   writeFileSync(
     config,
@@ -199,7 +188,7 @@ test('kill -9 at random moments of pulls: nothing partial is visible, and the pu
 });
 
 test('SIGTERM lets a running answer finish, accepts no new one, and ends with 0; a second signal ends at once', async t => {
-  const { directory, data, ghcr } = await startInDirectory(t);
+  const { directory, data, ghcr } = await setUp(t);
   const config = join(directory, 'config.yaml');
   writeFileSync(
     config,
@@ -245,7 +234,7 @@ async function assertRefuses(url: string): Promise<void> {
 }
 
 test('a second process on the same data directory is refused with a sentence', async t => {
-  const { start } = await startInDirectory(t);
+  const { start } = await setUp(t);
   const first = await start();
   await assert.rejects(start(), /is in use by another ghcr-cache/);
   await first.stop();
@@ -253,7 +242,7 @@ test('a second process on the same data directory is refused with a sentence', a
 });
 
 test('the data directory is an OCI image layout that other tools can read', async t => {
-  const { data, start, pullAll } = await startInDirectory(t);
+  const { data, start, pullAll } = await setUp(t);
   await pullAll(await start());
   assert.deepEqual(JSON.parse(readFileSync(join(data, 'content/oci-layout'), 'utf8')), {
     imageLayoutVersion: '1.0.0',

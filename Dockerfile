@@ -39,5 +39,5 @@ USER node
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:5000/healthz').then(answer => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "--max-semi-space-size=2", "/app/bin/ghcr-cache.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=8", "/app/bin/ghcr-cache.js"]
 CMD ["serve", "--config", "/etc/ghcr-cache/config.yaml"]

@@ -54,7 +54,7 @@ export async function startProgram(
 ): Promise<Program & Printing> {
   const path = join(options.checkout ?? join(import.meta.dirname, '..'), file);
   // The flag of `npm start` and of the installed program.
-  const nodeArgs = ['--max-semi-space-size=2', ...(options.nodeArgs ?? [])];
+  const nodeArgs = ['--max-semi-space-size=8', ...(options.nodeArgs ?? [])];
   const child = spawn(process.execPath, [...nodeArgs, path, ...args], {
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'ignore'],

@@ -1,7 +1,8 @@
-#!/usr/bin/env -S node --max-semi-space-size=2
+#!/usr/bin/env -S node --max-semi-space-size=8
 // The one file that an old Node must be able to read: it refuses politely before anything newer is loaded.
 // From a checkout it runs the sources as they are; from the published package, dist/. The flag above keeps
-// V8's young generation from growing to some 50 MB of garbage, of no use to a program that moves bytes.
+// V8's young generation from growing to some 50 MB of garbage. With less room, what requests need is promoted
+// while they run, and the old generation has to be collected, which stops everything.
 import { existsSync } from 'node:fs';
 import module from 'node:module';
 import { fileURLToPath } from 'node:url';

@@ -117,7 +117,7 @@ function start(name: string, args: string[]): ChildProcess {
 
 function run(args: string[], log: string): ChildProcess {
   // As `npm start` runs it.
-  const child = spawn(process.execPath, ['--max-semi-space-size=2', ...args], {
+  const child = spawn(process.execPath, ['--max-semi-space-size=8', ...args], {
     stdio: ['ignore', 'pipe', openSync(join(directory, log), 'a')],
   });
   children.push(child);

@@ -9,7 +9,7 @@ import type { Content, Source } from '../content/content.ts';
 import type { Ingests } from '../content/ingest.ts';
 import type { LinkStore, UsageStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
-import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { RegistryError, reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
 import { Abandoned, type DownloadOptions, download } from '../upstream/download.ts';
@@ -233,7 +233,8 @@ export class Flight {
       return;
     }
     const cause = error instanceof RegistryError ? undefined : error;
-    log.warn({ digest: this.digest, err: cause }, `${this.#what} could not be fetched: ${reasonOf(error)}`);
+    const failed = error instanceof StorageFailure ? 'kept' : 'fetched';
+    log.warn({ digest: this.digest, err: cause }, `${this.#what} could not be ${failed}: ${reasonOf(error)}`);
   }
 }
 

@@ -51,7 +51,10 @@ function countOfHosts(rawHeaders: readonly string[]): number {
   return count;
 }
 
-/** Whether the page is of this cache, under the Host that it asks; browsers leave a default port out of both, clients may not. */
+/**
+ * Whether the page is of this cache, under the Host that it asks. Compared as URLs: an Origin never has the default port
+ * of its scheme, and a Host may.
+ */
 function isOwn(origin: string, { socket }: IncomingMessage, host: string): boolean {
   const ours = URL.parse(`${'encrypted' in socket ? 'https' : 'http'}://${host}`);
   return ours !== null && ours.origin === origin;

@@ -76,7 +76,7 @@ function createClients(
   });
   stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
-  const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities), localWrites);
+  const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities, config.parallel), localWrites);
   return { reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
 }
 

@@ -23,6 +23,7 @@ test('without a file the defaults hold', () => {
           api: new URL('https://api.github.com'),
           credentials: [],
           offline: false,
+          parallel: 4,
           realms: [],
           blobHosts: [],
           timeouts: { connectMs: 5_000, headersMs: MINUTE_MS, stallMs: MINUTE_MS / 2 },
@@ -122,7 +123,7 @@ test('an unknown key is rejected with the one that was meant, the known ones, or
     ['pins: [x]\nbogus: 1\nlog:\n  level: loud', `2: bogus: unknown key; known here are ${KEYS_OF_ROOT}`],
     ['mirror: []', `1: mirror: ${planned}`],
     ['cache:\n  unusedFor: 30d', `2: cache.unusedFor: ${planned}`],
-    ['upstreams:\n  ghcr.io:\n    parallel: 4', `3: upstreams.ghcr.io.parallel: ${planned}`],
+    ['upstreams:\n  ghcr.io:\n    users: []', `3: upstreams.ghcr.io.users: ${planned}`],
     ['tags:\n  - writeOnce: true', `2: tags[0].writeOnce: ${planned}`],
     ['access:\n  admin: [alice]', `2: access.admin: ${planned}`],
   ]);

@@ -15,7 +15,7 @@ test('the key that was probably meant is suggested, and the known ones where non
 });
 
 test('planned keys are told from others, and belong to their section', () => {
-  for (const keys of [['mirror'], ['cache', 'unusedFor'], ['upstreams', 'quay.io', 'parallel']]) {
+  for (const keys of [['mirror'], ['cache', 'unusedFor'], ['upstreams', 'quay.io', 'users']]) {
     assert.match(plannedKey(keys) ?? '', /does not support it yet/, keys.join('.'));
   }
   for (const keys of [['unusedFor'], ['cache', 'mirror'], ['listen', 'workers'], ['constructor'], []]) {

@@ -6,7 +6,7 @@ const PLANNED: Record<string, readonly string[]> = {
   '': ['readAhead', 'mirror', 'events', 'cluster'],
   listen: ['tls', 'socket'],
   cache: ['unusedFor'],
-  upstreams: ['parallel', 'users'],
+  upstreams: ['users'],
   tags: ['writeOnce'],
   access: ['htpasswd', 'rules', 'remember', 'stale', 'admin'],
 };

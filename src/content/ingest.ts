@@ -5,12 +5,13 @@
 // - it can be read while it grows, and by its readers also after it has ended;
 // - one with a name outlives the process and can be resumed by that name; one without does not.
 import type { Condition } from '../base/condition.ts';
+import type { Span } from '../base/spans.ts';
 import type { Algorithm, Digest } from '../oci/digest.ts';
 import type { Reader } from './read.ts';
 
 /** Exactly one of Content.publish(), suspend() and abort() ends it. */
 export interface Ingest {
-  /** Bytes that can be read back. */
+  /** How many bytes can be read back, from the first one on. */
   readonly writtenBytes: number;
   /** Notified whenever `writtenBytes` has grown. */
   readonly progress: Condition;
@@ -37,13 +38,38 @@ export interface Ingest {
   abort(): Promise<void>;
 }
 
+export type Write = Ingest['write'];
+
+/** An ingest whose bytes may come in any order. They are hashed in theirs: what is ahead is read back for that. */
+export interface SparseIngest extends Ingest {
+  /** Beyond `writtenBytes`, the spans that can be read back too, in their order. */
+  readonly ahead: readonly Span[];
+  /** How many bytes can be read back in all. */
+  readonly storedBytes: number;
+  /**
+   * Another writer beside write(), for the bytes from this position on, which must come by no other. It must be where
+   * bytes end that are here, or a multiple of WRITER_ALIGNMENT.
+   */
+  writer(position: number): Write;
+}
+
+/** By this, what is there and what is not can be told when an ingest is resumed. */
+export const WRITER_ALIGNMENT = 1024 * 1024;
+
 export interface Ingests {
   /**
    * Begins an ingest. One with a name is made durable while it grows, unless it need not be. Throws StorageFailure.
    */
-  begin(algorithm: Algorithm, name?: string, options?: { readonly isDurable: boolean }): Promise<Ingest>;
-  /** Opens a named ingest of an earlier process, and hashes what it holds; undefined when there is none. */
-  resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined>;
+  begin(algorithm: Algorithm, name?: string, options?: { readonly isDurable: boolean }): Promise<SparseIngest>;
+  /**
+   * Opens a named ingest of an earlier process, and hashes what it holds; undefined when there is none. With `isSparse`,
+   * as it may have had several writers, long runs of zeros are taken for bytes that have not come.
+   */
+  resume(
+    algorithm: Algorithm,
+    name: string,
+    options?: { readonly isSparse: boolean },
+  ): Promise<SparseIngest | undefined>;
   /** Removes a named ingest that is not open, without reading it, if there is one. Never throws. */
   discard(name: string): Promise<void>;
   /** The ingests of earlier processes by name, with their sizes in bytes. To be called before begin() and resume(). */

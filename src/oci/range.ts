@@ -1,10 +1,5 @@
 // Range requests (RFC 9110, section 14) for a representation of known size, and the ranges of upload chunks.
-
-/** The bytes from `start` up to, but not including, `end`. */
-export interface Span {
-  readonly start: number;
-  readonly end: number;
-}
+import type { Span } from '../base/spans.ts';
 
 /** More ranges in one request cost more than they can save, and are a known attack. */
 const SPANS_LIMIT = 64;

@@ -1,10 +1,11 @@
 // Ranges that are far ahead of what a flight has: the footer of a lazily pulled layer, or the rest of a pull that was cut.
 // They are asked of the upstream directly, while the flight goes on, and reach the client held to no digest: a range has
 // none. What cannot be had that way is waited for, as any other range is.
+
+import type { Span } from '../base/spans.ts';
 import type { Source } from '../content/content.ts';
 import { MemoryIngest } from '../content/memory-ingest.ts';
 import { algorithmOf, type Digest } from '../oci/digest.ts';
-import type { Span } from '../oci/range.ts';
 import type { Repository } from '../oci/reference.ts';
 import { download } from '../upstream/download.ts';
 import type { Caller } from './caller.ts';
@@ -92,7 +93,7 @@ function openRange(
     upstream: upstream(repository),
     signal: AbortSignal.any([signal, closing.signal]),
   };
-  download(options, repository, digest, () => chunk => ingest.write(chunk)).catch(error => {
+  download(options, repository, digest, () => () => chunk => ingest.write(chunk)).catch(error => {
     failure = error;
     ingest.progress.notify();
   });

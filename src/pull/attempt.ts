@@ -4,16 +4,16 @@ import type { Ingest } from '../content/ingest.ts';
 import { Incoming } from './hold-back.ts';
 
 /** One attempt of a flight to fetch its blob: the ingest that it fills, once that is open, and those who follow it. */
-export class Attempt {
-  readonly #begin: () => Promise<Ingest>;
-  readonly #incoming = Promise.withResolvers<Incoming>();
+export class Attempt<I extends Ingest = Ingest> {
+  readonly #begin: () => Promise<I>;
+  readonly #incoming = Promise.withResolvers<Incoming<I>>();
   #isOpening = false;
-  #ingest: Ingest | undefined;
+  #ingest: I | undefined;
   /** Whether any client has been given a byte of it. */
   wasSeen = false;
   #isOver = false;
 
-  constructor(begin: () => Promise<Ingest>) {
+  constructor(begin: () => Promise<I>) {
     this.#begin = begin;
     // Its followers are told; without followers it is not unhandled.
     this.#incoming.promise.catch(() => {});
@@ -25,7 +25,7 @@ export class Attempt {
   }
 
   /** Begins the ingest, the first time. Throws StorageFailure, and what the attempt failed with before. */
-  open(): Promise<Incoming> {
+  open(): Promise<Incoming<I>> {
     if (!this.#isOpening) {
       this.#isOpening = true;
       const opening = this.#begin().then(ingest => {
@@ -59,7 +59,7 @@ export class Attempt {
   }
 
   /** Its ingest is not going to be published: hands it to `end`, if there is one. To be told by fail() afterwards. */
-  async giveUp(end: (ingest: Ingest) => Promise<void>): Promise<void> {
+  async giveUp(end: (ingest: I) => Promise<void>): Promise<void> {
     this.end();
     const incoming = await this.#opened();
     if (incoming !== undefined) await end(incoming.ingest);
@@ -73,7 +73,7 @@ export class Attempt {
   }
 
   /** Undefined when there is no ingest, because none was needed or none could be had. */
-  async #opened(): Promise<Incoming | undefined> {
+  async #opened(): Promise<Incoming<I> | undefined> {
     if (!this.#isOpening) return undefined;
     return this.#incoming.promise.catch(() => undefined);
   }

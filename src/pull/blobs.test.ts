@@ -197,12 +197,15 @@ describe('a blob that cannot be stored', () => {
       ...ingests,
       begin: async (algorithm: 'sha256') => {
         const ingest = await ingests.begin(algorithm);
-        const write = ingest.write.bind(ingest);
         let handedIn = 0;
-        ingest.write = chunk => {
-          handedIn += chunk.length;
-          if (handedIn > 100_000) throw new StorageFailure('the disk is full');
-          return write(chunk);
+        const writer = ingest.writer.bind(ingest);
+        ingest.writer = position => {
+          const write = writer(position);
+          return chunk => {
+            handedIn += chunk.length;
+            if (handedIn > 100_000) throw new StorageFailure('the disk is full');
+            return write(chunk);
+          };
         };
         return ingest;
       },

@@ -3,13 +3,14 @@
 // Content is served to a repository only through a link of its own. Content that is here through another
 // repository is linked once this one's upstream has confirmed that it holds it too.
 import { Condition } from '../base/condition.ts';
+import { ExpiringCache } from '../base/expiring-cache.ts';
 import { SingleFlight } from '../base/single-flight.ts';
+import type { Span } from '../base/spans.ts';
 import { type OpenContent, type Source, StorageFailure } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { Span } from '../oci/range.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { Abandoned } from '../upstream/download.ts';
+import { Abandoned } from '../upstream/download-errors.ts';
 import { isDenied, isNotFound } from '../upstream/upstream.ts';
 import { readAhead } from './ahead.ts';
 import { type Caller, OURSELVES } from './caller.ts';
@@ -20,6 +21,10 @@ import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome } from './outcome.ts';
 import { openPassThrough } from './pass-through.ts';
+
+/** How long a blob that came wrong is fetched over one connection alone. */
+const WRONG_MS = 3_600_000;
+const WRONG_LIMIT = 1_000;
 
 export interface PulledBlob {
   readonly source: Source;
@@ -40,11 +45,14 @@ export class Blobs {
   /** Apart, since some registries answer 404 to HEAD alone. */
   readonly #missing: NegativeCache;
   readonly #missingByHead: NegativeCache;
+  /** What came wrong: it may be put together from ranges that were not those asked for. */
+  readonly #wrong: ExpiringCache<true>;
 
   constructor(dependencies: BlobDependencies) {
     this.#dependencies = dependencies;
     this.#missing = new NegativeCache(dependencies);
     this.#missingByHead = new NegativeCache(dependencies);
+    this.#wrong = new ExpiringCache({ clock: dependencies.clock, max: WRONG_LIMIT, ttlMs: WRONG_MS });
   }
 
   /** The blob, to be read and closed. Throws as the verbs of Upstream do. */
@@ -122,9 +130,13 @@ export class Blobs {
   }
 
   #start(repository: Repository, digest: Digest, { client }: Caller): Flight {
-    const flight = new Flight(this.#dependencies, repository, digest, client);
+    const inAnyOrder = this.#wrong.get(digest) === undefined;
+    const flight = new Flight(this.#dependencies, repository, digest, { client, inAnyOrder });
     this.#flights.set(digest, flight);
-    void flight.over.then(() => this.#flights.delete(digest));
+    void flight.over.then(() => {
+      this.#flights.delete(digest);
+      if (flight.wasWrong) this.#wrong.set(digest, true);
+    });
     return flight;
   }
 

@@ -18,11 +18,12 @@ const SIZE = 200_000;
 const blob = randomContent(SIZE, 'flight');
 const BYTES = bytesOf(blob);
 const { digest } = blob;
+const FOR = { client: 'client', inAnyOrder: true };
 const WRONG: FakeAnswer = { bytes: Buffer.alloc(10), contentType: 'text/html' };
 
 async function setUp(t: TestContext, options: PullOptions = {}) {
   const pull = await openPull(t, options);
-  return { ...pull, start: () => new Flight(pull, APP, digest, 'client') };
+  return { ...pull, start: () => new Flight(pull, APP, digest, FOR) };
 }
 
 const sourceOf = async (flight: Flight): Promise<Source> => (await flight.follow()) ?? assert.fail();
@@ -116,7 +117,7 @@ describe('a client that joins a flight in its last moments', () => {
       },
     };
     const partials = new Partials({ ...pull, ingests: slow as Ingests, maxSizeBytes: Infinity }, new Map());
-    const flight = new Flight({ ...pull, partials }, APP, digest, 'client');
+    const flight = new Flight({ ...pull, partials }, APP, digest, FOR);
     // It has seen a byte, so there is no second attempt.
     (await sourceOf(flight)).close();
     await flight.over;
@@ -138,7 +139,7 @@ describe('a client that joins a flight in its last moments', () => {
       const metadata = new Proxy(pull.metadata, {
         get: (target, verb) => (verb === 'linkBlob' ? linkBlob : Reflect.get(target, verb)?.bind?.(target)),
       });
-      const flight: Flight = new Flight({ ...pull, metadata }, APP, digest, 'client');
+      const flight: Flight = new Flight({ ...pull, metadata }, APP, digest, FOR);
       await flight.over;
       const source = await joining;
       if (source === undefined) assert.ok((await read(pull.content, digest)).equals(BYTES));
@@ -184,7 +185,7 @@ describe('a flight that fails', () => {
         },
       };
       const partials = new Partials({ ...pull, ingests: failing as Ingests, maxSizeBytes: Infinity }, new Map());
-      return { ...pull, start: () => new Flight({ ...pull, partials }, APP, digest, 'client') };
+      return { ...pull, start: () => new Flight({ ...pull, partials }, APP, digest, FOR) };
     })();
     const flight = start();
     await flight.over;
@@ -196,7 +197,7 @@ describe('a flight that fails', () => {
   test('is not resumed, nor logged, when the server shuts down', async t => {
     const stopping = new AbortController();
     const pull = await openPull(t, { script: [{ bytes: BYTES, after: 'stall', sizeBytes: SIZE + 1 }] });
-    const flight = new Flight({ ...pull, signal: stopping.signal }, APP, digest, 'client');
+    const flight = new Flight({ ...pull, signal: stopping.signal }, APP, digest, FOR);
     const source = await sourceOf(flight);
     await turns(3);
     const reason = new Error('the server is shutting down');

@@ -5,14 +5,16 @@
 import { abortable } from '../base/abortable.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import type { Span } from '../base/spans.ts';
 import type { Content, Source } from '../content/content.ts';
-import type { Ingests } from '../content/ingest.ts';
+import type { Ingests, SparseIngest } from '../content/ingest.ts';
 import type { LinkStore, UsageStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import { Abandoned, type DownloadOptions, download } from '../upstream/download.ts';
+import { type DownloadOptions, download } from '../upstream/download.ts';
+import { Abandoned } from '../upstream/download-errors.ts';
 import { isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import { Attempt } from './attempt.ts';
 import type { Partials } from './partials.ts';
@@ -41,26 +43,35 @@ export class Flight {
   readonly over: Promise<void>;
   /** All bytes are here and verified; only the disk is still to be waited for. */
   isComplete = false;
+  /** What came was wrong. */
+  wasWrong = false;
   readonly #dependencies: FlightDependencies;
   readonly #what: string;
   readonly #client: string;
   /** Those that are linked when it is complete: its own, and those that were attached until then. */
   readonly #linked: Repository[];
+  readonly #inAnyOrder: boolean;
   #canAttach = true;
   /** Resolves to whether anything is fetched: not what is here already. */
   readonly #isFetching: Promise<boolean>;
-  #attempt: Attempt;
+  #attempt: Attempt<SparseIngest>;
   /** The clients that follow it, or wait for its first byte. */
   #followers = 0;
 
-  /** Starts at once. `client`: whom it is for. */
-  constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest, client: string) {
+  /** Starts at once. `client`: whom it is for; `inAnyOrder`: over several connections, where that is faster. */
+  constructor(
+    dependencies: FlightDependencies,
+    repository: Repository,
+    digest: Digest,
+    { client, inAnyOrder }: { readonly client: string; readonly inAnyOrder: boolean },
+  ) {
     this.#dependencies = dependencies;
     this.repository = repository;
     this.digest = digest;
     this.#what = imageName(repository, { digest });
     this.#client = client;
     this.#linked = [repository];
+    this.#inAnyOrder = inAnyOrder;
     this.#attempt = this.#newAttempt();
     this.#isFetching = this.#start();
     this.over = this.#run().catch(error => this.#report(error));
@@ -138,7 +149,7 @@ export class Flight {
     }
   }
 
-  #newAttempt(): Attempt {
+  #newAttempt(): Attempt<SparseIngest> {
     return new Attempt(() => this.#dependencies.partials.begin(this.digest));
   }
 
@@ -147,7 +158,7 @@ export class Flight {
     for (let attempts = 1; ; attempts++) {
       const attempt = this.#attempt;
       try {
-        const reservation = await this.#fetch(attempt);
+        const reservation = await this.#fetch(attempt, this.#inAnyOrder && attempts === 1);
         return await this.#keep(attempt, reservation);
       } catch (error) {
         const again = isInvalid(error) && attempts < ATTEMPTS && !attempt.wasSeen;
@@ -157,21 +168,22 @@ export class Flight {
           this.#attempt = this.#newAttempt();
         }
         await attempt.fail(error as Error);
+        this.wasWrong = isInvalid(error);
         if (!again) throw error;
       }
     }
   }
 
   /** Download → reserve → write and hash → verify. The ingest is opened while the upstream is asked. */
-  async #fetch(attempt: Attempt): Promise<Reservation | undefined> {
+  async #fetch(attempt: Attempt<SparseIngest>, inAnyOrder: boolean): Promise<Reservation | undefined> {
     const { repository, digest } = this;
     const { budget, clock, log, signal, partials } = this.#dependencies;
     const upstream = this.#dependencies.upstream(repository);
     let reservation: Reservation | undefined;
     let type: string | undefined;
-    const start = partials.has(digest) ? (await attempt.open()).ingest.writtenBytes : 0;
+    const here = partials.has(digest) ? spansOf((await attempt.open()).ingest) : [];
     const options: DownloadOptions = {
-      ...{ upstream, clock, signal, client: this.#client, start },
+      ...{ upstream, clock, signal, client: this.#client, here, inAnyOrder },
       isWanted: () => this.#followers > 0,
       // It may fail unseen until the upstream has answered.
       onPermit: () => void attempt.open().catch(() => {}),
@@ -183,11 +195,14 @@ export class Flight {
         type = contentType;
         const incoming = await attempt.open();
         const { ingest } = incoming;
-        const reserved = await budget.reserve(sizeBytes, () => ingest.writtenBytes);
+        const reserved = await budget.reserve(sizeBytes, () => ingest.storedBytes);
         reservation = reserved;
-        await reserved.take(start);
+        await reserved.take(ingest.storedBytes);
         if (sizeBytes !== undefined) incoming.expect(sizeBytes);
-        return chunk => reserved.take(chunk.length)?.then(() => ingest.write(chunk)) ?? ingest.write(chunk);
+        return position => {
+          const write = ingest.writer(position);
+          return chunk => reserved.take(chunk.length)?.then(() => write(chunk)) ?? write(chunk);
+        };
       });
       const { ingest } = await attempt.open();
       const found = await ingest.finish();
@@ -202,7 +217,7 @@ export class Flight {
   }
 
   /** Publish → link → settle. No follower is held back meanwhile, and none waits for the disk. */
-  async #keep(attempt: Attempt, reservation: Reservation | undefined): Promise<void> {
+  async #keep(attempt: Attempt<SparseIngest>, reservation: Reservation | undefined): Promise<void> {
     const incoming = await attempt.open();
     const { ingest } = incoming;
     this.isComplete = true;
@@ -236,6 +251,10 @@ export class Flight {
     const failed = error instanceof StorageFailure ? 'kept' : 'fetched';
     log.warn({ digest: this.digest, err: cause }, `${this.#what} could not be ${failed}: ${reasonOf(error)}`);
   }
+}
+
+function spansOf({ writtenBytes, ahead }: SparseIngest): Span[] {
+  return [{ start: 0, end: writtenBytes }, ...ahead];
 }
 
 /** The same source; `closed` is called when it is closed. */

@@ -81,10 +81,10 @@ export class HoldBack {
 }
 
 /** The bytes of one blob while they come in. Clients never drive the writer: each reads the ingest at its own pace. */
-export class Incoming extends HoldBack {
-  readonly ingest: Ingest;
+export class Incoming<I extends Ingest = Ingest> extends HoldBack {
+  readonly ingest: I;
 
-  constructor(ingest: Ingest) {
+  constructor(ingest: I) {
     super(ingest.progress, () => ingest.writtenBytes);
     this.ingest = ingest;
   }

@@ -8,7 +8,8 @@ import type { TransferPermits } from '../upstream/permits.ts';
 import {
   type BlobBody,
   isNotFound,
-  type OpenSpan,
+  type OpenOptions,
+  type Spares,
   type Upstream,
   type UpstreamManifest,
 } from '../upstream/upstream.ts';
@@ -19,6 +20,7 @@ export class LaggingUpstream implements Upstream {
   readonly name: string;
   readonly offline: boolean;
   readonly downloads: TransferPermits;
+  readonly spares: Spares;
   readonly #upstream: Upstream;
   readonly #writes: LocalWrites;
 
@@ -26,6 +28,7 @@ export class LaggingUpstream implements Upstream {
     this.name = upstream.name;
     this.offline = upstream.offline;
     this.downloads = upstream.downloads;
+    this.spares = upstream.spares;
     this.#upstream = upstream;
     this.#writes = writes;
   }
@@ -59,8 +62,8 @@ export class LaggingUpstream implements Upstream {
     return this.#content('BLOB_UNKNOWN', repository, digest, () => this.#upstream.statBlob(repository, digest));
   }
 
-  async openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody> {
-    const open = () => this.#upstream.openBlob(repository, digest, span, signal);
+  async openBlob(repository: Repository, digest: Digest, options: OpenOptions, signal: AbortSignal): Promise<BlobBody> {
+    const open = () => this.#upstream.openBlob(repository, digest, options, signal);
     return this.#content('BLOB_UNKNOWN', repository, digest, open, signal);
   }
 

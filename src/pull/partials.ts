@@ -4,7 +4,7 @@
 //
 // A flight's ingest has the name of its digest from the start, so what is here after a crash can be gone on with too.
 import type { Clock } from '../base/clock.ts';
-import type { Ingest, Ingests } from '../content/ingest.ts';
+import type { Ingests, SparseIngest } from '../content/ingest.ts';
 import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
 
@@ -56,11 +56,11 @@ export class Partials {
   }
 
   /** The ingest for a flight of this digest, with what there is of it. Throws StorageFailure. */
-  async begin(digest: Digest): Promise<Ingest> {
+  async begin(digest: Digest): Promise<SparseIngest> {
     const { ingests } = this.#dependencies;
     const wasKept = this.#forget(digest);
     const resumed = wasKept
-      ? await ingests.resume(algorithmOf(digest), nameOf(digest)).catch(() => undefined)
+      ? await ingests.resume(algorithmOf(digest), nameOf(digest), { isSparse: true }).catch(() => undefined)
       : undefined;
     if (resumed !== undefined) return resumed;
     if (wasKept) await ingests.discard(nameOf(digest));
@@ -68,12 +68,12 @@ export class Partials {
   }
 
   /** Ends the ingest of a flight that ended early, and keeps what it holds if that is worth it. Never throws. */
-  async keep(digest: Digest, ingest: Ingest): Promise<void> {
+  async keep(digest: Digest, ingest: SparseIngest): Promise<void> {
     await ingest.flush().catch(() => {});
-    if (!this.#isWorth(ingest.writtenBytes)) return ingest.abort();
-    const { writtenBytes } = ingest;
+    const { storedBytes } = ingest;
+    if (!this.#isWorth(storedBytes)) return ingest.abort();
     await ingest.suspend();
-    this.#add(digest, writtenBytes);
+    this.#add(digest, storedBytes);
     await this.sweep();
   }
 

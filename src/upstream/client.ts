@@ -9,13 +9,14 @@ import { INDEX_TYPE, indexEntries } from '../oci/referrers.ts';
 import { invalid, readPages } from './pages.ts';
 import { Permits } from './permits.ts';
 import { blobSpec, manifestSpec, type RequestSpec, type Requests } from './requests.ts';
+import { SpareConnections } from './spare-connections.ts';
 import { isRedirect } from './transport/redirect.ts';
 import { discard, readAll, type UpstreamResponse } from './transport/response.ts';
 import {
   type BlobBody,
   type Capabilities,
   isNotFound,
-  type OpenSpan,
+  type OpenOptions,
   type Upstream,
   type UpstreamManifest,
 } from './upstream.ts';
@@ -29,14 +30,21 @@ export class UpstreamClient implements Upstream {
   readonly name: string;
   readonly offline: boolean;
   readonly downloads = new Permits();
+  readonly spares: SpareConnections;
   readonly #requests: Requests;
   readonly #capabilities: Capabilities;
 
-  constructor(requests: Requests, capabilities: Capabilities) {
+  /** `parallel`: how many connections one large blob may have. */
+  constructor(requests: Requests, capabilities: Capabilities, parallel: number) {
     this.name = requests.name;
     this.offline = requests.offline;
     this.#requests = requests;
     this.#capabilities = capabilities;
+    this.spares = new SpareConnections({
+      clock: requests.clock,
+      perBlob: parallel - 1,
+      isContended: () => this.downloads.isContended,
+    });
   }
 
   async getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest> {
@@ -85,17 +93,22 @@ export class UpstreamClient implements Upstream {
     });
   }
 
-  async openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody> {
-    const { start, end } = span;
+  async openBlob(
+    repository: Repository,
+    digest: Digest,
+    { start, end, address, isSpare }: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<BlobBody> {
     const spec = blobSpec('GET', repository, digest);
     const isResumed = start > 0;
     const isWhole = !isResumed && end === undefined;
     const headers: Record<string, string> = isWhole
       ? {}
       : { range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
-    return this.#requests.ask(repository, { ...spec, headers, signal, isResumed }, response => {
-      const { body } = response;
-      const blob: Pick<BlobBody, 'contentType' | 'read' | 'close'> = {
+    return this.#requests.ask(repository, { ...spec, headers, signal, isResumed, isSpare, address }, response => {
+      const { body, url } = response;
+      const blob: Omit<BlobBody, 'sizeBytes' | 'start'> = {
+        address: url.origin === this.#requests.url.origin ? undefined : url,
         contentType: this.#contentTypeOf(response),
         read: async onChunk => this.#requests.cleanError(await body.read(onChunk)),
         close: () => body.abandon(),

@@ -5,7 +5,8 @@ import { until } from '../../test/support/async.ts';
 import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import { Abandoned, type DownloadOptions, download } from './download.ts';
+import { type DownloadOptions, download } from './download.ts';
+import { Abandoned } from './download-errors.ts';
 import type { OnChunk } from './transport/response.ts';
 
 const MIB = 1024 * 1024;
@@ -31,7 +32,7 @@ function setUp(script: FakeAnswer[], options: Partial<DownloadOptions> = {}, onC
       { upstream: scripted.upstream, clock, signal, client: 'c', ...options },
       scripted.repository,
       content.digest,
-      () => chunk => {
+      () => () => chunk => {
         pieces.push(chunk);
         return onChunk?.(chunk);
       },

@@ -6,7 +6,8 @@ import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { download, type OpenReceiver } from './download.ts';
+import type { OpenReceiver } from './connection.ts';
+import { download } from './download.ts';
 import type { OnChunk } from './transport/response.ts';
 import type { BlobBody } from './upstream.ts';
 
@@ -52,7 +53,7 @@ function setUp(script: FakeAnswer[], receiver: Partial<Receiver> = {}) {
       async (...told) => {
         starts.push(told);
         await receiver.start?.(...told);
-        return chunk => {
+        return () => chunk => {
           pieces.push(chunk);
           return receiver.receive?.(chunk);
         };
@@ -243,7 +244,7 @@ describe('a download', () => {
       { upstream, clock: new TestClock(), signal, client: '' },
       repository,
       content.digest,
-      () => async chunk => {
+      () => () => async chunk => {
         if (++chunks === 1) await gate.promise;
         stored.push(chunk);
       },

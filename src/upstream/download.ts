@@ -1,27 +1,28 @@
 // A blob, or a range of one, whatever happens on the way: a body that breaks or stalls is asked for again, through the
-// registry for a fresh redirect, from the first missing byte. Each byte comes once and in order; whether they are the
-// right ones is for the receiver to verify.
+// registry for a fresh redirect, from the first missing byte. Each byte comes once; whether they are the right ones is for
+// the receiver to verify.
+//
+// The first connection asks for all of it. Where that is slow, and the receiver takes bytes in any order, others fetch
+// segments further on (segments.ts), as many as pay (spare-connections.ts). They are not needed: what breaks one of them is
+// left to the rest.
 //
 // It holds a permit while bytes move. A receiver that takes nothing, or an upstream that hardly sends while others wait,
 // makes it yield: the connection and the permit are given back, and it goes on behind those who wait.
-import { abortable } from '../base/abortable.ts';
 import { type Backoff, backoffMs } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
+import { Condition } from '../base/condition.ts';
+import type { Span } from '../base/spans.ts';
 import type { Digest } from '../oci/digest.ts';
-import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
+import { Connection, type OpenReceiver, type Receiver } from './connection.ts';
+import { Abandoned, brokeTooOften, otherSize, stalled } from './download-errors.ts';
+import { type Blob, OtherConnections } from './other-connections.ts';
 import { type Mover, type Permit, SMALL_BLOB_BYTES } from './permits.ts';
-import type { OnChunk } from './transport/response.ts';
-import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
-
-/**
- * Where a download goes: called once, before any byte; the size is undefined when the upstream does not tell. What it
- * throws, and what the receiver of chunks throws, ends the download and is passed on as it is.
- */
-export type OpenReceiver = (
-  sizeBytes: number | undefined,
-  contentType: string | undefined,
-) => OnChunk | Promise<OnChunk>;
+import { LOOK_MS, Progress } from './progress.ts';
+import { type Segment, Segments } from './segments.ts';
+import type { SpareUser } from './spare-connections.ts';
+import { type BlobBody, isUnavailable, type OpenSpan, type Upstream } from './upstream.ts';
 
 export interface DownloadOptions {
   readonly upstream: Upstream;
@@ -36,14 +37,15 @@ export interface DownloadOptions {
   /** The range that is wanted. Default: all. */
   readonly start?: number;
   readonly end?: number;
+  /** What the receiver has already. */
+  readonly here?: readonly Span[];
+  /** The receiver takes bytes in any order, so there may be several connections. */
+  readonly inAnyOrder?: boolean;
   /** Called when it may ask for bytes, at least once before the receiver is opened. */
   readonly onPermit?: () => void;
-  /** Is told why a body broke, and how many bytes were received by then. */
-  readonly onBreak?: (message: string, receivedBytes: number) => void;
+  /** Is told why a body broke, and at which byte of the blob. */
+  readonly onBreak?: (message: string, at: number) => void;
 }
-
-/** No client waits for the download, and it was slow or in the way of others. */
-export class Abandoned extends Error {}
 
 /** Breaks in a row, with less than PROGRESS_BYTES between them, before the download fails. */
 const BREAKS_LIMIT = 5;
@@ -52,13 +54,8 @@ const BACKOFF: Backoff = { firstMs: 200 };
 /** There is one download of a blob at a time: no crowd to spread. */
 const NO_JITTER = 0.5;
 
-const TICK_MS = 1_000;
 /** After so long without a byte it is asked whether the receiver holds them up. */
 const RECEIVER_MS = 2_000;
-/** Who moves less than this in this time is slow: 64 KiB/s. */
-const SLOW_BYTES = 256 * 1024;
-const SLOW_MS = 4_000;
-
 /**
  * Hands the blob to the receiver. Throws what the receiver throws, what `upstream.openBlob` throws at the first
  * request, the signal's reason, UPSTREAM_UNAVAILABLE when the body broke too often, UNAVAILABLE when the receiver
@@ -71,217 +68,233 @@ export async function download(
   openReceiver: OpenReceiver,
 ): Promise<void> {
   const running = new Download(options, repository, digest, openReceiver);
-  const stop = options.clock.every(TICK_MS, () => void running.look());
+  const stop = options.clock.every(LOOK_MS, () => running.look());
   try {
     await running.run();
   } finally {
     stop();
-    running.release();
+    await running.release();
   }
 }
 
-class Download {
+class Download implements SpareUser {
   readonly #options: DownloadOptions;
-  readonly #repository: Repository;
-  readonly #digest: Digest;
-  readonly #what: string;
+  readonly #blob: Blob;
   readonly #openReceiver: OpenReceiver;
   readonly #failing = new AbortController();
   readonly #signal: AbortSignal;
+  readonly #segments: Segments;
+  /** Asks for all of it, and has the permit. */
+  readonly #first: Connection;
+  /** Notified when another connection has ended, or has less to do. */
+  readonly #changed = new Condition();
+  /** Once there may be others. */
+  #others: OtherConnections | undefined;
+  #leaveSpares = () => {};
   #permit: Permit | undefined;
-  #body: BlobBody | undefined;
-  /** The body was closed to yield. */
+  /** The body of the first connection was closed to yield. */
   #isYielding = false;
-  /** Up to where the blob was received, or was not wanted. */
-  #receivedBytes: number;
   #sizeBytes: number | undefined;
-  #onChunk: OnChunk | undefined;
-  /** What the receiver answered to the last chunk. */
-  #taking: Promise<void> | undefined;
-  /** Where it stood at the last looks, the newest last: as many as it takes to tell who is slow. */
-  #seenBytes: number[] = [];
-  #stillMs = 0;
+  /** Where the first connection stood at its last end. */
+  #brokeAt: number;
+  #receiver: Receiver | undefined;
+  readonly #progress: Progress;
 
   constructor(options: DownloadOptions, repository: Repository, digest: Digest, openReceiver: OpenReceiver) {
+    const { start = 0, end = Infinity, here = [], signal } = options;
     this.#options = options;
-    this.#repository = repository;
-    this.#digest = digest;
-    this.#what = imageName(repository, { digest });
+    this.#blob = { repository, digest, what: imageName(repository, { digest }) };
     this.#openReceiver = openReceiver;
-    this.#receivedBytes = options.start ?? 0;
-    this.#signal = AbortSignal.any([options.signal, this.#failing.signal]);
+    this.#brokeAt = start;
+    this.#progress = new Progress(options.clock);
+    this.#signal = AbortSignal.any([signal, this.#failing.signal]);
+    this.#segments = new Segments({ start, end }, here);
+    this.#first = new Connection(this.#blob.what, this.#segments, this.#signal);
   }
 
   async run(): Promise<void> {
+    const first = this.#first;
     for (let breaks = 0; ; ) {
-      const from = this.#receivedBytes;
-      const broken = await this.#receiveRest();
-      if (broken === undefined) return;
+      const from = first.receivedBytes;
+      const broken = await this.#receiveNext();
+      if (broken === undefined) {
+        if (this.#segments.isComplete) return;
+        continue;
+      }
       this.#signal.throwIfAborted();
       // Its turn was over, and it goes on in its next one.
-      if (broken === YIELDED && this.#receivedBytes > from) continue;
-      breaks = this.#receivedBytes - from >= PROGRESS_BYTES ? 1 : breaks + 1;
-      if (breaks > BREAKS_LIMIT) throw this.#brokeTooOften(breaks, broken);
+      if (broken === YIELDED && first.receivedBytes > from) continue;
+      breaks = first.receivedBytes - from >= PROGRESS_BYTES ? 1 : breaks + 1;
+      if (breaks > BREAKS_LIMIT) {
+        const why = broken === YIELDED ? 'it hardly sends' : reasonOf(broken);
+        throw brokeTooOften(this.#blob.what, breaks, this.#brokeAt, this.#sizeBytes, why, broken);
+      }
       if (broken === YIELDED) continue;
-      this.#options.onBreak?.(reasonOf(broken), this.#receivedBytes);
+      this.#options.onBreak?.(reasonOf(broken), this.#brokeAt);
       await this.#options.clock.sleep(backoffMs(breaks, BACKOFF, NO_JITTER), this.#signal);
     }
   }
 
-  release(): void {
+  /** Ends all that is in progress: the receiver is handed nothing afterwards. */
+  async release(): Promise<void> {
+    this.#leaveSpares();
+    this.#failing.abort(new Error('the download has ended'));
     this.#permit?.release();
     this.#permit = undefined;
+    await this.#others?.ended();
   }
 
   /** Looks, each second, whether bytes move and who waits for them. Never throws. */
-  async look(): Promise<void> {
+  look(): void {
     const { isWanted, receiverStallMs = Infinity } = this.#options;
-    const before = this.#seenBytes.at(-1) ?? 0;
-    this.#stillMs = this.#receivedBytes > before ? 0 : this.#stillMs + TICK_MS;
-    this.#seenBytes = [...this.#seenBytes, this.#receivedBytes].slice(-1 - SLOW_MS / TICK_MS);
-    if (this.#stillMs >= RECEIVER_MS && (await isPending(this.#taking))) {
-      if (this.#stillMs >= receiverStallMs) return this.#fail(stalled(this.#what, receiverStallMs));
-      return this.#yield();
-    }
-    const isSlow = this.#isSlow();
-    if (isWanted?.() === false && (this.#permit?.isAwaited !== false || isSlow)) return this.#fail(new Abandoned());
-    if (this.#permit?.isAwaited && isSlow) this.#yield();
+    this.#progress.look(this.receivedBytes);
+    const { isSlow, stillMs } = this.#progress;
+    const isAwaited = this.#permit?.isAwaited;
+    const isHeldUp = stillMs >= RECEIVER_MS && this.#first.isHeldUp;
+    if (isHeldUp && stillMs >= receiverStallMs) this.#fail(stalled(this.#blob.what, receiverStallMs));
+    else if (isHeldUp) this.#yield();
+    else if (isWanted?.() === false && (isAwaited !== false || isSlow)) this.#fail(new Abandoned());
+    else if (isAwaited && isSlow) this.#yield();
+    else this.#others?.relieveSlow(this.#first, LOOK_MS);
   }
 
-  /** Resolves to what broke it, to YIELDED, or to undefined when all is received. */
-  async #receiveRest(): Promise<unknown> {
+  get receivedBytes(): number {
+    return this.#first.receivedBytes + (this.#others?.receivedBytes ?? 0);
+  }
+
+  get connections(): number {
+    return Number(this.#first.isOpen) + (this.#others?.count ?? 0);
+  }
+
+  get isAwaited(): boolean {
+    return this.#options.isWanted?.() !== false;
+  }
+
+  wants(): boolean {
+    return this.isAwaited && this.#others?.canGrow === true && this.#isUpstreamSlow;
+  }
+
+  /** Whether the first connection has shown that it is the upstream which takes the time. */
+  get #isUpstreamSlow(): boolean {
+    return this.#progress.isSlowerThanDisk(this.#first.receivedBytes) && !this.#first.isHeldUp;
+  }
+
+  grow(permit: Permit): void {
+    this.#others?.grow(permit);
+  }
+
+  /** Resolves to what broke the first connection, to YIELDED, or to undefined when it has fetched its segment. */
+  async #receiveNext(): Promise<unknown> {
+    const first = this.#first;
     // The bytes of the next body wait for the receiver of those before, or they would overtake.
-    await this.#taken();
-    const body = await this.#open();
+    await first.taken();
+    // An ordinary request, for all of it, while nobody else fetches any.
+    first.segment ??= this.#others?.count ? this.#segments.take() : this.#segments.takeRun();
+    if (first.segment === undefined) {
+      // Others fetch the rest.
+      await this.#changed.wait(() => this.#segments.isComplete || this.#segments.hasFree, this.#signal);
+      return undefined;
+    }
+    const body = await this.#open(first.segment);
     if ('broken' in body) return body.broken;
-    this.#body = body;
-    this.#isYielding = false;
-    this.#seenBytes = [];
     try {
-      const broken = await this.#receive(body, await this.#receiver(body));
+      const receiver = await this.#openedReceiver(body);
+      this.#isYielding = false;
+      this.#progress.restart();
+      const { segment } = first;
+      const broken = await first.receive(body, segment, this.#sizeBytes, receiver(segment.position));
+      // A connection that breaks does not wait for the receiver.
+      if (!this.#isYielding) await first.taken();
+      this.#brokeAt = segment.position;
+      // While this one pauses, others go on where it stood.
+      if (broken === undefined || this.#others?.count) first.release();
       return this.#isYielding && broken !== undefined ? YIELDED : broken;
     } finally {
-      this.#body = undefined;
       body.close();
     }
   }
 
-  async #open(): Promise<BlobBody | { broken: unknown }> {
+  async #open(segment: Segment): Promise<BlobBody | { broken: unknown }> {
     const { upstream, client } = this.#options;
-    const mover = { repository: this.#repository, client };
+    const { repository, digest } = this.#blob;
+    const mover = { repository, client };
     for (;;) {
       if (this.#permit === undefined) {
         this.#permit = await this.#acquire(mover);
-        if (this.#onChunk === undefined) this.#options.onPermit?.();
+        if (this.#receiver === undefined) this.#options.onPermit?.();
       }
       let body: BlobBody;
       try {
-        const span = { start: this.#receivedBytes, end: this.#options.end };
-        body = await upstream.openBlob(this.#repository, this.#digest, span, this.#signal);
+        body = await upstream.openBlob(repository, digest, this.#spanOf(segment), this.#signal);
       } catch (error) {
         // A failure of the first request has had its retries; later ones count as one more break.
-        if (this.#onChunk === undefined || !isUnavailable(error)) throw error;
+        if (this.#receiver === undefined || !isUnavailable(error)) throw error;
         return { broken: error };
       }
-      this.#sizeBytes ??= body.sizeBytes;
+      this.#hearSize(body.sizeBytes);
       if (!this.#permit.isForSmall || this.#isSmall()) return body;
       body.close();
-      this.release();
+      this.#permit.release();
+      this.#permit = undefined;
     }
+  }
+
+  #hearSize(sizeBytes: number | undefined): void {
+    if (sizeBytes === undefined || this.#sizeBytes !== undefined) return;
+    this.#sizeBytes = sizeBytes;
+    this.#segments.limit(sizeBytes);
   }
 
   #acquire(mover: Mover): Promise<Permit> {
     const { downloads } = this.#options.upstream;
-    const isLarge = (this.#options.end ?? this.#sizeBytes) !== undefined && !this.#isSmall();
+    // Small ones, and those of unknown size, may have any.
+    const isLarge = this.#first.leftBytes < Infinity && !this.#isSmall();
     return isLarge ? downloads.acquireLarge(mover, this.#signal) : downloads.acquire(mover, this.#signal);
   }
 
   #isSmall(): boolean {
-    const end = this.#options.end ?? this.#sizeBytes;
-    return end !== undefined && end - this.#receivedBytes <= SMALL_BLOB_BYTES;
+    return this.#first.leftBytes <= SMALL_BLOB_BYTES;
+  }
+
+  /** To its end, if that is the blob's. */
+  #spanOf({ position, end }: Segment): OpenSpan {
+    return end === Infinity || end === this.#sizeBytes ? { start: position } : { start: position, end };
   }
 
   /** Opens the receiver, the first time; later it holds the upstream to what it told then. */
-  async #receiver({ sizeBytes: told, contentType }: BlobBody): Promise<OnChunk> {
-    if (this.#onChunk === undefined) {
-      this.#onChunk = await this.#openReceiver(told, contentType);
-    } else if (this.#sizeBytes !== undefined && told !== undefined && told !== this.#sizeBytes) {
-      const message = `${this.#what} had ${this.#sizeBytes} bytes at first and now has ${told}`;
-      throw new RegistryError('UPSTREAM_INVALID', message);
+  async #openedReceiver(body: BlobBody): Promise<Receiver> {
+    const { sizeBytes, address, contentType } = body;
+    if (this.#receiver !== undefined) {
+      if (this.#sizeBytes === undefined || (sizeBytes ?? this.#sizeBytes) === this.#sizeBytes) return this.#receiver;
+      throw otherSize(this.#blob.what, this.#sizeBytes, sizeBytes);
     }
-    return this.#onChunk;
+    this.#receiver = await this.#openReceiver(sizeBytes, contentType);
+    this.#progress.begin();
+    if (sizeBytes !== undefined) this.#allowOthers(sizeBytes, address, this.#receiver);
+    return this.#receiver;
   }
 
-  /** Resolves to the error that broke the body, or to undefined when it is complete. */
-  async #receive(body: BlobBody, take: OnChunk): Promise<unknown> {
-    // An upstream that does not honour ranges sends again what we have.
-    let skip = this.#receivedBytes - body.start;
-    const { end = this.#sizeBytes } = this.#options;
-    const isRange = this.#options.end !== undefined;
-    const error = await body.read(arrived => {
-      let chunk = skip > 0 ? arrived.subarray(skip) : arrived;
-      skip = Math.max(0, skip - arrived.length);
-      if (end !== undefined && chunk.length > end - this.#receivedBytes) {
-        if (!isRange) throw this.#isTooLong(end);
-        // Nor those behind the range.
-        chunk = chunk.subarray(0, end - this.#receivedBytes);
-        body.close();
-      }
-      if (chunk.length === 0) return undefined;
-      this.#receivedBytes += chunk.length;
-      this.#taking = take(chunk);
-      return this.#taking;
+  #allowOthers(sizeBytes: number, address: URL | undefined, receiver: Receiver): void {
+    const { upstream, onBreak, inAnyOrder } = this.#options;
+    if (!inAnyOrder) return;
+    this.#others = new OtherConnections({
+      ...{ blob: this.#blob, upstream, sizeBytes, address, receiver, segments: this.#segments },
+      ...{ signal: this.#signal, onBreak, onFailure: error => this.#fail(error), changed: this.#changed },
     });
-    // A connection that breaks does not wait for the receiver.
-    if (!this.#isYielding) await this.#taken();
-    if (this.#receivedBytes === end) return undefined;
-    if (error !== undefined || end === undefined) return error;
-    return new Error(`the body ended after ${this.#receivedBytes} of ${end} bytes`);
-  }
-
-  /** Resolves when the receiver has the last chunk; throws the reason when nothing is to be received any more. */
-  async #taken(): Promise<void> {
-    if (this.#taking === undefined || this.#signal.aborted) return;
-    await abortable(this.#taking, this.#signal);
-  }
-
-  #isTooLong(sizeBytes: number): RegistryError {
-    const message = `${this.#what} has more than the ${sizeBytes} bytes that were announced`;
-    return new RegistryError('UPSTREAM_INVALID', message);
-  }
-
-  #isSlow(): boolean {
-    const [oldest = 0] = this.#seenBytes;
-    return this.#seenBytes.length > SLOW_MS / TICK_MS && this.#receivedBytes - oldest < SLOW_BYTES;
+    this.#leaveSpares = upstream.spares.join(this);
   }
 
   #yield(): void {
-    if (this.#body === undefined) return;
+    if (!this.#first.isOpen) return;
     this.#isYielding = true;
-    this.#body.close();
-    this.release();
+    this.#first.close();
+    this.#permit?.release();
+    this.#permit = undefined;
   }
 
   #fail(error: Error): void {
     this.#failing.abort(error);
   }
-
-  #brokeTooOften(breaks: number, broken: unknown): RegistryError {
-    const at = `last at byte ${this.#receivedBytes} of ${this.#sizeBytes ?? 'unknown'}`;
-    const why = broken === YIELDED ? 'it hardly sends' : reasonOf(broken);
-    const message = `the download of ${this.#what} broke ${breaks} times, ${at}: ${why}`;
-    return new RegistryError('UPSTREAM_UNAVAILABLE', message, { cause: broken });
-  }
 }
 
 const YIELDED = Symbol('yielded');
-
-function stalled(what: string, stallMs: number): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the client took nothing of ${what} for ${stallMs / 1000} s`);
-}
-
-async function isPending(promise: Promise<void> | undefined): Promise<boolean> {
-  const pending = {};
-  // In the order of the race, a settled promise comes first.
-  return promise !== undefined && (await Promise.race([promise.catch(() => {}), pending])) === pending;
-}

@@ -149,8 +149,8 @@ export function toElsewhereError(error: ErrorResponse, host: string, what: strin
   const code = error.retryAfterMs === undefined ? 'UPSTREAM_UNAVAILABLE' : 'TOOMANYREQUESTS';
   const mayRetry = status >= 500 || code === 'TOOMANYREQUESTS';
   const message = `${host} does not serve ${what}: ${status} ${error.message}`;
-  // We asked for bytes behind the end: what we have of it is wrong, and the host is not.
-  if (status === 416) return new RegistryError('UPSTREAM_INVALID', message);
+  // We asked for bytes behind the end, and what we have of it is wrong; or for a range of a host that gives none.
+  if (status === 416 || status === 501) return new RegistryError('UPSTREAM_INVALID', message);
   return new Trouble(code, message, { of: 'image', mayRetry, retryAfterMs });
 }
 

@@ -39,6 +39,11 @@ export class Permits implements TransferPermits {
   readonly #large = new FairSemaphore(LIMITS);
   readonly #small = new FairSemaphore(LIMITS);
 
+  /** Whether large blobs wait. */
+  get isContended(): boolean {
+    return this.#large.isContended;
+  }
+
   async acquire({ repository, client }: Mover, signal: AbortSignal): Promise<Permit> {
     const key = imageName(repository);
     const release = this.#large.tryAcquire(key);

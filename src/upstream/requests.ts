@@ -62,6 +62,9 @@ export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'>, Par
   readonly stopAtRedirect?: boolean;
   /** It goes on with something: it is sent also when the image was in trouble a moment ago. */
   readonly isResumed?: boolean;
+  /** As of OpenOptions. */
+  readonly isSpare?: boolean | undefined;
+  readonly address?: URL | undefined;
 }
 
 export function manifestSpec(method: RequestSpec['method'], repository: Repository, reference: Reference): RequestSpec {
@@ -124,6 +127,7 @@ export class Requests {
     // Pushes have attempts of their own, and people behind them.
     const isPull = isRead(spec) && (spec.access ?? PULL) === PULL;
     if (!isPull) return this.withRetry(work, spec.signal, attempts);
+    if (spec.isSpare) return this.withRetry(work, spec.signal, 1);
     if (!spec.isResumed) this.#troubles.check(spec.what);
     try {
       const result = await this.withRetry(work, spec.signal, attempts);
@@ -242,7 +246,7 @@ export class Requests {
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
-    const { method, signal } = spec;
+    const { method, signal, address } = spec;
     const headers: Record<string, string> = { ...spec.headers };
     const url = spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
     // An upload may be sent to another host, which must not learn our credential.
@@ -253,14 +257,17 @@ export class Requests {
     const subject = { repository: repository.name, image: spec.what };
     const request = { method, url, headers, subject, signal, headersMs };
     const isFollowed = isRead(spec) && !spec.stopAtRedirect;
-    const send = () =>
-      isFollowed ? dialFollowing(this.dialer, request) : this.dialer.dial({ ...request, body: spec.body?.() });
-    const dial = () => (isRead(spec) ? this.#waiting.run(repository.name, signal, send) : send());
-    let response = await dial();
+    const send = (asked: DialRequest) =>
+      isFollowed ? dialFollowing(this.dialer, asked) : this.dialer.dial({ ...asked, body: spec.body?.() });
+    const dial = (asked: DialRequest) =>
+      isRead(spec) ? this.#waiting.run(repository.name, signal, () => send(asked)) : send(asked);
+    let response = await dial(
+      address === undefined ? request : { ...request, url: address, headers: { ...spec.headers } },
+    );
     // The address of a blob may have expired, or be spoilt: the registry is asked for a fresh one, once.
     if (isFollowed && this.#isElsewhere(response) && isRefusal(response)) {
       await discard(response);
-      response = await dial();
+      response = await dial(request);
     }
     const { status } = response;
     const isSuccess = (status >= 200 && status < 300) || status === 304;

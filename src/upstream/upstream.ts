@@ -11,6 +11,7 @@ import type { Digest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import type { Reference, Repository } from '../oci/reference.ts';
 import type { TransferPermits } from './permits.ts';
+import type { SpareConnections } from './spare-connections.ts';
 import type { ResponseBody } from './transport/response.ts';
 
 export interface UpstreamManifest {
@@ -26,15 +27,30 @@ export interface OpenSpan {
   readonly end?: number | undefined;
 }
 
+export interface OpenOptions extends OpenSpan {
+  /** The address that an earlier body came from: asked first, and the registry where that is refused. */
+  readonly address?: URL | undefined;
+  /** It can be done without: asked for once, and nothing is remembered of a failure. */
+  readonly isSpare?: boolean;
+}
+
 export interface BlobBody extends Pick<ResponseBody, 'read'> {
   /** Size of the whole blob, if the upstream told it. */
   readonly sizeBytes: number | undefined;
   readonly contentType: string | undefined;
   /** The offset in the blob of the first byte that comes: 0 when a range was asked for and not honoured. */
   readonly start: number;
+  /** Where it comes from, if the registry has sent us there: good for some minutes. */
+  readonly address?: URL | undefined;
   /** Releases it, and its connection if there is more to come. To be called once, at the end. */
   close(): void;
 }
+
+/** The contract of SpareConnections. */
+export type Spares = Pick<
+  SpareConnections,
+  'perBlob' | 'hasRanges' | 'isOverLimit' | 'join' | 'serve' | 'gaveNoRange' | 'limited'
+>;
 
 /** Reading from an upstream. */
 export interface Upstream {
@@ -44,6 +60,8 @@ export interface Upstream {
   readonly offline: boolean;
   /** What the download of a blob takes before it may ask for bytes. */
   readonly downloads: TransferPermits;
+  /** The connections that downloads may have beyond their first. */
+  readonly spares: Spares;
   getManifest(repository: Repository, reference: Reference): Promise<UpstreamManifest>;
   /** What the tag points to now; undefined if that is still `known`. One conditional request. */
   getIfChanged(repository: Repository, tag: string, known: Digest): Promise<UpstreamManifest | undefined>;
@@ -57,7 +75,7 @@ export interface Upstream {
    * The bytes of a blob from `start` to `end`, or to its end if that is undefined. Throws the signal's reason when it is
    * aborted.
    */
-  openBlob(repository: Repository, digest: Digest, span: OpenSpan, signal: AbortSignal): Promise<BlobBody>;
+  openBlob(repository: Repository, digest: Digest, options: OpenOptions, signal: AbortSignal): Promise<BlobBody>;
   /** All tags, in the upstream's order. */
   listTags(repository: Repository): Promise<readonly string[]>;
   /**

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext } from 'node:test';
 import fc from 'fast-check';
+import { Spans } from '../../src/base/spans.ts';
 import type { Content } from '../../src/content/content.ts';
 import type { Ingest } from '../../src/content/ingest.ts';
 import { ALGORITHMS, type Digest, digestOf } from '../../src/oci/digest.ts';
@@ -269,6 +270,98 @@ export function ingestsSuite(name: string, make: (t: TestContext) => Promise<Sto
       await write(last, bytes.subarray(200_000));
       assert.equal(await last.finish(), digestOf(bytes));
       await last.abort();
+    });
+
+    suite('bytes may come in any order, by several writers, and are hashed and readable in their own', async ({
+      content,
+      ingests,
+    }) => {
+      const bytes = bytesOf(randomContent(5 * MIB + 12_345, 'segments'));
+      const order = fc.shuffledSubarray([0, 1, 2, 3, 4, 5], { minLength: 6 });
+      await fc.assert(
+        fc.asyncProperty(order, fc.array(fc.nat(5), { maxLength: 40 }), async (units, turnsOf) => {
+          const ingest = await ingests.begin('sha256');
+          const writers = units.map(unit => ({
+            at: unit * MIB,
+            end: Math.min(bytes.length, (unit + 1) * MIB),
+            write: ingest.writer(unit * MIB),
+          }));
+          const step = async (writer: (typeof writers)[number], size: number) => {
+            const end = Math.min(writer.end, writer.at + size);
+            await writer.write(Buffer.from(bytes.subarray(writer.at, end)));
+            writer.at = end;
+          };
+          for (const turn of turnsOf) await step(writers[turn] ?? assert.fail(), 100_000);
+          await ingest.flush();
+          const gaps = new Spans([{ start: 0, end: bytes.length }]);
+          for (const { start, end } of [{ start: 0, end: ingest.writtenBytes }, ...ingest.ahead]) {
+            gaps.remove({ start, end });
+            assert.deepEqual(await drain(ingest.reader(), end, start), bytes.subarray(start, end));
+          }
+          assert.equal(ingest.storedBytes, bytes.length - gaps.size);
+          assert.equal(
+            ingest.storedBytes,
+            writers.reduce((sum, { at }, i) => sum + at - (units[i] ?? 0) * MIB, 0),
+          );
+          for (const writer of writers) while (writer.at < writer.end) await step(writer, 300_000);
+          const digest = await ingest.finish();
+          assert.deepEqual([digest, ingest.writtenBytes, ingest.ahead], [digestOf(bytes), bytes.length, []]);
+          await content.publish(ingest, digest);
+          assert.deepEqual(await read(content, digest), bytes);
+          await content.remove(digest);
+        }),
+        { numRuns: 15 },
+      );
+    });
+
+    suite('what several writers have left is resumed with its gaps, in this process or a later one', async stores => {
+      const bytes = bytesOf(randomContent(4 * MIB, 'gaps'));
+      const lengths = fc.tuple(...[0, 1, 2, 3].map(() => fc.constantFrom(0, 1, 70_000, MIB - 5_000, MIB)));
+      let name = 0;
+      await fc.assert(
+        fc.asyncProperty(lengths, fc.boolean(), async (written, isLater) => {
+          name++;
+          const ingest = await stores.ingests.begin('sha256', `gaps-${name}`, { isDurable: false });
+          const expected = new Spans();
+          for (const [i, length] of written.entries()) {
+            const [start, end] = [i * MIB, i * MIB + length];
+            if (length > 0) await ingest.writer(start)(Buffer.from(bytes.subarray(start, end)));
+            expected.add({ start, end });
+          }
+          await ingest.suspend();
+          const { ingests } = isLater ? await stores.reopen() : stores;
+          const resumed = (await ingests.resume('sha256', `gaps-${name}`, { isSparse: true })) ?? assert.fail();
+          const here = new Spans([{ start: 0, end: resumed.writtenBytes }, ...resumed.ahead]);
+          assert.deepEqual(here.list, expected.list);
+          assert.equal(resumed.storedBytes, expected.size);
+          const missing = new Spans([{ start: 0, end: bytes.length }]);
+          for (const span of here.list) missing.remove(span);
+          for (const { start, end } of missing.list) {
+            await resumed.writer(start)(Buffer.from(bytes.subarray(start, end)));
+          }
+          assert.equal(await resumed.finish(), digestOf(bytes));
+          await resumed.abort();
+        }),
+        { numRuns: 15 },
+      );
+    });
+
+    suite('zeros where a gap could be are taken for one, and only there', async ({ ingests }) => {
+      const bytes = Buffer.concat([
+        Buffer.alloc(MIB - 600, 1),
+        Buffer.alloc(600),
+        Buffer.alloc(MIB, 2).fill(0, 1_000, 900_000),
+        Buffer.alloc(300_000, 3),
+      ]);
+      const ingest = await ingests.begin('sha256', 'zeros', { isDurable: false });
+      await write(ingest, bytes);
+      await ingest.suspend();
+      const resumed = (await ingests.resume('sha256', 'zeros', { isSparse: true })) ?? assert.fail();
+      assert.equal(resumed.writtenBytes, MIB - 600);
+      assert.deepEqual(resumed.ahead, [{ start: MIB, end: bytes.length }]);
+      await resumed.write(Buffer.alloc(600));
+      assert.equal(await resumed.finish(), digestOf(bytes));
+      await resumed.abort();
     });
 
     suite('an ingest that rests at any stage goes on as if it had not', async ({ content, ingests, reopen }) => {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import type { Digest } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/oci/reference.ts';
 import type { Permit, TransferPermits } from '../../src/upstream/permits.ts';
-import type { BlobBody, Upstream } from '../../src/upstream/upstream.ts';
+import type { BlobBody, Spares, Upstream } from '../../src/upstream/upstream.ts';
 
 export interface FakeAnswer {
   /** The bytes of this body; what begins where `start` says. */
@@ -24,6 +24,11 @@ export interface FakeAnswer {
   /** There is no response but this. */
   readonly error?: Error;
 }
+
+const NO_SPARES: Spares = {
+  ...{ perBlob: 0, hasRanges: true, isOverLimit: true },
+  ...{ join: () => () => {}, serve: () => {}, gaveNoRange: () => {}, limited: () => {} },
+};
 
 export class FakeUpstream {
   readonly repository: Repository = { upstream: 'ghcr.io', name: 'owner/app' };
@@ -51,6 +56,7 @@ export class FakeUpstream {
     const verbs: Partial<Upstream> = {
       offline: false,
       identity: async () => 'anonymous',
+      spares: NO_SPARES,
       openBlob: (_, digest, { start }, signal) => this.#open(digest, start, signal),
       downloads: {
         acquire: async () => this.#permit(),

@@ -36,6 +36,8 @@ export interface UpstreamClientOptions {
   readonly api?: string;
   readonly clock?: TestClock;
   readonly capabilities?: Capabilities;
+  /** Default: one connection for each blob. */
+  readonly parallel?: number;
 }
 
 /** Of an upstream whose hosts are not known, and of which nobody is told that they are down. */
@@ -66,7 +68,7 @@ export function connectTo(t: TestContext, url: string, options: UpstreamClientOp
   const api = options.api && new URL(options.api);
   const packages = api ? new Packages({ api, credentials, dialer: requests.dialer, clock }) : undefined;
   const { capabilities = GITHUB_CAPABILITIES } = options;
-  const reads = new UpstreamClient(requests, capabilities);
+  const reads = new UpstreamClient(requests, capabilities, options.parallel ?? 1);
   const writes = new WriteClient({ requests, reads, capabilities, packages });
   return { requests, reads, writes, clock, denied };
 }

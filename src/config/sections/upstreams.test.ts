@@ -17,6 +17,7 @@ upstreams:
     offline: true
     realms: [auth.example.com, "auth.example.com:8443"]
     blobHosts: [cdn.example.com, "cdn.example.com:8443", "*.s3.example.com"]
+    parallel: 2
     timeouts: { connect: 1s, headers: 2m, stall: 500ms }
     ca: extra-ca.pem
   quay.io: {}
@@ -31,6 +32,7 @@ default: quay.io
     offline: true,
     realms: ['auth.example.com', 'auth.example.com:8443'],
     blobHosts: ['cdn.example.com', 'cdn.example.com:8443', '*.s3.example.com'],
+    parallel: 2,
     timeouts: { connectMs: 1_000, headersMs: 120_000, stallMs: 500 },
     ca,
   });
@@ -39,12 +41,12 @@ default: quay.io
 });
 
 test('what is written for an upstream overrides its defaults', () => {
-  const { url, api } = upstreamOf(load('upstreams: { ghcr.io: { url: "http://127.0.0.1:1" } }'), 'ghcr.io');
-  assert.deepEqual([url.href, api?.href], ['http://127.0.0.1:1/', 'https://api.github.com/']);
+  const { url, api, parallel } = upstreamOf(load('upstreams: { ghcr.io: { url: "http://127.0.0.1:1" } }'), 'ghcr.io');
+  assert.deepEqual([url.href, api?.href, parallel], ['http://127.0.0.1:1/', 'https://api.github.com/', 4]);
 
   const config = load('upstreams: { quay.io: {}, docker.io: {} }');
   const quay = upstreamOf(config, 'quay.io');
-  assert.deepEqual([quay.url.href, quay.api, quay.realms], ['https://quay.io/', undefined, []]);
+  assert.deepEqual([quay.url.href, quay.api, quay.realms, quay.parallel], ['https://quay.io/', undefined, [], 1]);
   const hub = upstreamOf(config, 'docker.io');
   assert.deepEqual([hub.url.href, hub.realms], ['https://registry-1.docker.io/', ['auth.docker.io']]);
   assert.equal(upstreamOf(config, config.default).url.href, 'https://ghcr.io/');
@@ -57,6 +59,7 @@ test('a time to wait has an end, and a blob host is one', () => {
   assertRejected([
     [of('timeouts: { headers: 0 }'), `3: upstreams.quay.io.timeouts.headers: 0 ${wait}`],
     [of('timeouts: { connect: 2h }'), `3: upstreams.quay.io.timeouts.connect: "2h" ${wait}`],
+    [of('parallel: 0'), '3: upstreams.quay.io.parallel: 0 is not a whole number from 1 to 16'],
     [of('timeouts: { stall: soon }'), `3: upstreams.quay.io.timeouts.stall: "soon" ${wait}`],
     [of('blobHosts: ["https://cdn.example"]'), `3: upstreams.quay.io.blobHosts[0]: "https://cdn.example" ${host}`],
     [of('blobHosts: ["*"]'), `3: upstreams.quay.io.blobHosts[0]: "*" ${host}`],
@@ -74,7 +77,7 @@ test('a host, address, realm or certificate that is none is rejected', () => {
     ['upstreams:\n  octocat: {}', `2: upstreams.octocat: ${host}`],
     [
       'upstreams:\n  quay.io: https://quay.io',
-      '2: upstreams.quay.io: "https://quay.io" is not a map; it may have the keys url, api, credentials, offline, realms, blobHosts, timeouts, ca',
+      '2: upstreams.quay.io: "https://quay.io" is not a map; it may have the keys url, api, credentials, parallel, offline, realms, blobHosts, timeouts, ca',
     ],
     [of('url: quay.io'), `3: upstreams.quay.io.url: "quay.io" ${url}`],
     [of('url: https://me:@s3cret/@quay.io'), `3: upstreams.quay.io.url: "https://…@quay.io" ${url}`],

@@ -18,6 +18,8 @@ const upstream = value.section({
   api: value.apiUrl.exactOptional(),
   /** The first whose owner pattern matches the repository's owner is used. */
   credentials,
+  /** The most connections that one large blob is fetched over. */
+  parallel: value.wholeNumber(1, 16).exactOptional(),
   /** Never contact it. */
   offline: value.flag.prefault(false),
   /** `host` or `host:port` of further token realms that may be told our credentials. */
@@ -41,8 +43,8 @@ export const upstreams = z.preprocess(withGhcr, z.record(z.string(), upstream, {
 export const defaultUpstream = value.text('a host').prefault(GHCR);
 
 /** Where the upstreams are whose addresses do not follow from their names. */
-const KNOWN: Record<string, { url: string; api?: string; realms?: string[] }> = {
-  [GHCR]: { url: 'https://ghcr.io', api: 'https://api.github.com' },
+const KNOWN: Record<string, { url: string; api?: string; realms?: string[]; parallel?: number }> = {
+  [GHCR]: { url: 'https://ghcr.io', api: 'https://api.github.com', parallel: 4 },
   'docker.io': { url: 'https://registry-1.docker.io', realms: ['auth.docker.io'] },
 };
 
@@ -73,6 +75,7 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
     url: written.url ?? new URL(known.url),
     api: written.api ?? (known.api ? new URL(known.api) : undefined),
     credentials: checkCredentials(host, written.credentials, source),
+    parallel: written.parallel ?? known.parallel ?? 1,
     realms: written.realms ?? known.realms ?? [],
     timeouts: {
       connectMs: written.timeouts.connect,

@@ -1,19 +1,23 @@
-// Ingests as files under ingest/. Bytes are hashed as they are handed in and written in the background, everything that
-// has come meanwhile in one call; the writer waits only when too much is pending.
+// Ingests as files under ingest/. Bytes are written in the background, everything that has come meanwhile in one call, and
+// hashed meanwhile; the writer waits only when too much is pending.
 //
-// A file there has the name of its ingest, or a number when it is not to outlive the process.
+// A file there has the name of its ingest, or a number when it is not to outlive the process. Where bytes have not come
+// between others that have, it has a hole, which reads as zeros.
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Condition } from '../../base/condition.ts';
+import { type Span, Spans } from '../../base/spans.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
 import { isOutOfDescriptors, OutOfDescriptors, StorageFailure } from '../../oci/errors.ts';
-import type { Ingest, Ingests } from '../ingest.ts';
+import type { Ingests, SparseIngest, Write } from '../ingest.ts';
 import { hashInto, type Reader } from '../read.ts';
+import { findWritten } from './holes.ts';
 import { ingestDirectory, inLayout, makeLayout } from './layout.ts';
 import { ifMissing, SharedFile } from './shared-file.ts';
+import { Writer } from './writer.ts';
 
-/** How much may be pending before the writer must wait: it bounds the memory of an ingest. */
-const PENDING_LIMIT_BYTES = 512 * 1024;
+/** How much is read at a time to be hashed. */
+const REREAD_BYTES = 256 * 1024;
 /** An ingest that outlives the process is made durable in steps of this, so that little is left for publishing. */
 const SYNC_STEP_BYTES = 32 * 1024 * 1024;
 
@@ -35,23 +39,33 @@ export class LocalIngests implements Ingests {
     return new LocalIngests(root, onExhausted);
   }
 
-  async begin(algorithm: Algorithm, name?: string, { isDurable } = { isDurable: name !== undefined }): Promise<Ingest> {
+  async begin(
+    algorithm: Algorithm,
+    name?: string,
+    { isDurable } = { isDurable: name !== undefined },
+  ): Promise<SparseIngest> {
     const path = join(this.#directory, name ?? `${process.pid}-${++this.#unnamed}`);
     const opening = inLayout(this.#root, () => SharedFile.open(path, 'wx+', this.#onExhausted));
     const file = await opening.catch(error => {
       throw storageFailure(error);
     });
-    return new LocalIngest(path, file, new DigestHasher(algorithm), { writtenBytes: 0, isDurable });
+    return new LocalIngest(path, file, new DigestHasher(algorithm), { spans: new Spans(), isDurable });
   }
 
-  async resume(algorithm: Algorithm, name: string): Promise<Ingest | undefined> {
+  async resume(
+    algorithm: Algorithm,
+    name: string,
+    { isSparse } = { isSparse: false },
+  ): Promise<SparseIngest | undefined> {
     const path = join(this.#directory, name);
     const file = await SharedFile.open(path, 'r+', this.#onExhausted).catch(ifMissing);
     if (file === undefined) return undefined;
     const hasher = new DigestHasher(algorithm);
     try {
-      const writtenBytes = await hashInto(hasher, file);
-      return new LocalIngest(path, file, hasher, { writtenBytes, isDurable: true });
+      const spans = isSparse
+        ? await findWritten(file, hasher)
+        : new Spans([{ start: 0, end: await hashInto(hasher, file) }]);
+      return new LocalIngest(path, file, hasher, { spans, isDurable: !isSparse });
     } catch (error) {
       file.release();
       throw error;
@@ -78,58 +92,74 @@ export class LocalIngests implements Ingests {
   }
 }
 
-export class LocalIngest implements Ingest {
+export class LocalIngest implements SparseIngest {
   readonly #path: string;
   readonly #file: SharedFile;
-  readonly #hasher: DigestHasher;
   readonly #isDurable: boolean;
   #syncedBytes: number;
   #isSyncing = false;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
-  /** The writing in the background, while there is any. It never rejects: what went wrong is in #failure. */
-  #flushing: Promise<void> | undefined;
-  /** Resolves when what is pending is being written, so that more may be handed in meanwhile. */
-  #taken = Promise.withResolvers<void>();
+  readonly #spans: Spans;
+  /** Those that are writing. */
+  readonly #writers = new Set<Writer>();
+  readonly #hasher: DigestHasher;
+  #hashedBytes: number;
+  /** The hashing of what came before its turn, while there is any. It never rejects: what went wrong is in #failure. */
+  #hashing: Promise<void> | undefined;
   #failure: Error | undefined;
   #found: Digest | undefined;
   writtenBytes: number;
   readonly progress = new Condition();
+  readonly write: Write;
 
-  /** `hasher` has seen the bytes that are written already. */
+  /** `hasher` has seen the bytes that are there from the first one on. */
   constructor(
     path: string,
     file: SharedFile,
     hasher: DigestHasher,
-    state: { writtenBytes: number; isDurable: boolean },
+    state: { readonly spans: Spans; readonly isDurable: boolean },
   ) {
     this.#path = path;
     this.#file = file;
     this.#hasher = hasher;
     this.#isDurable = state.isDurable;
-    this.writtenBytes = state.writtenBytes;
-    this.#syncedBytes = state.writtenBytes;
+    this.#spans = state.spans;
+    this.writtenBytes = this.#spans.endOf(0);
+    this.#hashedBytes = this.writtenBytes;
+    this.#syncedBytes = this.writtenBytes;
+    this.write = this.writer(this.writtenBytes);
   }
 
-  write(bytes: Uint8Array): Promise<void> | undefined {
-    if (this.#failure) throw this.#failure;
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.byteLength;
-    this.#flushing ??= this.#flush();
-    // The first bytes are being written meanwhile.
-    this.#hasher.update(bytes);
-    // A reader waits for the first bytes: they are written before anything is done for those that follow.
-    if (this.writtenBytes === 0) return this.#flushing;
-    return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
+  get ahead(): readonly Span[] {
+    return this.#spans.list.filter(({ start }) => start > this.writtenBytes);
+  }
+
+  get storedBytes(): number {
+    return this.#spans.size;
+  }
+
+  writer(position: number): Write {
+    const writer = new Writer(this.#file, position, {
+      failure: () => this.#failure,
+      begins: () => this.#writers.add(writer),
+      isWriting: (chunks, start) => this.#hash(chunks, start),
+      hasWritten: span => this.#hasWritten(span),
+      ends: error => {
+        this.#writers.delete(writer);
+        if (error !== undefined) this.#failure = storageFailure(error);
+      },
+    });
+    return bytes => writer.write(bytes);
   }
 
   async flush(): Promise<void> {
-    await this.#flushing;
+    while (this.#writers.size > 0) for (const writer of this.#writers) await writer.flushing;
     if (this.#failure) throw this.#failure;
   }
 
   async finish(algorithm?: Algorithm): Promise<Digest> {
     await this.flush();
+    await this.#hashing;
+    if (this.#failure) throw this.#failure;
     this.#found ??= this.#hasher.digest();
     if (algorithm === undefined || algorithm === algorithmOf(this.#found)) return this.#found;
     const hasher = new DigestHasher(algorithm);
@@ -147,7 +177,7 @@ export class LocalIngest implements Ingest {
   }
 
   rest(): void {
-    if (this.#flushing === undefined) this.#file.rest();
+    if (this.#writers.size === 0 && this.#hashing === undefined) this.#file.rest();
   }
 
   /** Moves its file to `path`, durably, which ends it; when that fails it is still to be aborted. */
@@ -157,40 +187,55 @@ export class LocalIngest implements Ingest {
   }
 
   async suspend(): Promise<void> {
-    await this.#flushing;
+    await this.#settled();
     this.#file.release();
   }
 
   async abort(): Promise<void> {
-    await this.#flushing;
+    await this.#settled();
     this.#file.release();
     // What cannot be removed now is removed at the next start.
     await rm(this.#path, { force: true }).catch(() => {});
   }
 
-  async #flush(): Promise<void> {
+  async #settled(): Promise<void> {
+    await this.flush().catch(() => {});
+    await this.#hashing;
+  }
+
+  /** Hashes what is being written, if it is its turn. */
+  #hash(chunks: readonly Uint8Array[], start: number): void {
+    if (start !== this.#hashedBytes || this.#hashing !== undefined) return;
+    for (const chunk of chunks) {
+      this.#hasher.update(chunk);
+      this.#hashedBytes += chunk.byteLength;
+    }
+  }
+
+  #hasWritten(span: Span): void {
+    this.#spans.add(span);
+    this.writtenBytes = this.#spans.endOf(0);
+    this.progress.notify();
+    if (this.#hashedBytes < this.writtenBytes) this.#hashing ??= this.#hashBehind();
+    const unsyncedBytes = this.writtenBytes - this.#syncedBytes;
+    if (this.#isDurable && !this.#isSyncing && unsyncedBytes >= SYNC_STEP_BYTES) void this.#sync();
+  }
+
+  /** Reads back and hashes what was written before its turn came, which is nearly always in memory still. */
+  async #hashBehind(): Promise<void> {
+    const buffer = Buffer.allocUnsafeSlow(REREAD_BYTES);
     try {
-      // All that comes in this turn of the event loop is written in one call, but for the first bytes.
-      if (this.writtenBytes > 0) await new Promise(setImmediate);
-      while (this.#pending.length > 0) {
-        const chunks = this.#pending;
-        const bytes = this.#pendingBytes;
-        this.#pending = [];
-        this.#pendingBytes = 0;
-        this.#taken.resolve();
-        this.#taken = Promise.withResolvers();
-        await this.#file.write(chunks, this.writtenBytes);
-        this.writtenBytes += bytes;
-        chunks.forEach(release);
-        this.progress.notify();
-        const unsyncedBytes = this.writtenBytes - this.#syncedBytes;
-        if (this.#isDurable && !this.#isSyncing && unsyncedBytes >= SYNC_STEP_BYTES) void this.#sync();
+      while (this.#hashedBytes < this.writtenBytes && this.#failure === undefined) {
+        const into = buffer.subarray(0, this.writtenBytes - this.#hashedBytes);
+        const count = await this.#file.read(into, this.#hashedBytes);
+        if (count === 0) throw new Error('what was written cannot be read back');
+        this.#hasher.update(into.subarray(0, count));
+        this.#hashedBytes += count;
       }
     } catch (error) {
       this.#failure = storageFailure(error);
-      this.#taken.resolve();
     } finally {
-      this.#flushing = undefined;
+      this.#hashing = undefined;
     }
   }
 
@@ -209,12 +254,4 @@ export function storageFailure(error: unknown): StorageFailure {
   const { code, message } = error as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : 'the disk cannot be written';
   return new StorageFailure(`${full} (${message})`, { cause: error });
-}
-
-/**
- * Gives the memory of a written chunk back to the system, if it is all that its ArrayBuffer holds: V8 collects such
- * memory only when some 32 MB of it have come together.
- */
-function release({ buffer, byteLength }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }

@@ -19,8 +19,8 @@ import {
   to,
 } from '../../../test/support/bodies.ts';
 import { testRandom } from '../../../test/support/clock.ts';
+import type { Span } from '../../base/spans.ts';
 import type { Source } from '../../content/content.ts';
-import type { Span } from '../../oci/range.ts';
 import { type Pump, pumpBuffers } from './pump.ts';
 import { sendSource } from './send.ts';
 import { loadSendfile } from './sendfile.ts';

@@ -1,5 +1,5 @@
 // How the bytes of a source get into a response: through pooled buffers, here, or past this process (zerocopy.ts).
-import type { Span } from '../../oci/range.ts';
+import type { Span } from '../../base/spans.ts';
 import type { ResponseWriter } from './response-writer.ts';
 
 /**

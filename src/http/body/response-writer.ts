@@ -4,8 +4,8 @@
 // It waits by a wake function of its own rather than a Condition, whose waiter and closures would be made for each
 // chunk; there is only ever one wait at a time.
 import type { ServerResponse } from 'node:http';
+import type { Span } from '../../base/spans.ts';
 import type { Source } from '../../content/content.ts';
-import type { Span } from '../../oci/range.ts';
 import { buffers } from './buffers.ts';
 
 /** A response, and how many bytes of its body the system has. */

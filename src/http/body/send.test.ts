@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { turns } from '../../../test/support/async.ts';
 import { BODY, bodyOf, fileOf, get, serve, serveOnce, sourceOf, to } from '../../../test/support/bodies.ts';
 import { testRandom } from '../../../test/support/clock.ts';
-import type { Span } from '../../oci/range.ts';
+import type { Span } from '../../base/spans.ts';
 import { pumpBuffers } from './pump.ts';
 import { send, sendSource } from './send.ts';
 

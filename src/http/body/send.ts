@@ -4,8 +4,8 @@
 // A body that cannot be completed is cut: the socket is destroyed, so no client takes what it got for the whole.
 import type { ServerResponse } from 'node:http';
 import type { Random } from '../../base/clock.ts';
+import type { Span } from '../../base/spans.ts';
 import type { Source } from '../../content/content.ts';
-import type { Span } from '../../oci/range.ts';
 import type { Pump } from './pump.ts';
 import { ResponseWriter, type Sent } from './response-writer.ts';
 

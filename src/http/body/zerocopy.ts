@@ -3,7 +3,7 @@
 // the client has read enough: so that wait is the event loop's.
 import type { Socket } from 'node:net';
 import { FairSemaphore } from '../../base/fair-semaphore.ts';
-import type { Span } from '../../oci/range.ts';
+import type { Span } from '../../base/spans.ts';
 import type { Pump } from './pump.ts';
 import type { ResponseWriter } from './response-writer.ts';
 import type { Sendfile } from './sendfile.ts';

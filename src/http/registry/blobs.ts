@@ -1,6 +1,8 @@
 // Blobs: pull, whole or in ranges, and delete (distribution spec 1.1, /v2/<name>/blobs/<digest>).
+
+import type { Span } from '../../base/spans.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { parseRange, type Span } from '../../oci/range.ts';
+import { parseRange } from '../../oci/range.ts';
 import { isNotFound } from '../../upstream/upstream.ts';
 import { sendSource } from '../body/send.ts';
 import { contentHeaders, isKnownToClient, rangeFor } from './conditional.ts';

@@ -39,6 +39,7 @@ function sample(url: string) {
           { username: 'octocat', tokenFile: 'token' },
         ],
         realms: ['auth.example.com'],
+        parallel: 2,
         blobHosts: ['*.cdn.example.com'],
         timeouts: { connect: '1s', headers: '2s', stall: '3s' },
         ca: 'ca.pem',

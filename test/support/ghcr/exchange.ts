@@ -1,6 +1,7 @@
 // One request and its response, as the sites of the fake ghcr.io see them. A site looks at an Exchange and returns a
 // Reply; it never touches a socket. What a fault does to either is none of its business.
-import { parseRange, type Span } from '../../../src/oci/range.ts';
+import type { Span } from '../../../src/base/spans.ts';
+import { parseRange } from '../../../src/oci/range.ts';
 import type { Source } from '../images.ts';
 import type { Answer } from './faults.ts';
 import type { Route } from './log.ts';

@@ -1,7 +1,7 @@
 // Faults: what a test makes go wrong, on which requests and how often. A fault replaces, delays or spoils the response
 // to each request that it matches, or the reading of its body; handler.ts, receive.ts and send.ts carry that out. Also
 // here: the error responses of ghcr.io and its blob host, for faults and for the fake's own use.
-import type { Span } from '../../../src/oci/range.ts';
+import type { Span } from '../../../src/base/spans.ts';
 import type { Endpoint, RequestRecord } from './log.ts';
 
 /** A response with a small body. */

@@ -2,7 +2,7 @@
 // are recorded before they are written, so a client that has seen the end finds the record complete.
 import type { ServerResponse } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Span } from '../../../src/oci/range.ts';
+import type { Span } from '../../../src/base/spans.ts';
 import { type Source, sourceOf } from '../images.ts';
 import type { Exchange, Reply } from './exchange.ts';
 import type { Answer } from './faults.ts';

@@ -1,0 +1,92 @@
+// Writes bytes that are handed in one after another to a file, from a position on: in the background, and everything that
+// has come meanwhile in one call.
+import type { Span } from '../../base/spans.ts';
+import type { SharedFile } from './shared-file.ts';
+
+/** How much may be pending before more must wait: it bounds the memory of a writer. */
+const PENDING_LIMIT_BYTES = 512 * 1024;
+
+export interface WriterEvents {
+  /** Why nothing more is to be written, if that is so. */
+  failure(): Error | undefined;
+  /** There is something to write. */
+  begins(): void;
+  /** These are on their way to the disk, from `start` on. */
+  isWriting(chunks: readonly Uint8Array[], start: number): void;
+  hasWritten(span: Span): void;
+  /** It has written all, or failed. */
+  ends(error?: unknown): void;
+}
+
+export class Writer {
+  readonly #file: SharedFile;
+  readonly #events: WriterEvents;
+  /** Of the first byte that is not written. */
+  #position: number;
+  readonly #isFirst: boolean;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  /** The writing in the background, while there is any; it never rejects. */
+  flushing: Promise<void> | undefined;
+  /** Resolves when what is pending is being written, so that more may be handed in meanwhile. */
+  #taken = Promise.withResolvers<void>();
+
+  constructor(file: SharedFile, position: number, events: WriterEvents) {
+    this.#file = file;
+    this.#position = position;
+    this.#isFirst = position === 0;
+    this.#events = events;
+  }
+
+  /** As Write in ../ingest.ts. */
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    const failure = this.#events.failure();
+    if (failure) throw failure;
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.byteLength;
+    if (this.flushing === undefined) {
+      this.#events.begins();
+      this.flushing = this.#flush();
+    }
+    // A reader waits for the first bytes: they are written before anything is done for those that follow.
+    if (this.#position === 0) return this.flushing;
+    return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
+  }
+
+  async #flush(): Promise<void> {
+    let error: unknown;
+    try {
+      // All that comes in this turn of the event loop is written in one call, but for the first bytes.
+      if (!this.#isFirst || this.#position > 0) await new Promise(setImmediate);
+      while (this.#pending.length > 0) {
+        const chunks = this.#pending;
+        const start = this.#position;
+        const end = start + this.#pendingBytes;
+        this.#pending = [];
+        this.#pendingBytes = 0;
+        this.#taken.resolve();
+        this.#taken = Promise.withResolvers();
+        const writing = this.#file.write(chunks, start);
+        this.#events.isWriting(chunks, start);
+        await writing;
+        this.#position = end;
+        chunks.forEach(release);
+        this.#events.hasWritten({ start, end });
+      }
+    } catch (caught) {
+      error = caught;
+    } finally {
+      this.flushing = undefined;
+      this.#events.ends(error);
+      this.#taken.resolve();
+    }
+  }
+}
+
+/**
+ * Gives the memory of a written chunk back to the system, if it is all that its ArrayBuffer holds: V8 collects such
+ * memory only when some 32 MB of it have come together.
+ */
+function release({ buffer, byteLength }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
+}

@@ -9,6 +9,7 @@ import { LocalReferrers } from '../pull/local-referrers.ts';
 import { LocalWrites } from '../pull/local-writes.ts';
 import { Manifests } from '../pull/manifests.ts';
 import { Partials } from '../pull/partials.ts';
+import { ReadAhead } from '../pull/read-ahead.ts';
 import { Referrers } from '../pull/referrers.ts';
 import { TagLists } from '../pull/tag-lists.ts';
 import { tagRules } from '../pull/tag-rules.ts';
@@ -55,8 +56,10 @@ export async function openCore(config: Config, environment: Environment) {
   };
   const found = await ingests.list();
   const partials = new Partials({ ...common, maxSizeBytes }, found);
-  const blobs = new Blobs({ ...common, partials });
   const manifests = new Manifests(common);
+  const fetchAhead: Blobs['fetchAhead'] = (...blob) => blobs.fetchAhead(...blob);
+  const readAhead = config.readAhead ? new ReadAhead({ ...common, manifests, fetchAhead }) : undefined;
+  const blobs = new Blobs({ ...common, partials, watcher: readAhead });
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, manifests, tags });
@@ -74,11 +77,11 @@ export async function openCore(config: Config, environment: Environment) {
   };
   stack.defer(settled);
   stack.defer(() => leaving.abort(new Error('the server is shutting down')));
-  const sweep = () => Promise.all([uploads.sweep(), partials.sweep()]);
+  const sweep = () => Promise.all([uploads.sweep(), partials.sweep(), readAhead?.waste.sweep()]);
   stack.defer(clock.every(SWEEP_MS, () => void sweep().catch(() => {})));
   const owned = stack.move();
   return {
-    ...{ upstreams, blobs, manifests, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
+    ...{ upstreams, blobs, manifests, readAhead, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
     /** All repositories that hold anything, in lexical order of upstream and name. */

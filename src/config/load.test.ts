@@ -8,7 +8,8 @@ import { loadConfig } from './load.ts';
 
 const GIB = 1024 ** 3;
 const MINUTE_MS = 60_000;
-const KEYS_OF_ROOT = 'listen, data, cache, upstreams, default, tags, staleIfError, writeGrace, push, access, pins, log';
+const KEYS_OF_ROOT =
+  'listen, data, cache, upstreams, default, tags, staleIfError, readAhead, writeGrace, push, access, pins, log';
 
 test('without a file the defaults hold', () => {
   assert.deepEqual(loadConfig({ env: {}, cwd: '/somewhere' }), {
@@ -34,6 +35,7 @@ test('without a file the defaults hold', () => {
     default: 'ghcr.io',
     tags: [{ match: '*', freshMs: MINUTE_MS, keepDeleted: false }],
     staleIfErrorMs: 30 * 24 * 60 * MINUTE_MS,
+    readAhead: true,
     writeGraceMs: 60_000,
     push: 'through',
     pins: [],

@@ -9,6 +9,7 @@ import { listen } from './sections/listen.ts';
 import { log } from './sections/log.ts';
 import { checkPins, pins } from './sections/pins.ts';
 import { push, writeGrace } from './sections/push.ts';
+import { readAhead } from './sections/read-ahead.ts';
 import { checkTags, staleIfError, tags } from './sections/tags.ts';
 import { checkUpstreams, defaultUpstream, upstreams } from './sections/upstreams.ts';
 import { type ConfigError, type KeyPath, Source, type SourceOptions } from './source.ts';
@@ -29,6 +30,7 @@ export const schema = value.section({
   default: defaultUpstream,
   tags,
   staleIfError,
+  readAhead,
   writeGrace,
   push,
   access,

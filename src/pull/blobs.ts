@@ -11,10 +11,11 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { Abandoned } from '../upstream/download-errors.ts';
+import type { Permit } from '../upstream/permits.ts';
 import { isDenied, isNotFound } from '../upstream/upstream.ts';
-import { readAhead } from './ahead.ts';
 import { type Caller, OURSELVES } from './caller.ts';
 import { removeDamaged } from './damaged.ts';
+import { readFar } from './far-ranges.ts';
 import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
 import { HOLD_BACK_BYTES, HoldBack } from './hold-back.ts';
 import type { LocalWrites } from './local-writes.ts';
@@ -33,7 +34,21 @@ export interface PulledBlob {
   readonly ahead?: (spans: readonly Span[]) => Promise<Source | undefined>;
 }
 
+/** What came of a blob that was fetched ahead of any client. */
+export interface FetchedAhead {
+  readonly isHere: boolean;
+  /** So much was fetched, and no client asked for it meanwhile. */
+  readonly unaskedBytes: number;
+}
+
+/** Is told what clients ask for. */
+export interface BlobWatcher {
+  hit(digest: Digest): void;
+  missed(caller: Caller, repository: Repository, digest: Digest): void;
+}
+
 export interface BlobDependencies extends FlightDependencies {
+  readonly watcher?: BlobWatcher | undefined;
   readonly localWrites: Pick<LocalWrites, 'pushed'>;
 }
 
@@ -59,8 +74,23 @@ export class Blobs {
   async pull(repository: Repository, digest: Digest, caller = OURSELVES): Promise<PulledBlob> {
     // Looked up first: what was not found a moment ago may have been pushed since.
     const source = await this.#openLinked(repository, digest);
-    if (source !== undefined) return { source, outcome: 'hit' };
+    const { watcher } = this.#dependencies;
+    if (source !== undefined) {
+      watcher?.hit(digest);
+      return { source, outcome: 'hit' };
+    }
+    watcher?.missed(caller, repository, digest);
     return this.#missing.unlessKnown(repository, { digest }, () => this.#miss(repository, digest, caller));
+  }
+
+  /** Fetches a blob that no client has asked for, if it is not here; within the permit at first. Never rejects. */
+  async fetchAhead(repository: Repository, digest: Digest, client: string, permit: Permit): Promise<FetchedAhead> {
+    const row = await this.#dependencies.metadata.findBlob(repository, digest).catch(() => undefined);
+    if (row !== undefined || this.#flights.has(digest)) return { isHere: true, unaskedBytes: 0 };
+    const flight = this.#start(repository, digest, { client }, permit);
+    await flight.over;
+    const isUnasked = !flight.hasFailed && !flight.wasAsked;
+    return { isHere: !flight.hasFailed, unaskedBytes: isUnasked ? flight.writtenBytes : 0 };
   }
 
   /** Its size in bytes, without fetching it. Throws as the verbs of Upstream do. */
@@ -110,7 +140,7 @@ export class Blobs {
           return {
             source,
             outcome,
-            ahead: spans => readAhead(this.#dependencies, { repository, digest, source, writtenBytes, caller }, spans),
+            ahead: spans => readFar(this.#dependencies, { repository, digest, source, writtenBytes, caller }, spans),
           };
         }
       } catch (error) {
@@ -129,9 +159,9 @@ export class Blobs {
     }
   }
 
-  #start(repository: Repository, digest: Digest, { client }: Caller): Flight {
+  #start(repository: Repository, digest: Digest, { client }: Pick<Caller, 'client'>, permit?: Permit): Flight {
     const inAnyOrder = this.#wrong.get(digest) === undefined;
-    const flight = new Flight(this.#dependencies, repository, digest, { client, inAnyOrder });
+    const flight = new Flight(this.#dependencies, repository, digest, { client, inAnyOrder, permit });
     this.#flights.set(digest, flight);
     void flight.over.then(() => {
       this.#flights.delete(digest);
@@ -196,7 +226,7 @@ export class Blobs {
     return {
       source,
       outcome: 'bypass',
-      ahead: spans => readAhead(this.#dependencies, { repository, digest, source, writtenBytes: 0, caller }, spans),
+      ahead: spans => readFar(this.#dependencies, { repository, digest, source, writtenBytes: 0, caller }, spans),
     };
   }
 

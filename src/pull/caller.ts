@@ -4,6 +4,8 @@ export interface Caller {
   readonly client: string;
   /** Aborted when it has disconnected. To be asked for where there is something to wait for: hits need none. */
   gone(): AbortSignal;
+  /** It asks for ranges, not for all. */
+  readonly isPartial?: boolean;
 }
 
 /** A pull of our own, which is not given up. */

@@ -32,6 +32,11 @@ export interface FlightDependencies {
   upstream(repository: Repository): Upstream;
 }
 
+export interface FlightOptions extends Pick<DownloadOptions, 'client' | 'permit'> {
+  /** It may have several connections, where that is faster. */
+  readonly inAnyOrder: boolean;
+}
+
 /** Wrong bytes are fetched once more, while no client has seen any of them. */
 const ATTEMPTS = 2;
 
@@ -43,14 +48,16 @@ export class Flight {
   readonly over: Promise<void>;
   /** All bytes are here and verified; only the disk is still to be waited for. */
   isComplete = false;
+  /** Some client has asked for it. */
+  wasAsked = false;
+  hasFailed = false;
   /** What came was wrong. */
   wasWrong = false;
   readonly #dependencies: FlightDependencies;
   readonly #what: string;
-  readonly #client: string;
+  readonly #options: FlightOptions;
   /** Those that are linked when it is complete: its own, and those that were attached until then. */
   readonly #linked: Repository[];
-  readonly #inAnyOrder: boolean;
   #canAttach = true;
   /** Resolves to whether anything is fetched: not what is here already. */
   readonly #isFetching: Promise<boolean>;
@@ -58,20 +65,14 @@ export class Flight {
   /** The clients that follow it, or wait for its first byte. */
   #followers = 0;
 
-  /** Starts at once. `client`: whom it is for; `inAnyOrder`: over several connections, where that is faster. */
-  constructor(
-    dependencies: FlightDependencies,
-    repository: Repository,
-    digest: Digest,
-    { client, inAnyOrder }: { readonly client: string; readonly inAnyOrder: boolean },
-  ) {
+  /** Starts at once. */
+  constructor(dependencies: FlightDependencies, repository: Repository, digest: Digest, options: FlightOptions) {
     this.#dependencies = dependencies;
     this.repository = repository;
     this.digest = digest;
     this.#what = imageName(repository, { digest });
-    this.#client = client;
+    this.#options = options;
     this.#linked = [repository];
-    this.#inAnyOrder = inAnyOrder;
     this.#attempt = this.#newAttempt();
     this.#isFetching = this.#start();
     this.over = this.#run().catch(error => this.#report(error));
@@ -84,6 +85,7 @@ export class Flight {
    */
   async follow(gone?: AbortSignal): Promise<Source | undefined> {
     this.#followers++;
+    this.wasAsked = true;
     let source: Source | undefined;
     try {
       source = await this.#follow(gone);
@@ -158,7 +160,7 @@ export class Flight {
     for (let attempts = 1; ; attempts++) {
       const attempt = this.#attempt;
       try {
-        const reservation = await this.#fetch(attempt, this.#inAnyOrder && attempts === 1);
+        const reservation = await this.#fetch(attempt, this.#options.inAnyOrder && attempts === 1);
         return await this.#keep(attempt, reservation);
       } catch (error) {
         const again = isInvalid(error) && attempts < ATTEMPTS && !attempt.wasSeen;
@@ -183,7 +185,7 @@ export class Flight {
     let type: string | undefined;
     const here = partials.has(digest) ? spansOf((await attempt.open()).ingest) : [];
     const options: DownloadOptions = {
-      ...{ upstream, clock, signal, client: this.#client, here, inAnyOrder },
+      ...{ ...this.#options, upstream, clock, signal, here, inAnyOrder },
       isWanted: () => this.#followers > 0,
       // It may fail unseen until the upstream has answered.
       onPermit: () => void attempt.open().catch(() => {}),
@@ -241,6 +243,7 @@ export class Flight {
   }
 
   #report(error: unknown): void {
+    this.hasFailed = true;
     const { log, signal } = this.#dependencies;
     if (signal.aborted) return;
     if (error instanceof Abandoned) {

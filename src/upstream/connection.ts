@@ -1,6 +1,7 @@
 // One connection of a download: it receives its segment by one body after another, and goes on with what follows as long as
 // no other connection fetches that.
 import { abortable } from '../base/abortable.ts';
+import type { Clock } from '../base/clock.ts';
 import { tooLong } from './download-errors.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { OnChunk } from './transport/response.ts';
@@ -25,6 +26,9 @@ export class Connection {
   /** How often it was looked at. */
   looks = 0;
   #seenBytes = 0;
+  readonly #clock: Pick<Clock, 'monotonic'>;
+  #openMs = 0;
+  #openedMs = 0;
   readonly #what: string;
   readonly #segments: Segments;
   readonly #signal: AbortSignal;
@@ -32,7 +36,8 @@ export class Connection {
   /** While the receiver asks for time. */
   #taking: Promise<void> | undefined;
 
-  constructor(what: string, segments: Segments, signal: AbortSignal) {
+  constructor(what: string, segments: Segments, signal: AbortSignal, clock: Pick<Clock, 'monotonic'>) {
+    this.#clock = clock;
     this.#what = what;
     this.#segments = segments;
     this.#signal = signal;
@@ -40,6 +45,11 @@ export class Connection {
 
   get isOpen(): boolean {
     return this.#body !== undefined;
+  }
+
+  /** How long it has had a body, in all. */
+  get openMs(): number {
+    return this.#openMs + (this.isOpen ? this.#clock.monotonic() - this.#openedMs : 0);
   }
 
   /** Whether the receiver is being waited for. */
@@ -78,6 +88,7 @@ export class Connection {
    */
   async receive(body: BlobBody, segment: Segment, sizeBytes: number | undefined, take: OnChunk): Promise<unknown> {
     this.#body = body;
+    this.#openedMs = this.#clock.monotonic();
     // An upstream that does not honour ranges sends again what we have.
     let skip = segment.position - body.start;
     try {
@@ -97,6 +108,7 @@ export class Connection {
       if (segment.position === segment.end) return undefined;
       return error ?? new Error(`the body ended after ${segment.position} of ${sizeBytes ?? segment.end} bytes`);
     } finally {
+      this.#openMs = this.openMs;
       this.#body = undefined;
     }
   }

@@ -21,7 +21,7 @@ import { type Blob, OtherConnections } from './other-connections.ts';
 import { type Mover, type Permit, SMALL_BLOB_BYTES } from './permits.ts';
 import { LOOK_MS, Progress } from './progress.ts';
 import { type Segment, Segments } from './segments.ts';
-import type { SpareUser } from './spare-connections.ts';
+import type { Received, SpareUser } from './spare-connections.ts';
 import { type BlobBody, isUnavailable, type OpenSpan, type Upstream } from './upstream.ts';
 
 export interface DownloadOptions {
@@ -41,6 +41,8 @@ export interface DownloadOptions {
   readonly here?: readonly Span[];
   /** The receiver takes bytes in any order, so there may be several connections. */
   readonly inAnyOrder?: boolean;
+  /** To begin with. Default: one is acquired. */
+  readonly permit?: Permit | undefined;
   /** Called when it may ask for bytes, at least once before the receiver is opened. */
   readonly onPermit?: () => void;
   /** Is told why a body broke, and at which byte of the blob. */
@@ -106,10 +108,11 @@ class Download implements SpareUser {
     this.#blob = { repository, digest, what: imageName(repository, { digest }) };
     this.#openReceiver = openReceiver;
     this.#brokeAt = start;
+    this.#permit = options.permit;
     this.#progress = new Progress(options.clock);
     this.#signal = AbortSignal.any([signal, this.#failing.signal]);
     this.#segments = new Segments({ start, end }, here);
-    this.#first = new Connection(this.#blob.what, this.#segments, this.#signal);
+    this.#first = new Connection(this.#blob.what, this.#segments, this.#signal, options.clock);
   }
 
   async run(): Promise<void> {
@@ -147,7 +150,7 @@ class Download implements SpareUser {
   /** Looks, each second, whether bytes move and who waits for them. Never throws. */
   look(): void {
     const { isWanted, receiverStallMs = Infinity } = this.#options;
-    this.#progress.look(this.receivedBytes);
+    this.#progress.look(this.received.bytes);
     const { isSlow, stillMs } = this.#progress;
     const isAwaited = this.#permit?.isAwaited;
     const isHeldUp = stillMs >= RECEIVER_MS && this.#first.isHeldUp;
@@ -158,12 +161,10 @@ class Download implements SpareUser {
     else this.#others?.relieveSlow(this.#first, LOOK_MS);
   }
 
-  get receivedBytes(): number {
-    return this.#first.receivedBytes + (this.#others?.receivedBytes ?? 0);
-  }
-
-  get connections(): number {
-    return Number(this.#first.isOpen) + (this.#others?.count ?? 0);
+  get received(): Received {
+    const { receivedBytes, openMs } = this.#first;
+    const others = this.#others?.received;
+    return { bytes: receivedBytes + (others?.bytes ?? 0), openMs: openMs + (others?.openMs ?? 0) };
   }
 
   get isAwaited(): boolean {
@@ -217,12 +218,9 @@ class Download implements SpareUser {
   async #open(segment: Segment): Promise<BlobBody | { broken: unknown }> {
     const { upstream, client } = this.#options;
     const { repository, digest } = this.#blob;
-    const mover = { repository, client };
     for (;;) {
-      if (this.#permit === undefined) {
-        this.#permit = await this.#acquire(mover);
-        if (this.#receiver === undefined) this.#options.onPermit?.();
-      }
+      this.#permit ??= await this.#acquire({ repository, client });
+      if (this.#receiver === undefined) this.#options.onPermit?.();
       let body: BlobBody;
       try {
         body = await upstream.openBlob(repository, digest, this.#spanOf(segment), this.#signal);
@@ -275,11 +273,11 @@ class Download implements SpareUser {
   }
 
   #allowOthers(sizeBytes: number, address: URL | undefined, receiver: Receiver): void {
-    const { upstream, onBreak, inAnyOrder } = this.#options;
+    const { upstream, clock, onBreak, inAnyOrder } = this.#options;
     if (!inAnyOrder) return;
     this.#others = new OtherConnections({
       ...{ blob: this.#blob, upstream, sizeBytes, address, receiver, segments: this.#segments },
-      ...{ signal: this.#signal, onBreak, onFailure: error => this.#fail(error), changed: this.#changed },
+      ...{ signal: this.#signal, clock, onBreak, onFailure: error => this.#fail(error), changed: this.#changed },
     });
     this.#leaveSpares = upstream.spares.join(this);
   }

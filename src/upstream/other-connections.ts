@@ -1,5 +1,6 @@
 // The connections of a download beside its first one: each fetches a segment further on, and then the next. They are not
 // needed: what one of them does not bring is left to the rest, and when too many fail there are no more.
+import type { Clock } from '../base/clock.ts';
 import type { Condition } from '../base/condition.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
@@ -7,6 +8,7 @@ import type { Repository } from '../oci/reference.ts';
 import { Connection, type Receiver } from './connection.ts';
 import type { Permit } from './permits.ts';
 import type { Segment, Segments } from './segments.ts';
+import type { Received } from './spare-connections.ts';
 import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
 
 /** What is fetched. */
@@ -25,6 +27,7 @@ export interface OtherConnectionsOptions {
   readonly address: URL | undefined;
   readonly segments: Segments;
   readonly signal: AbortSignal;
+  readonly clock: Pick<Clock, 'monotonic'>;
   readonly receiver: Receiver;
   readonly onBreak: ((message: string, at: number) => void) | undefined;
   /** The receiver has failed. */
@@ -45,7 +48,7 @@ export class OtherConnections {
   readonly #running = new Map<Connection, Promise<void>>();
   #failures = 0;
   /** By those that have ended. */
-  #endedBytes = 0;
+  #ended: Received = { bytes: 0, openMs: 0 };
   /** The most that one connection has brought between two looks. */
   #mostBytes = 0;
 
@@ -57,10 +60,13 @@ export class OtherConnections {
     return this.#running.size;
   }
 
-  get receivedBytes(): number {
-    let bytes = this.#endedBytes;
-    for (const { receivedBytes } of this.#running.keys()) bytes += receivedBytes;
-    return bytes;
+  get received(): Received {
+    let { bytes, openMs } = this.#ended;
+    for (const connection of this.#running.keys()) {
+      bytes += connection.receivedBytes;
+      openMs += connection.openMs;
+    }
+    return { bytes, openMs };
   }
 
   /** Whether there may be one more, and something for it to fetch. */
@@ -71,11 +77,12 @@ export class OtherConnections {
 
   /** Starts one. It has the permit until there is nothing to fetch, or it must not go on. */
   grow(permit: Permit): void {
-    const { blob, segments, signal, changed } = this.#options;
-    const connection = new Connection(blob.what, segments, signal);
+    const { blob, segments, signal, clock, changed } = this.#options;
+    const connection = new Connection(blob.what, segments, signal, clock);
     const running = this.#fetch(connection, permit).finally(() => {
       this.#running.delete(connection);
-      this.#endedBytes += connection.receivedBytes;
+      const { bytes, openMs } = this.#ended;
+      this.#ended = { bytes: bytes + connection.receivedBytes, openMs: openMs + connection.openMs };
       permit.release();
       changed.notify();
     });

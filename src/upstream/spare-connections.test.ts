@@ -9,7 +9,8 @@ const MIB = 1024 * 1024;
 /** Downloads over a link that gives so much a second in all for so many connections. */
 class Link implements SpareUser {
   isAwaited = true;
-  receivedBytes = 0;
+  #bytes = 0;
+  #openMs = 0;
   isContended = false;
   /** How many of its own it has, without those that are spare. */
   own: number;
@@ -24,6 +25,10 @@ class Link implements SpareUser {
     this.own = own;
     this.spares = new SpareConnections({ clock: this.clock, perBlob: 3, isContended: () => this.isContended });
     this.spares.join(this);
+  }
+
+  get received() {
+    return { bytes: this.#bytes, openMs: this.#openMs };
   }
 
   get connections(): number {
@@ -41,7 +46,8 @@ class Link implements SpareUser {
   /** Segments end each second: what is too much by then is given back. */
   pass(seconds: number): void {
     for (let quarter = 0; quarter < 4 * seconds; quarter++) {
-      this.receivedBytes += this.#bytesPerSecond(this.connections) / 4;
+      this.#bytes += this.#bytesPerSecond(this.connections) / 4;
+      this.#openMs += this.connections * 250;
       this.clock.advance(250);
       if (quarter % 4 === 3) while (this.spares.isOverLimit && this.permits.length > 0) this.permits.pop()?.release();
     }
@@ -52,7 +58,7 @@ describe('spare connections', () => {
   test('grow where each brings as much as the first', () => {
     const link = new Link(connections => connections * 25 * MIB);
     link.pass(0.25);
-    assert.equal(link.connections, 5);
+    assert.equal(link.connections, 9);
     link.pass(10);
     assert.equal(link.connections, 33);
     link.pass(60);
@@ -112,7 +118,7 @@ describe('spare connections', () => {
     link.isAwaited = false;
     const served: string[] = [];
     const user = (name: string, isAwaited: boolean): SpareUser => ({
-      ...{ isAwaited, receivedBytes: 0, connections: 1 },
+      ...{ isAwaited, received: { bytes: 0, openMs: 0 } },
       wants: () => true,
       grow: () => served.push(name),
     });
@@ -121,7 +127,7 @@ describe('spare connections', () => {
     link.spares.join(user('a', true));
     link.spares.join(user('b', true));
     link.spares.serve();
-    assert.deepEqual(served, ['a', 'b', 'ahead', 'a']);
+    assert.deepEqual(served, ['a', 'b', 'ahead', 'a', 'b', 'ahead', 'a', 'b']);
   });
 
   test('of an upstream that gives no ranges are tried again after an hour', () => {

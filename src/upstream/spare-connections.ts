@@ -7,13 +7,18 @@
 import type { Clock } from '../base/clock.ts';
 import type { Permit } from './permits.ts';
 
+/** How many bytes came, and how long connections were open for that, taken together. */
+export interface Received {
+  readonly bytes: number;
+  readonly openMs: number;
+}
+
 /** A download, or a queue of them. */
 export interface SpareUser {
   /** Whether it is for clients that wait now; they are served first. */
   readonly isAwaited: boolean;
-  readonly receivedBytes: number;
-  /** How many it has open, its first one included. */
-  readonly connections: number;
+  /** So far. */
+  readonly received: Received;
   /** Whether it could use one more now. */
   wants(): boolean;
   /** Uses one more, until it releases the permit. */
@@ -41,11 +46,11 @@ interface Trial {
 }
 
 const WINDOW_MS = 250;
-const FIRST_LIMIT = 4;
+const FIRST_LIMIT = 8;
 const LIMIT = 32;
 /** What connections gave is told by the last windows, after others in which they are made. */
 const MEASURED_WINDOWS = 2;
-const TRIAL_WINDOWS = 4;
+const TRIAL_WINDOWS = 3;
 /** In a trial of fewer, those in use have to come to the end of their segments first. */
 const ENDING_WINDOWS = 40;
 /** Connections pay when they bring this much of what as many brought before. */
@@ -55,6 +60,8 @@ const TELLING = 1.15;
 const HOLD_MS = { first: 5_000, longest: 120_000, limited: 30_000 };
 /** How long it counts that an upstream does not honour ranges. */
 const NO_RANGES_MS = 3_600_000;
+
+const NOTHING: Received = { bytes: 0, openMs: 0 };
 
 export class SpareConnections {
   readonly perBlob: number;
@@ -70,9 +77,9 @@ export class SpareConnections {
   #holdUntilMs = 0;
   #holdMs = HOLD_MS.first;
   #windows: Measured[] = [];
-  /** Of users that are here, and of those that have left in this window. */
-  #seen = new Map<SpareUser, number>();
-  #leftBytes = 0;
+  /** Of users that are here at the last look, and of those that have left since. */
+  readonly #seen = new Map<SpareUser, Received>();
+  #left = NOTHING;
   #lookedMs = 0;
 
   constructor(options: SpareConnectionsOptions) {
@@ -83,11 +90,11 @@ export class SpareConnections {
   /** Has the user served until the function is called that this returns. */
   join(user: SpareUser): () => void {
     this.#users.add(user);
-    this.#seen.set(user, user.receivedBytes);
+    this.#seen.set(user, user.received);
     if (this.#stopLooking === undefined) this.#begin();
     return () => {
       if (!this.#users.delete(user)) return;
-      this.#leftBytes += user.receivedBytes - (this.#seen.get(user) ?? 0);
+      this.#left = sumOf(this.#left, user.received, this.#seen.get(user));
       this.#seen.delete(user);
       if (this.#users.size === 0) this.#rest();
     };
@@ -161,18 +168,17 @@ export class SpareConnections {
   }
 
   #measure(): Measured {
-    let connections = 0;
-    let bytes = this.#leftBytes;
-    this.#leftBytes = 0;
+    let all = this.#left;
+    this.#left = NOTHING;
     for (const user of this.#users) {
-      connections += user.connections;
-      bytes += user.receivedBytes - (this.#seen.get(user) ?? 0);
-      this.#seen.set(user, user.receivedBytes);
+      const { received } = user;
+      all = sumOf(all, received, this.#seen.get(user));
+      this.#seen.set(user, received);
     }
     const nowMs = this.#options.clock.monotonic();
     const elapsedMs = nowMs - this.#lookedMs;
     this.#lookedMs = nowMs;
-    return { connections, bytesPerMs: bytes / elapsedMs };
+    return { connections: all.openMs / elapsedMs, bytesPerMs: all.bytes / elapsedMs };
   }
 
   #mayTry(): boolean {
@@ -229,8 +235,13 @@ export class SpareConnections {
     this.#stopLooking = undefined;
     this.#trial = undefined;
     this.#windows = [];
-    this.#leftBytes = 0;
+    this.#left = NOTHING;
   }
+}
+
+/** The sum, and what has come since it was seen. */
+function sumOf(sum: Received, { bytes, openMs }: Received, seen = NOTHING): Received {
+  return { bytes: sum.bytes + bytes - seen.bytes, openMs: sum.openMs + openMs - seen.openMs };
 }
 
 function averageOf(windows: readonly Measured[]): Measured {

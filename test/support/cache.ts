@@ -61,6 +61,8 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     data,
     // The disk of a test machine may be nearly full.
     cache: { minFree: '1MiB' },
+    // What a test does not ask for is not to be among what it counts.
+    readAhead: false,
     ...others,
     upstreams: { 'ghcr.io': { url, credentials: [], ...options.upstream }, ...(upstreams as object) },
   };

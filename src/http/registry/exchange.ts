@@ -41,6 +41,10 @@ export class Exchange implements Caller, Sent {
     this.client = incoming.socket.remoteAddress ?? '';
   }
 
+  get isPartial(): boolean {
+    return this.incoming.headers.range !== undefined;
+  }
+
   get isHead(): boolean {
     return this.incoming.method === 'HEAD';
   }

@@ -4,6 +4,7 @@ import type { Log } from '../../base/log.ts';
 import type { Repository, Upstreams } from '../../oci/reference.ts';
 import type { Blobs } from '../../pull/blobs.ts';
 import type { Manifests } from '../../pull/manifests.ts';
+import type { ReadAhead } from '../../pull/read-ahead.ts';
 import type { Referrers } from '../../pull/referrers.ts';
 import type { TagLists } from '../../pull/tag-lists.ts';
 import type { Tags } from '../../pull/tags.ts';
@@ -20,6 +21,8 @@ export interface Services extends BodySending {
   readonly upstreams: Upstreams;
   readonly blobs: Blobs;
   readonly manifests: Manifests;
+  /** Undefined where that is off. */
+  readonly readAhead: ReadAhead | undefined;
   readonly tags: Tags;
   readonly tagLists: TagLists;
   readonly referrers: Referrers;

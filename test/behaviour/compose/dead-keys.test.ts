@@ -49,6 +49,7 @@ function sample(url: string) {
     default: 'quay.io',
     tags: [{ match: 'v*', images: 'octo/*', fresh: '10s', keepDeleted: true }],
     staleIfError: '1d',
+    readAhead: false,
     writeGrace: '5s',
     push: 'off',
     access: { mode: 'open', network: true },

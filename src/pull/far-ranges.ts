@@ -34,7 +34,7 @@ const CLIENT_STALL_MS = 30_000;
  * The source with those of the spans in it taken from the upstream that are far ahead of what is here; undefined
  * when none is, or the upstream does not give it now. Each span is read once, forwards. Closing it closes the source.
  */
-export async function readAhead(
+export async function readFar(
   dependencies: Dependencies,
   pull: Pull,
   spans: readonly Span[],

@@ -34,9 +34,9 @@ export interface ResponseBody {
 }
 
 /** Headers whose values may come in several lines, and mean the same in one (RFC 9110, section 5.3). */
-const LISTS: ReadonlySet<string> = new Set(['link', 'www-authenticate']);
+export const LISTS: ReadonlySet<string> = new Set(['link', 'www-authenticate']);
 /** How many responses may announce a final one. */
-const INTERIM_LIMIT = 100;
+export const INTERIM_LIMIT = 100;
 /** How much of an unwanted body is read to keep its connection. */
 const DISCARDED_BYTES = 64 * 1024;
 

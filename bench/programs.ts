@@ -198,13 +198,27 @@ export async function startFakeGhcr(args: readonly string[]): Promise<FakeGhcr> 
   };
 }
 
-/** A connection to the server with this round-trip time. */
-export async function startDelay({ url }: Server, roundTripMs: number): Promise<Server> {
-  const { host } = new URL(url);
-  const args = ['-to', host, '-round-trip', `${roundTripMs}ms`];
-  const child = spawn(ensureGoProgram({ name: 'delay' }), args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const line = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
-  return { ...programOf(child), ready: String(line.value), url: `http://${line.value}` };
+export interface LineOptions {
+  readonly roundTripMs: number;
+  /** The most that the server sends on one connection, and on all together, in bytes per second. Default: no limit. */
+  readonly rate?: number;
+  readonly total?: number;
+  /** The share of connections that are reset in each 64 MiB that they pass on, the same ones for the same seed. */
+  readonly cut?: number;
+  readonly seed?: number;
+  /** Default: any free port. */
+  readonly port?: number;
+}
+
+/** The line to a distant server, which is reached at this one's URL. */
+export async function startLine({ url }: { readonly url: string }, options: LineOptions): Promise<Server> {
+  const { roundTripMs, rate = 0, total = 0, cut = 0, seed = 0, port = 0 } = options;
+  const to = ['-to', new URL(url).host, '-port', port, '-round-trip', `${roundTripMs}ms`];
+  const args = [...to, '-rate', rate, '-total', total, '-cut', cut, '-seed', seed].map(String);
+  const child = spawn(ensureGoProgram({ name: 'line' }), args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const address = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
+  if (address.done) throw new Error('the line exited before it printed its address');
+  return { ...programOf(child), ready: address.value, url: `http://${address.value}` };
 }
 
 function programOf(child: ChildProcess): Omit<Program, 'ready'> {

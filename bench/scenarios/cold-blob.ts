@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { LOOPBACK_TLS } from '../../test/support/tls.ts';
 import type { Bench, Measured } from '../bench.ts';
 import { load } from '../load.ts';
-import { type FakeGhcr, type Server, startCache, startDelay, startFakeGhcr } from '../programs.ts';
+import { type FakeGhcr, type Server, startCache, startFakeGhcr, startLine } from '../programs.ts';
 import { ACCEPT, direct, type Registry, registry, startRegistries } from '../subjects.ts';
 
 const MIB = 1024 ** 2;
@@ -93,13 +93,13 @@ async function firstByte(bench: Bench): Promise<void> {
 }
 
 async function farAway(bench: Bench): Promise<void> {
-  // Without redirects, because the delay applies to one port only.
+  // Without redirects, because the line leads to one port only.
   await using upstream = await startSmall(bench, '--spec', '--open');
-  await using line = await startDelay(upstream, ROUND_TRIP_MS);
+  await using line = await startLine(upstream, { roundTripMs: ROUND_TRIP_MS });
   await using cache = await startCache(bench.directory(), line.url);
   await compareFirstBytes(bench, `first byte, ${ROUND_TRIP_MS} ms away`, upstream, cache, line);
   await using far = await startFakeGhcr(['--spec', '--open', ...largeImages(bench, '256MiB')]);
-  await using farLine = await startDelay(far, ROUND_TRIP_MS);
+  await using farLine = await startLine(far, { roundTripMs: ROUND_TRIP_MS });
   await using farCache = await startCache(bench.directory(), farLine.url);
   const asked = { ...(await direct(far, 'owner/big0')), blobUrl: registry('', farLine).blobUrl };
   await bench.compare(

@@ -1,3 +1,0 @@
-module delay
-
-go 1.24

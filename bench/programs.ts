@@ -179,6 +179,7 @@ export interface FakeImage {
 export type Counters = Record<string, { requests: number; bytes: number; received: number }>;
 
 export interface FakeGhcr extends Server, Printing {
+  readonly blobUrl: string;
   readonly images: readonly FakeImage[];
   counters(): Promise<Counters>;
 }
@@ -186,11 +187,10 @@ export interface FakeGhcr extends Server, Printing {
 /** The fake ghcr.io, with the images that `args` describe. */
 export async function startFakeGhcr(args: readonly string[]): Promise<FakeGhcr> {
   const program = await startProgram('test/support/ghcr/main.ts', args);
-  const { url, images } = JSON.parse(program.ready) as { url: string; images: FakeImage[] };
+  const holds = JSON.parse(program.ready) as Pick<FakeGhcr, 'url' | 'blobUrl' | 'images'>;
   return {
     ...program,
-    url,
-    images,
+    ...holds,
     counters: async () => {
       program.signal('SIGUSR2');
       return JSON.parse(await program.nextLine()) as Counters;

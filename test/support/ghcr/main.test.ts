@@ -28,6 +28,18 @@ test('it prints what it holds, and counts requests', async () => {
   assert.deepEqual(await once(child, 'exit'), [0, null]);
 });
 
+test('it redirects to where something leads to its blob host', async () => {
+  const { child, nextLine } = start('--open', '--blob-url', 'http://127.0.0.1:1');
+  const { url, blobUrl, images } = await nextLine();
+  const [{ name, blobs }] = images;
+  const { location = '' } = (await ask(`${url}/v2/${name}/blobs/${blobs[1].digest}`)).headers;
+  assert.equal(new URL(location).origin, 'http://127.0.0.1:1');
+  const { body } = await ask(location.replace('http://127.0.0.1:1', blobUrl));
+  assert.equal(body.length, blobs[1].size);
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
 test('it accepts pushes, and counts them', async () => {
   const { child, nextLine } = start('--open', '--spec', '--user', 'u:t');
   const { url, apiUrl } = await nextLine();

@@ -1,12 +1,12 @@
 // The fake ghcr.io as a program, for benchmarks and for tests that need it in another process:
-//   node test/support/ghcr/main.ts [--port 0] [--blob-port 0] [--api-port 0] [--private] [--user NAME:TOKEN]…
-//     [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--tls] [--image owner/app:tag=100KiB,2MiB]…
-//     [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
-// A user may read, write and delete everything; with `--open` any client may. The next three options make it less like
-// ghcr.io and more like an ordinary registry; `--spec` does that in all that the distribution spec covers: these three,
-// no redirects, the spec's statuses, and what the spec has after 1.1. It prints one JSON line with its URLs and what it
-// holds, and runs until SIGTERM or SIGINT. SIGUSR2 prints a JSON line with the number of requests and of bytes sent and
-// received, by endpoint.
+//   node test/support/ghcr/main.ts [--port 0] [--blob-port 0] [--api-port 0] [--blob-url URL] [--private]
+//     [--user NAME:TOKEN]… [--open] [--allow-delete] [--referrers] [--sha512] [--spec] [--tls]
+//     [--image owner/app:tag=100KiB,2MiB]… [--index owner/multi:tag=100KiB,2MiB]… [--big owner/big:tag=1GiB]…
+// `--blob-url` is where it redirects to in place of its blob host, to something that leads there. A user may read, write
+// and delete everything; with `--open` any client may. The next three options make it less like ghcr.io and more like an
+// ordinary registry; `--spec` does that in all that the distribution spec covers: these three, no redirects, the spec's
+// statuses, and what the spec has after 1.1. It prints one JSON line with its URLs and what it holds, and runs until
+// SIGTERM or SIGINT. SIGUSR2 prints a JSON line with the number of requests and of bytes sent and received, by endpoint.
 import { parseArgs } from 'node:util';
 import { type Image, type Index, makeImage, makeIndex } from '../images.ts';
 import { LOOPBACK_TLS } from '../tls.ts';
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     port: { type: 'string', default: '0' },
     'blob-port': { type: 'string', default: '0' },
     'api-port': { type: 'string', default: '0' },
+    'blob-url': { type: 'string' },
     open: { type: 'boolean', default: false },
     'allow-delete': { type: 'boolean', default: false },
     referrers: { type: 'boolean', default: false },
@@ -33,6 +34,7 @@ const { values } = parseArgs({
   },
 });
 
+const { 'blob-url': blobUrl } = values;
 const ghcr = await startGhcr({
   port: Number(values.port),
   blobPort: Number(values['blob-port']),
@@ -43,6 +45,7 @@ const ghcr = await startGhcr({
     auth: values.open ? 'none' : 'bearer',
     allowDelete: values['allow-delete'] || values.spec,
     referrers: values.referrers || values.spec ? 'supported' : 'redirect',
+    ...(blobUrl !== undefined && { redirectTo: signedUrl => onOrigin(blobUrl, signedUrl) }),
     digests: values.sha512 || values.spec ? ['sha256', 'sha512'] : ['sha256'],
     ...(values.spec ? { redirects: false, badFinish: 400, nextSpec: true, tagsOrder: 'lexical' } : {}),
   },
@@ -69,6 +72,12 @@ printLine({ url: ghcr.url, blobUrl: ghcr.blobUrl, apiUrl: ghcr.apiUrl, images })
 
 process.on('SIGUSR2', () => printLine(countersOf(ghcr)));
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void ghcr.close());
+
+/** The same path and query on another origin. */
+function onOrigin(origin: string, url: string): string {
+  const { pathname, search } = new URL(url);
+  return new URL(pathname + search, origin).href;
+}
 
 interface Wanted {
   name: string;

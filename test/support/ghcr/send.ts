@@ -1,5 +1,6 @@
 // Sending responses: headers, then the body in large pieces at the pace of the reader, spoiled as the fault says. Bytes
-// are recorded before they are written, so a client that has seen the end finds the record complete.
+// are recorded before they are written, so a client that has seen the end finds the record complete. Those of pieces
+// that a client was gone for are taken out again.
 import type { ServerResponse } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Span } from '../../../src/base/spans.ts';
@@ -64,7 +65,10 @@ async function sendBody({ response, record, fault, gone }: Exchange, content: So
         if (throttle !== undefined) await wait((piece.length / throttle) * 1000);
         if (response.destroyed) return;
         record.bytesSent += piece.length;
-        if (!response.write(piece)) await Promise.race([drained(response), gone]);
+        const took = response.write(piece, error => {
+          if (error) record.bytesSent -= piece.length;
+        });
+        if (!took) await Promise.race([drained(response), gone]);
       }
     }
   };

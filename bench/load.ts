@@ -18,6 +18,10 @@ export interface LoadOptions {
   readonly rounds?: number;
   /** How many GETs each client makes, cycling through the URLs; in place of rounds. */
   readonly requests?: number;
+  /** The clients pull an image as one program does: the first URL, its manifest, alone; then each takes the next one. */
+  readonly shared?: boolean;
+  /** How often what is missing of a body is requested again when a response fails. Default: never. */
+  readonly retries?: number;
   readonly headers?: Readonly<Record<string, string>>;
   /** Compares the bodies with the sha256 digests at the ends of their URLs. Not for measuring. */
   readonly verify?: boolean;
@@ -42,6 +46,8 @@ export interface LoadResult {
   readonly gomaxprocs: number;
   /** How many digests were compared. */
   readonly verified: number;
+  /** How many requests were made because one before had failed. */
+  readonly retried: number;
   /**
    * Whether the client was busy all the time on all the cores that it could use, at most one per connection. If so, the
    * client was measured, not the server.
@@ -49,10 +55,12 @@ export interface LoadResult {
   readonly saturated: boolean;
 }
 
-/** Pulls the URLs with several clients at once, following redirects. Throws if any response is not a complete 200. */
+/** Pulls the URLs with several clients at once, following redirects. Throws if any body is not complete in the end. */
 export async function load(urls: readonly string[], options: LoadOptions = {}): Promise<LoadResult> {
-  const { clients = 1, rounds = 1, requests = 0, headers = {}, verify = false } = options;
-  const args = ['-clients', clients, '-rounds', rounds, '-requests', requests, ...(verify ? ['-verify'] : [])];
+  const { clients = 1, rounds = 1, requests = 0, retries = 0, headers = {} } = options;
+  const args = ['-clients', clients, '-rounds', rounds, '-requests', requests, '-retries', retries];
+  if (options.shared) args.push('-shared');
+  if (options.verify) args.push('-verify');
   const sent = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
   const output = await run(ensureGoProgram({ name: 'load' }), [...args.map(String), ...sent, ...urls]);
   const { errors, ...result } = JSON.parse(output) as Omit<LoadResult, 'saturated'> & { errors: number };

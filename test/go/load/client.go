@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/url"
@@ -20,7 +18,7 @@ type client struct {
 	request            []byte
 	bytes              int64
 	firstBytes, totals []time.Duration
-	verified           int
+	verified, retried  int
 }
 
 func newClient(ask options, requests int) *client {
@@ -32,17 +30,41 @@ func newClient(ask options, requests int) *client {
 	}
 }
 
-// Get follows redirects as registry clients do: with all headers except Authorization.
+// Get requests a body, and what is missing of it again when it breaks, as often as the options allow.
 func (c *client) get(asked *url.URL) error {
-	started := time.Now()
+	wanted := newBody(asked, c.verify)
+	err := c.follow(wanted)
+	for left := c.retries; err != nil && left > 0; left-- {
+		c.retried++
+		err = c.follow(wanted)
+	}
+	if err != nil {
+		return err
+	}
+	c.totals = append(c.totals, time.Since(wanted.started))
+	c.firstBytes = append(c.firstBytes, wanted.firstByte)
+	c.bytes += wanted.got
+	if wanted.verified {
+		c.verified++
+	}
+	return nil
+}
+
+// Follow follows redirects as registry clients do: with all headers except Authorization.
+func (c *client) follow(wanted *body) error {
+	asked := wanted.asked
 	for hop, at := 0, asked; hop <= maxRedirects; hop++ {
-		on, err := c.ask(at, hop > 0)
+		on, err := c.ask(at, hop > 0, wanted.got)
 		if err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
 		if on.status != 307 {
-			if err := c.receive(on, asked, started); err != nil {
+			if err := wanted.receive(on); err != nil {
+				c.drop(on)
 				return fmt.Errorf("%s: %w", at, err)
+			}
+			if on.close {
+				c.drop(on)
 			}
 			return nil
 		}
@@ -52,81 +74,49 @@ func (c *client) get(asked *url.URL) error {
 		// Chunked bodies of redirects are not supported: the connection is closed instead.
 		if on.length < 0 || on.close {
 			c.drop(on)
-		} else if err := on.discard(on.length); err != nil {
+		} else if _, err := on.discard(on.length); err != nil {
+			c.drop(on)
 			return fmt.Errorf("%s: %w", asked, err)
 		}
 	}
 	return fmt.Errorf("%s: too many redirects", asked)
 }
 
-// Ask sends a request, and reads the head of the response.
-func (c *client) ask(at *url.URL, redirected bool) (*conn, error) {
-	on, err := c.connect(at.Host)
-	if err != nil {
-		return nil, err
-	}
+// Ask sends a request for the bytes from here on, and reads the head of the response.
+func (c *client) ask(at *url.URL, redirected bool, from int64) (*conn, error) {
 	c.request = fmt.Appendf(c.request[:0], "GET %s HTTP/1.1\r\nHost: %s\r\n", at.RequestURI(), at.Host)
+	if from > 0 {
+		c.request = fmt.Appendf(c.request, "Range: bytes=%d-\r\n", from)
+	}
 	for _, header := range c.headers {
 		name, _, _ := strings.Cut(header, ":")
 		if !redirected || !strings.EqualFold(strings.TrimSpace(name), "authorization") {
 			c.request = append(append(c.request, header...), "\r\n"...)
 		}
 	}
-	if _, err := on.Write(append(c.request, "\r\n"...)); err != nil {
+	c.request = append(c.request, "\r\n"...)
+	_, open := c.conns[at.Host]
+	on, err := c.send(at.Host)
+	if err != nil && open {
+		// Servers close connections that are idle for long.
+		on, err = c.send(at.Host)
+	}
+	return on, err
+}
+
+func (c *client) send(host string) (*conn, error) {
+	on, err := c.connect(host)
+	if err != nil {
 		return nil, err
 	}
-	return on, on.readHead()
-}
-
-// Receive reads the requested body.
-func (c *client) receive(on *conn, asked *url.URL, started time.Time) error {
-	if on.status != 200 {
-		return fmt.Errorf("status %d", on.status)
+	if _, err = on.Write(c.request); err == nil {
+		err = on.readHead()
 	}
-	if on.length < 0 {
-		return fmt.Errorf("no Content-Length")
-	}
-	// The first bytes are read normally, to measure when they arrive.
-	if on.from == on.to && on.length > 0 {
-		if err := on.fill(); err != nil {
-			return err
-		}
-	}
-	firstByte := time.Since(started)
-	read := on.discard
-	if c.verify {
-		read = func(length int64) error { return c.compare(on, asked, length) }
-	}
-	if err := read(on.length); err != nil {
-		return err
-	}
-	if on.from != on.to {
-		return fmt.Errorf("more than the announced %d bytes", on.length)
-	}
-	c.totals = append(c.totals, time.Since(started))
-	c.firstBytes = append(c.firstBytes, firstByte)
-	c.bytes += on.length
-	if on.close {
+	if err != nil {
 		c.drop(on)
+		return nil, err
 	}
-	return nil
-}
-
-// Compare reads a body and compares its digest with the one at the end of its URL, if any.
-func (c *client) compare(on *conn, asked *url.URL, length int64) error {
-	digest := sha256.New()
-	if err := on.copyTo(digest, length); err != nil {
-		return err
-	}
-	_, want, found := strings.Cut(asked.Path, "sha256:")
-	if !found {
-		return nil
-	}
-	if got := hex.EncodeToString(digest.Sum(nil)); got != want {
-		return fmt.Errorf("the body is sha256:%s", got)
-	}
-	c.verified++
-	return nil
+	return on, nil
 }
 
 func (c *client) connect(host string) (*conn, error) {

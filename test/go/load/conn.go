@@ -22,7 +22,9 @@ type conn struct {
 
 	status int
 	// Content-Length; -1 if absent.
-	length   int64
+	length int64
+	// The first byte of Content-Range; -1 if absent.
+	start    int64
 	location string
 	close    bool
 }
@@ -56,7 +58,7 @@ func (c *conn) readHead() error {
 		return fmt.Errorf("invalid status line %q", status)
 	}
 	c.status, _ = strconv.Atoi(string(status[9:12]))
-	c.length, c.location, c.close = -1, "", false
+	c.length, c.start, c.location, c.close = -1, -1, "", false
 	for field := range bytes.SplitSeq(fields, []byte("\r\n")) {
 		name, value, _ := bytes.Cut(field, []byte(":"))
 		value = bytes.TrimSpace(value)
@@ -67,6 +69,10 @@ func (c *conn) readHead() error {
 				return fmt.Errorf("invalid Content-Length %q", value)
 			}
 			c.length = length
+		case bytes.EqualFold(name, []byte("content-range")):
+			if _, err := fmt.Sscanf(string(value), "bytes %d-", &c.start); err != nil {
+				return fmt.Errorf("invalid Content-Range %q", value)
+			}
 		case bytes.EqualFold(name, []byte("location")):
 			c.location = string(value)
 		case bytes.EqualFold(name, []byte("connection")):
@@ -83,37 +89,39 @@ func (c *conn) buffered(length int64) []byte {
 	return had
 }
 
-// Discard consumes the next length bytes.
-func (c *conn) discard(length int64) error {
-	if length -= int64(len(c.buffered(length))); length == 0 {
-		return nil
+// Discard consumes the next length bytes. It returns how many it has consumed, all of them unless it fails.
+func (c *conn) discard(length int64) (int64, error) {
+	had := int64(len(c.buffered(length)))
+	if had == length {
+		return had, nil
 	}
-	return c.discardUnread(length)
+	read, err := c.discardUnread(length - had)
+	return had + read, err
 }
 
-// CopyTo writes the next length bytes to `to`.
-func (c *conn) copyTo(to io.Writer, length int64) error {
+// CopyTo writes the next length bytes to `to`. It returns how many it has consumed, all of them unless it fails.
+func (c *conn) copyTo(to io.Writer, length int64) (int64, error) {
 	had := c.buffered(length)
-	length -= int64(len(had))
+	read := int64(len(had))
 	_, err := to.Write(had)
 	if c.scratch == nil {
 		c.scratch = make([]byte, 256<<10)
 	}
-	for length > 0 && err == nil {
+	for read < length && err == nil {
 		var n int
-		n, err = c.Read(c.scratch[:min(length, int64(len(c.scratch)))])
-		length -= int64(n)
+		n, err = c.Read(c.scratch[:min(length-read, int64(len(c.scratch)))])
+		read += int64(n)
 		to.Write(c.scratch[:n])
 	}
-	if length > 0 {
-		return broken(length, err)
+	if read < length {
+		return read, broken(length-read, err)
 	}
-	return nil
+	return read, nil
 }
 
-func broken(length int64, err error) error {
+func broken(missing int64, err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("the connection broke with %d bytes missing: %w", length, err)
+	return fmt.Errorf("the connection broke with %d bytes missing: %w", missing, err)
 }

@@ -10,15 +10,16 @@ import (
 const discardBytes = 1 << 20
 
 // DiscardUnread lets the kernel discard the bytes: with MSG_TRUNC, recv(2) copies nothing (tcp(7)).
-func (c *conn) discardUnread(length int64) error {
+func (c *conn) discardUnread(length int64) (int64, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
+	var read int64
 	var failed error
 	err = raw.Read(func(fd uintptr) (done bool) {
-		for length > 0 {
-			want := uintptr(min(length, discardBytes))
+		for read < length {
+			want := uintptr(min(length-read, discardBytes))
 			n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, fd, 0, want, syscall.MSG_TRUNC, 0, 0)
 			switch {
 			case errno == syscall.EAGAIN:
@@ -33,7 +34,7 @@ func (c *conn) discardUnread(length int64) error {
 			if failed != nil {
 				return true
 			}
-			length -= int64(n)
+			read += int64(n)
 		}
 		return true
 	})
@@ -41,7 +42,7 @@ func (c *conn) discardUnread(length int64) error {
 		err = failed
 	}
 	if err != nil {
-		return broken(length, err)
+		return read, broken(length-read, err)
 	}
-	return nil
+	return read, nil
 }

@@ -4,6 +4,6 @@ package main
 
 import "io"
 
-func (c *conn) discardUnread(length int64) error {
+func (c *conn) discardUnread(length int64) (int64, error) {
 	return c.copyTo(io.Discard, length)
 }

@@ -1,27 +1,33 @@
 // Load makes parallel GETs over plain HTTP/1.1 and discards the bodies as cheaply as possible, so that it measures the
-// server. Each client has connections of its own and requests the URLs in order, one at a time. It prints one line of
-// JSON; on any error it exits with status 1 and a message.
+// server. Each client has connections of its own and requests the URLs in order, one at a time. Clients that share the
+// URLs pull an image as one program does: the first URL is its manifest, which is requested alone, and then each takes
+// the next one. It prints one line of JSON; on any error it exits with status 1 and a message.
 package main
 
 import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"iter"
 	"net/url"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // The command line.
 type options struct {
-	headers []string
-	verify  bool
-	timeout time.Duration
+	clients, requests int
+	shared            bool
+	headers           []string
+	verify            bool
+	retries           int
+	timeout           time.Duration
 }
 
 type quantiles struct {
@@ -44,15 +50,19 @@ type result struct {
 	GOMAXPROCS int     `json:"gomaxprocs"`
 	// How many digests were compared.
 	Verified int `json:"verified"`
+	// How many requests were made because one before had failed.
+	Retried int `json:"retried"`
 	// How many clients failed.
 	Errors int `json:"errors"`
 }
 
 func main() {
 	var ask options
-	clients := flag.Int("clients", 1, "number of clients")
+	flag.IntVar(&ask.clients, "clients", 1, "number of clients")
 	rounds := flag.Int("rounds", 1, "how often each client requests all URLs")
-	requests := flag.Int("requests", 0, "number of GETs per client, in place of rounds")
+	flag.IntVar(&ask.requests, "requests", 0, "number of GETs per client, in place of rounds")
+	flag.BoolVar(&ask.shared, "shared", false, "request the first URL once, then each other one by one of the clients")
+	flag.IntVar(&ask.retries, "retries", 0, "how often what is missing of a body is requested again")
 	flag.BoolVar(&ask.verify, "verify", false, "compare the bodies with the sha256 digests at the ends of their URLs")
 	flag.DurationVar(&ask.timeout, "timeout", 10*time.Minute, "lifetime of a connection")
 	flag.Func("H", "a header as `Name: value`, may be repeated", func(text string) error {
@@ -63,11 +73,11 @@ func main() {
 		return nil
 	})
 	flag.Parse()
-	if *requests == 0 {
-		*requests = *rounds * flag.NArg()
+	if ask.requests == 0 {
+		ask.requests = *rounds * flag.NArg()
 	}
-	if *clients < 1 || *requests < 1 || flag.NArg() == 0 {
-		fail(fmt.Errorf("usage: load [-clients N] [-rounds R | -requests M] [-H 'Name: value'] [-verify] URL…"))
+	if ask.clients < 1 || ask.requests < 1 || flag.NArg() == 0 {
+		fail(fmt.Errorf("usage: load [-clients N] [-rounds R | -requests M | -shared] [-retries N] [-verify] URL…"))
 	}
 	var urls []*url.URL
 	for _, text := range flag.Args() {
@@ -77,7 +87,7 @@ func main() {
 		}
 		urls = append(urls, at)
 	}
-	measured, err := run(ask, *clients, *requests, urls)
+	measured, err := run(ask, urls)
 	line, _ := json.Marshal(measured)
 	fmt.Println(string(line))
 	if err != nil {
@@ -91,16 +101,20 @@ func fail(err error) {
 }
 
 // Run returns the results and the first error of all clients.
-func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
-	all := make([]*client, clients)
-	errs := make([]error, clients)
+func run(ask options, urls []*url.URL) (result, error) {
+	all := make([]*client, ask.clients)
+	errs := make([]error, ask.clients)
 	for i := range all {
-		all[i] = newClient(ask, requests)
+		all[i] = newClient(ask, ask.requests)
 		defer all[i].close()
 		// Connected before the clock starts: the time to accept connections is not to be measured.
 		if _, err := all[i].connect(urls[0].Host); err != nil {
 			return result{Errors: 1}, err
 		}
+	}
+	next := inOrder(urls, ask.requests)
+	if ask.shared {
+		next = taken(urls[1:])
 	}
 	var done sync.WaitGroup
 	start := make(chan struct{})
@@ -109,12 +123,19 @@ func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
 		go func() {
 			defer done.Done()
 			<-start
-			for n := 0; n < requests && errs[i] == nil; n++ {
-				errs[i] = one.get(urls[n%len(urls)])
+			for asked := range next {
+				if errs[i] = one.get(asked); errs[i] != nil {
+					return
+				}
 			}
 		}()
 	}
 	cpu, started := cpuTime(), time.Now()
+	if ask.shared {
+		if err := all[0].get(urls[0]); err != nil {
+			return result{Errors: 1}, err
+		}
+	}
 	close(start)
 	done.Wait()
 	wall, cpu := time.Since(started), cpuTime()-cpu
@@ -126,6 +147,7 @@ func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
 		sum.Bytes += one.bytes
 		sum.Requests += len(one.totals)
 		sum.Verified += one.verified
+		sum.Retried += one.retried
 		firstBytes = append(firstBytes, one.firstBytes...)
 		totals = append(totals, one.totals...)
 		if errs[i] != nil {
@@ -137,6 +159,27 @@ func run(ask options, clients, requests int, urls []*url.URL) (result, error) {
 	}
 	sum.FirstByteMs, sum.TotalMs = quantilesOf(firstBytes), quantilesOf(totals)
 	return sum, first
+}
+
+// InOrder gives everybody who ranges over it all URLs in turn, so many in all.
+func inOrder(urls []*url.URL, requests int) iter.Seq[*url.URL] {
+	return func(yield func(*url.URL) bool) {
+		for n := 0; n < requests && yield(urls[n%len(urls)]); n++ {
+		}
+	}
+}
+
+// Taken gives each URL to one of those who range over it.
+func taken(urls []*url.URL) iter.Seq[*url.URL] {
+	var count atomic.Int64
+	return func(yield func(*url.URL) bool) {
+		for {
+			n := int(count.Add(1)) - 1
+			if n >= len(urls) || !yield(urls[n]) {
+				return
+			}
+		}
+	}
 }
 
 func quantilesOf(values []time.Duration) quantiles {

@@ -158,7 +158,8 @@ function print({ title, metrics, series, notes }: Comparison): void {
   for (const note of notes) console.log(`    (${note})`);
 }
 
-/** The decimal places that make three significant digits. */
+/** The decimal places that make three significant digits; none for zero. */
 export function digitsOf(value: number): number {
+  if (value === 0) return 0;
   return Math.max(0, 2 - Math.floor(Math.log10(Math.max(Math.abs(value), 0.001))));
 }

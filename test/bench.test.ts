@@ -89,5 +89,5 @@ test('a spread has the minimum, the median and the maximum', () => {
 });
 
 test('numbers have three significant digits', () => {
-  assert.deepEqual([0.1234, 1.234, 12.34, 123.4, 12345].map(digitsOf), [3, 2, 1, 0, 0]);
+  assert.deepEqual([0.1234, 1.234, 12.34, 123.4, 12345, 0].map(digitsOf), [3, 2, 1, 0, 0, 0]);
 });

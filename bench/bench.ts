@@ -1,6 +1,6 @@
 // How a scenario measures, A/B: the subjects in turn, run after run, so that noise of the machine affects all of them;
 // medians, their spread, and the ratio of ours to each of the others.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Program } from './programs.ts';
 import { type Spread, spreadOf, spreadText } from './statistics.ts';
@@ -67,6 +67,11 @@ export class Bench {
   /** A new, empty directory. */
   directory(): string {
     return mkdtempSync(join(this.#root, 'scratch-'));
+  }
+
+  /** Removes all directories so far, whose programs have ended: what they hold may be many gigabytes. */
+  clear(): void {
+    for (const name of readdirSync(this.#root)) rmSync(join(this.#root, name), { recursive: true, force: true });
   }
 
   /** A note to print below the next comparison. */

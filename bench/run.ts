@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { Bench, type Comparison } from './bench.ts';
 import { reportOf } from './report.ts';
 import { coldBlob } from './scenarios/cold-blob.ts';
+import { coldImage } from './scenarios/cold-image.ts';
 import { herd } from './scenarios/herd.ts';
 import { hotBlob } from './scenarios/hot-blob.ts';
 import { hotImage } from './scenarios/hot-image.ts';
@@ -25,6 +26,7 @@ const SCENARIOS: Record<string, (bench: Bench) => Promise<void>> = {
   'hot-manifest': hotManifest,
   'hot-image': hotImage,
   'cold-blob': coldBlob,
+  'cold-image': coldImage,
   herd,
   push,
   memory,

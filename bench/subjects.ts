@@ -69,7 +69,7 @@ export async function startCaches(bench: Bench, upstreamUrl: string, options: Ca
 /** Ours first, then the selected others that are available; the bench notes those that are not. */
 export async function startRegistries(
   bench: Bench,
-  upstream: FakeGhcr,
+  upstream: { readonly url: string },
   { buffers = false, competitors = true, ...options }: Selection,
 ): Promise<Registries> {
   const started = await startCaches(bench, upstream.url, options);

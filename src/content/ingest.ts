@@ -48,7 +48,8 @@ export interface SparseIngest extends Ingest {
   readonly storedBytes: number;
   /**
    * Another writer beside write(), for the bytes from this position on, which must come by no other. It must be where
-   * bytes end that are here, or a multiple of WRITER_ALIGNMENT.
+   * bytes end that are here, or a multiple of WRITER_ALIGNMENT. What it takes is copied: the caller may use the memory
+   * again when it returns.
    */
   writer(position: number): Write;
 }

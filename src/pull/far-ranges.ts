@@ -93,7 +93,7 @@ function openRange(
     upstream: upstream(repository),
     signal: AbortSignal.any([signal, closing.signal]),
   };
-  download(options, repository, digest, () => () => chunk => ingest.write(chunk)).catch(error => {
+  download(options, repository, digest, () => () => chunk => ingest.write(Buffer.from(chunk))).catch(error => {
     failure = error;
     ingest.progress.notify();
   });

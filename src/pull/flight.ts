@@ -203,7 +203,13 @@ export class Flight {
         if (sizeBytes !== undefined) incoming.expect(sizeBytes);
         return position => {
           const write = ingest.writer(position);
-          return chunk => reserved.take(chunk.length)?.then(() => write(chunk)) ?? write(chunk);
+          return chunk => {
+            const room = reserved.take(chunk.length);
+            if (room === undefined) return write(chunk);
+            // The chunk is valid for this call alone.
+            const copy = Buffer.from(chunk);
+            return room.then(() => write(copy));
+          };
         };
       });
       const { ingest } = await attempt.open();

@@ -71,7 +71,7 @@ async function receive(
     }
     type = contentType;
     incoming.expect(sizeBytes);
-    return () => chunk => ingest.write(chunk);
+    return () => chunk => ingest.write(Buffer.from(chunk));
   });
   const found = await ingest.finish();
   if (found !== digest) throw wrongBytes(what, ingest.writtenBytes, type, found);

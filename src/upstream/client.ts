@@ -99,7 +99,7 @@ export class UpstreamClient implements Upstream {
     { start, end, address, isSpare }: OpenOptions,
     signal: AbortSignal,
   ): Promise<BlobBody> {
-    const spec = blobSpec('GET', repository, digest);
+    const spec = { ...blobSpec('GET', repository, digest), isBlob: true };
     const isResumed = start > 0;
     const isWhole = !isResumed && end === undefined;
     const headers: Record<string, string> = isWhole

@@ -45,7 +45,9 @@ export interface UpstreamOptions
   readonly random: Random;
 }
 
-export interface RequestSpec extends Pick<DialRequest, 'method' | 'signal'>, Partial<Pick<DialRequest, 'headers'>> {
+export interface RequestSpec
+  extends Pick<DialRequest, 'method' | 'signal'>,
+    Partial<Pick<DialRequest, 'headers' | 'isBlob'>> {
   /** What follows `/v2/<name>/`, or an address that the upstream gave. */
   readonly path: string | URL;
   /** Default: PULL. */
@@ -246,24 +248,21 @@ export class Requests {
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
-    const { method, signal, address } = spec;
+    const { method, signal, address, isBlob } = spec;
     const headers: Record<string, string> = { ...spec.headers };
     const url = spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
     // An upload may be sent to another host, which must not learn our credential.
-    if (grant.authorization !== undefined && url.origin === this.url.origin) {
-      headers.authorization = grant.authorization;
-    }
+    if (grant.authorization && url.origin === this.url.origin) headers.authorization = grant.authorization;
     const headersMs = isRead(spec) ? undefined : this.#uploadMs;
     const subject = { repository: repository.name, image: spec.what };
-    const request = { method, url, headers, subject, signal, headersMs };
+    const request: DialRequest = { method, url, headers, subject, signal, headersMs, isBlob };
     const isFollowed = isRead(spec) && !spec.stopAtRedirect;
     const send = (asked: DialRequest) =>
       isFollowed ? dialFollowing(this.dialer, asked) : this.dialer.dial({ ...asked, body: spec.body?.() });
     const dial = (asked: DialRequest) =>
       isRead(spec) ? this.#waiting.run(repository.name, signal, () => send(asked)) : send(asked);
-    let response = await dial(
-      address === undefined ? request : { ...request, url: address, headers: { ...spec.headers } },
-    );
+    const known = address && { ...request, url: address, headers: { ...spec.headers } };
+    let response = await dial(known ?? request);
     // The address of a blob may have expired, or be spoilt: the registry is asked for a fresh one, once.
     if (isFollowed && this.#isElsewhere(response) && isRefusal(response)) {
       await discard(response);

@@ -13,6 +13,7 @@ import type { Ingests, SparseIngest, Write } from '../ingest.ts';
 import { hashInto, type Reader } from '../read.ts';
 import { findWritten } from './holes.ts';
 import { ingestDirectory, inLayout, makeLayout } from './layout.ts';
+import { Copied, Owned, type Pending } from './pending.ts';
 import { ifMissing, SharedFile } from './shared-file.ts';
 import { Writer } from './writer.ts';
 
@@ -126,7 +127,7 @@ export class LocalIngest implements SparseIngest {
     this.writtenBytes = this.#spans.endOf(0);
     this.#hashedBytes = this.writtenBytes;
     this.#syncedBytes = this.writtenBytes;
-    this.write = this.writer(this.writtenBytes);
+    this.write = this.#writer(this.writtenBytes, new Owned());
   }
 
   get ahead(): readonly Span[] {
@@ -138,24 +139,13 @@ export class LocalIngest implements SparseIngest {
   }
 
   writer(position: number): Write {
-    const writer = new Writer(this.#file, position, {
-      failure: () => this.#failure,
-      begins: () => this.#writers.add(writer),
-      isWriting: (chunks, start) => this.#hash(chunks, start),
-      hasWritten: span => this.#hasWritten(span),
-      ends: error => {
-        this.#writers.delete(writer);
-        if (error !== undefined) this.#failure = storageFailure(error);
-      },
-    });
-    return bytes => writer.write(bytes);
+    return this.#writer(position, new Copied());
   }
 
   async flush(): Promise<void> {
     while (this.#writers.size > 0) for (const writer of this.#writers) await writer.flushing;
     if (this.#failure) throw this.#failure;
   }
-
   async finish(algorithm?: Algorithm): Promise<Digest> {
     await this.flush();
     await this.#hashing;
@@ -196,6 +186,20 @@ export class LocalIngest implements SparseIngest {
     this.#file.release();
     // What cannot be removed now is removed at the next start.
     await rm(this.#path, { force: true }).catch(() => {});
+  }
+
+  #writer(position: number, pending: Pending): Write {
+    const writer = new Writer(this.#file, position, pending, {
+      failure: () => this.#failure,
+      begins: () => this.#writers.add(writer),
+      isWriting: (chunks, start) => this.#hash(chunks, start),
+      hasWritten: span => this.#hasWritten(span),
+      ends: error => {
+        this.#writers.delete(writer);
+        if (error !== undefined) this.#failure = storageFailure(error);
+      },
+    });
+    return bytes => writer.write(bytes);
   }
 
   async #settled(): Promise<void> {

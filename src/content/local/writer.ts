@@ -1,6 +1,7 @@
 // Writes bytes that are handed in one after another to a file, from a position on: in the background, and everything that
 // has come meanwhile in one call.
 import type { Span } from '../../base/spans.ts';
+import type { Pending } from './pending.ts';
 import type { SharedFile } from './shared-file.ts';
 
 /** How much may be pending before more must wait: it bounds the memory of a writer. */
@@ -21,28 +22,30 @@ export interface WriterEvents {
 export class Writer {
   readonly #file: SharedFile;
   readonly #events: WriterEvents;
+  readonly #pending: Pending;
+  #pendingBytes = 0;
   /** Of the first byte that is not written. */
   #position: number;
   readonly #isFirst: boolean;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
   /** The writing in the background, while there is any; it never rejects. */
   flushing: Promise<void> | undefined;
   /** Resolves when what is pending is being written, so that more may be handed in meanwhile. */
   #taken = Promise.withResolvers<void>();
 
-  constructor(file: SharedFile, position: number, events: WriterEvents) {
+  constructor(file: SharedFile, position: number, pending: Pending, events: WriterEvents) {
     this.#file = file;
     this.#position = position;
     this.#isFirst = position === 0;
+    this.#pending = pending;
     this.#events = events;
   }
 
-  /** As Write in ../ingest.ts. */
+  /** As Ingest.write. */
   write(bytes: Uint8Array): Promise<void> | undefined {
     const failure = this.#events.failure();
     if (failure) throw failure;
-    this.#pending.push(bytes);
+    if (bytes.byteLength === 0) return undefined;
+    this.#pending.add(bytes);
     this.#pendingBytes += bytes.byteLength;
     if (this.flushing === undefined) {
       this.#events.begins();
@@ -58,11 +61,10 @@ export class Writer {
     try {
       // All that comes in this turn of the event loop is written in one call, but for the first bytes.
       if (!this.#isFirst || this.#position > 0) await new Promise(setImmediate);
-      while (this.#pending.length > 0) {
-        const chunks = this.#pending;
+      while (this.#pendingBytes > 0) {
+        const chunks = this.#pending.take();
         const start = this.#position;
         const end = start + this.#pendingBytes;
-        this.#pending = [];
         this.#pendingBytes = 0;
         this.#taken.resolve();
         this.#taken = Promise.withResolvers();
@@ -70,7 +72,7 @@ export class Writer {
         this.#events.isWriting(chunks, start);
         await writing;
         this.#position = end;
-        chunks.forEach(release);
+        this.#pending.release(chunks);
         this.#events.hasWritten({ start, end });
       }
     } catch (caught) {
@@ -81,12 +83,4 @@ export class Writer {
       this.#taken.resolve();
     }
   }
-}
-
-/**
- * Gives the memory of a written chunk back to the system, if it is all that its ArrayBuffer holds: V8 collects such
- * memory only when some 32 MB of it have come together.
- */
-function release({ buffer, byteLength }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }

@@ -36,7 +36,7 @@ export class Destinations {
 
   /** Throws UPSTREAM_INVALID for a URL that must not be dialed, as far as its host tells. */
   check(url: URL): void {
-    if (this.#isTrusted(url)) return;
+    if (this.isTrusted(url)) return;
     const isNamed = this.#options.blobHosts.some(pattern => matches(pattern, url.host, url.hostname));
     const kind = kindOfHost(url.hostname);
     if (kind === undefined ? isNamed || !this.#options.areAll : this.#isAllowed(kind, isNamed)) return;
@@ -56,7 +56,8 @@ export class Destinations {
     throw this.#refusal(hostname, `, ${addresses[0]?.address}${described(kind)}`, kind === 'never');
   }
 
-  #isTrusted(url: URL): boolean {
+  /** Whether it is the registry, or a host that the config names for its tokens and APIs. */
+  isTrusted(url: URL): boolean {
     const { registry, trusted } = this.#options;
     return url.host === registry.host || trusted.includes(url.host) || trusted.includes(url.hostname);
   }

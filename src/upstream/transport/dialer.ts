@@ -6,8 +6,10 @@ import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { buildConnector, type Dispatcher, EnvHttpProxyAgent, errors } from 'undici';
 import type { Clock } from '../../base/clock.ts';
+import { ExpiringCache } from '../../base/expiring-cache.ts';
 import { isOutOfDescriptors, RegistryError } from '../../oci/errors.ts';
 import { targetOf } from './address.ts';
+import { BlobSockets, hasProxy } from './blob-sockets.ts';
 import { CircuitBreakers, type CircuitBreakersOptions, type Subject } from './circuit-breakers.ts';
 import { withoutContinue } from './continue.ts';
 import { Destinations, type DestinationsOptions } from './destinations.ts';
@@ -25,7 +27,7 @@ export interface Timeouts {
 }
 
 export interface DialerOptions extends DestinationsOptions, Omit<CircuitBreakersOptions, 'clock'> {
-  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly clock: Pick<Clock, 'monotonic' | 'every'>;
   readonly timeouts: Timeouts;
   /** PEM text of certificate authorities to trust beside the system's. */
   readonly ca?: string | undefined;
@@ -51,6 +53,8 @@ export interface DialRequest {
   /** How long the headers may take once the body is out, and how long the upstream may take none of the body. */
   readonly headersMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** A GET of a blob, which may be large. */
+  readonly isBlob?: boolean | undefined;
 }
 
 const UPSTREAM: Subject = { repository: '', image: '' };
@@ -59,6 +63,18 @@ const UPSTREAM: Subject = { repository: '', image: '' };
  * repositories that wait for their headers (requests.ts), so that no other request waits for one of them.
  */
 const CONNECTIONS = 256;
+/** What comes is held to a digest as it is. */
+const OURS = { 'user-agent': 'ghcr-cache', 'accept-encoding': 'identity' };
+const UNMEASURED_LIMIT = 100;
+const UNMEASURED_MS = 3_600_000;
+
+/** What is known of a request that has failed. */
+interface Sending {
+  /** There was a connection, and the request was sent on it. */
+  isConnected: boolean;
+  /** Why its body could not be read, which is not the upstream's fault. */
+  bodyError: unknown;
+}
 
 export class Dialer {
   readonly #clock: Pick<Clock, 'monotonic'>;
@@ -66,6 +82,10 @@ export class Dialer {
   readonly #destinations: Destinations;
   readonly #breakers: CircuitBreakers;
   readonly #dispatcher: Dispatcher;
+  /** For bodies of the hosts that the registry sends us to. Undefined behind a proxy. */
+  readonly #sockets: BlobSockets | undefined;
+  /** Hosts whose bodies have no known length. */
+  readonly #unmeasured: ExpiringCache<true>;
 
   constructor(options: DialerOptions) {
     const { connectMs, headersMs, stallMs } = options.timeouts;
@@ -77,10 +97,13 @@ export class Dialer {
     // One connection of HTTP/2 would make all downloads share one flow-control window.
     const allowH2 = false;
     const connecting = { timeout: connectMs, allowH2, ...trusted };
-    const connector = buildConnector({
-      ...connecting,
-      lookup: lookupWithin(this.#destinations, options.resolve ?? lookup),
-    });
+    const within = lookupWithin(this.#destinations, options.resolve ?? lookup);
+    const connector = buildConnector({ ...connecting, lookup: within });
+    const { clock, timeouts } = options;
+    this.#sockets = hasProxy(process.env)
+      ? undefined
+      : new BlobSockets({ clock, timeouts, lookup: within, ...trusted });
+    this.#unmeasured = new ExpiringCache({ clock, max: UNMEASURED_LIMIT, ttlMs: UNMEASURED_MS });
     this.#dispatcher = new EnvHttpProxyAgent({
       connections: CONNECTIONS,
       allowH2,
@@ -103,42 +126,58 @@ export class Dialer {
    * the request body fails with.
    */
   async dial(request: DialRequest): Promise<UpstreamResponse> {
-    const { url, method, headers, subject = UPSTREAM, body, headersMs, signal } = request;
+    const { url, subject = UPSTREAM, signal } = request;
     signal?.throwIfAborted();
     this.#destinations.check(url);
     this.#breakers.check(url);
-    const lateMs = this.#clock.monotonic() + (headersMs ?? this.#headersMs);
-    const isLate = () => body === undefined && this.#clock.monotonic() > lateMs;
-    const receiver = new ResponseReceiver(url, signal, isLate);
-    const sender = new BodySender();
+    const sending: Sending = { isConnected: false, bodyError: undefined };
     try {
-      this.#dispatcher.dispatch(
-        {
-          origin: url.origin,
-          path: targetOf(url),
-          method,
-          // What comes is held to a digest as it is.
-          headers: { ...headers, 'user-agent': 'ghcr-cache', 'accept-encoding': 'identity' },
-          // undici takes iterables, which its types do not say.
-          body: (body === undefined || Buffer.isBuffer(body) ? (body ?? null) : sender.send(body)) as Buffer | null,
-          ...(headersMs !== undefined && { headersTimeout: headersMs }),
-        },
-        receiver,
-      );
-      const response = await receiver.response;
+      const response = (await this.#getBlob(request, sending)) ?? (await this.#dispatch(request, sending));
       this.#breakers.answered(url, response.status, subject);
       return response;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      if (sender.error !== undefined) throw sender.error;
+      if (sending.bodyError !== undefined) throw sending.bodyError;
       // Our own trouble, of which the upstream is not to be suspected.
       if (isOutOfDescriptors(error)) throw error;
-      throw this.#failure(url, subject, error, receiver.isConnected);
+      throw this.#failure(url, subject, error, sending.isConnected);
     }
   }
 
   close(): Promise<void> {
+    this.#sockets?.close();
     return this.#dispatcher.destroy();
+  }
+
+  /** What a host answers that the registry has sent us to; undefined when it is to be asked in the other way. */
+  async #getBlob({ url, isBlob, headers, signal }: DialRequest, sending: Sending) {
+    if (!isBlob || this.#destinations.isTrusted(url) || this.#unmeasured.get(url.origin)) return undefined;
+    const onConnect = () => {
+      sending.isConnected = true;
+    };
+    const response = await this.#sockets?.get(url, { ...headers, ...OURS }, { signal, onConnect });
+    if (response === undefined) this.#unmeasured.set(url.origin, true);
+    return response;
+  }
+
+  async #dispatch(request: DialRequest, sending: Sending): Promise<UpstreamResponse> {
+    const { url, method, headers, body, headersMs, signal } = request;
+    const lateMs = this.#clock.monotonic() + (headersMs ?? this.#headersMs);
+    const isLate = () => body === undefined && this.#clock.monotonic() > lateMs;
+    const receiver = new ResponseReceiver(url, signal, isLate, sending);
+    this.#dispatcher.dispatch(
+      {
+        origin: url.origin,
+        path: targetOf(url),
+        method,
+        headers: { ...headers, ...OURS },
+        // undici takes iterables, which its types do not say.
+        body: (body === undefined || Buffer.isBuffer(body) ? (body ?? null) : sent(body, sending)) as Buffer | null,
+        ...(headersMs !== undefined && { headersTimeout: headersMs }),
+      },
+      receiver,
+    );
+    return receiver.response;
   }
 
   /** The error that there was no response, once its breaker knows of it. */
@@ -174,16 +213,12 @@ function lookupWithin(destinations: Destinations, resolve: Resolve): LookupFunct
   };
 }
 
-/** Keeps the error of a request body that cannot be read, which is not the upstream's fault. */
-class BodySender {
-  error: unknown;
-
-  async *send(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    try {
-      yield* body;
-    } catch (error) {
-      this.error = error;
-      throw error;
-    }
+/** Keeps the error of a request body that cannot be read. */
+async function* sent(body: AsyncIterable<Uint8Array>, sending: Sending): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    sending.bodyError = error;
+    throw error;
   }
 }

@@ -2,6 +2,7 @@
 // queue, and no promise unless the reader asks for time.
 import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
+import { releaseMemory } from '../../base/release-memory.ts';
 import { RegistryError, reasonOf } from '../../oci/errors.ts';
 import { parseJsonObject } from '../../oci/json.ts';
 import { type Room, responseMemory } from './response-memory.ts';
@@ -17,8 +18,8 @@ export interface UpstreamResponse {
 }
 
 /**
- * Is handed each chunk, with its memory. A promise asks the sender to wait. What it throws, or rejects with, ends the
- * body.
+ * Is handed each chunk, which is valid until it returns: its memory is used again. A promise asks the sender to wait. What
+ * it throws, or rejects with, ends the body.
  */
 export type OnChunk = (chunk: Buffer) => Promise<void> | undefined;
 
@@ -47,6 +48,8 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
   readonly #url: URL;
   readonly #signal: AbortSignal | undefined;
   readonly #isLate: () => boolean;
+  /** Is told when there is a connection, and the request was sent on it. */
+  readonly #sending: { isConnected: boolean };
   readonly #headers = Promise.withResolvers<UpstreamResponse>();
   readonly #end = Promise.withResolvers<unknown>();
   #controller: Dispatcher.DispatchController | undefined;
@@ -57,18 +60,14 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
   #interim = 0;
 
   /** `isLate` tells whether the headers have taken too long, however often they were announced. */
-  constructor(url: URL, signal: AbortSignal | undefined, isLate: () => boolean) {
+  constructor(url: URL, signal: AbortSignal | undefined, isLate: () => boolean, sending: { isConnected: boolean }) {
     this.#url = url;
     this.#signal = signal;
     this.#isLate = isLate;
+    this.#sending = sending;
     this.response = this.#headers.promise;
     this.#end.promise.catch(() => {});
     signal?.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  /** Whether there was a connection, and the request was sent on it. */
-  get isConnected(): boolean {
-    return this.#controller !== undefined;
   }
 
   read(onChunk: OnChunk): Promise<unknown> {
@@ -86,6 +85,7 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
+    this.#sending.isConnected = true;
     if (this.#signal?.aborted) this.#onAbort();
   }
 
@@ -112,6 +112,8 @@ export class ResponseReceiver implements Dispatcher.DispatchHandler, ResponseBod
       return;
     }
     const wait = this.#deliver(this.#onChunk, chunk);
+    // What is read of it is read. Later in this turn, since undici looks at what is behind it.
+    queueMicrotask(() => releaseMemory(chunk));
     if (wait === undefined) return;
     controller.pause();
     void wait.then(() => this.#isOver || controller.resume());
@@ -182,7 +184,7 @@ export async function readAll(
   let length = 0;
   const error = await body.read(chunk => {
     (room ?? own)?.take(chunk.length);
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
     length += chunk.length;
     if (length > limitBytes) body.abandon();
     return undefined;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { HOLD_BACK_BYTES } from '../../../src/pull/hold-back.ts';
+import { turns, until } from '../../support/async.ts';
 import { startBoth, type TestCache, type TestCacheOptions } from '../../support/cache.ts';
 import { answers, type FaultAction, type GhcrOptions } from '../../support/ghcr/ghcr.ts';
 import { errorOf } from '../../support/http-client.ts';
@@ -132,11 +133,18 @@ test('a flight that fails for want of rights does not fail the repository that h
 for (const share of [0.1, 0.5, 0.99]) {
   test(`an upstream cut at ${share * 100} % is resumed: one uninterrupted body, a Range for the rest only`, async t => {
     for (const action of ['cutAfter', 'shortClaimed', 'stallAfter'] as const) {
-      const { ghcr, cache, blob, path } = await startWithBlob(t, 3 * MIB);
+      const { ghcr, cache, clock, blob, path, downloads } = await startWithBlob(t, 3 * MIB);
       const at = Math.floor(blob.sizeBytes * share);
       const fault: FaultAction = action === 'shortClaimed' ? { shortClaimed: blob.sizeBytes - at } : { [action]: at };
       ghcr.fault({ endpoint: 'blobhost', times: 1, ...fault });
-      const reply = await cache.get(path);
+      const pulling = cache.get(path);
+      // A stall is noticed as time passes, which it does when all is here that came.
+      await until(async () => {
+        await turns(100);
+        if (action === 'stallAfter') clock.advance(500);
+        return downloads() === 2;
+      });
+      const reply = await pulling;
       assert(reply.complete && reply.body.equals(bytesOf(blob)), action);
       const ranges = ghcr.requests.filter(({ endpoint }) => endpoint === 'blobhost').map(({ range }) => range);
       assert.deepEqual(ranges, [undefined, `bytes=${at}-`], action);

@@ -32,7 +32,7 @@ describe('a client that asks for a blob of the manifest that it was given', () =
     ['config', config],
     ['layer', first],
   ] as const) {
-    test(`brings the rest with a ${what}, each once and in the order of the manifest`, async t => {
+    test(`brings the rest with a ${what}, each once`, async t => {
       const { cache, fetched, ghcr } = await setUp(t);
       await cache.get('/v2/owner/app/manifests/v1', { headers: ACCEPT });
       await turns(50);
@@ -40,11 +40,7 @@ describe('a client that asks for a blob of the manifest that it was given', () =
       await cache.get(pathOf(asked));
       await until(() => fetched().length === BLOBS.length);
       await cache.settled();
-      const others = BLOBS.filter(({ digest }) => digest !== asked.digest).map(({ digest }) => digest);
-      assert.deepEqual(
-        fetched().filter(digest => digest !== asked.digest),
-        others,
-      );
+      assert.deepEqual(new Set(fetched()), new Set(BLOBS.map(({ digest }) => digest)));
       for (const blob of BLOBS) {
         const { headers, body } = await cache.get(pathOf(blob));
         assert.equal(headers['x-cache'], 'hit');

@@ -2,6 +2,7 @@
 // means for pulls is tested in test/behaviour/upstream/auth.test.ts.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
+import { turns, until } from '../../../test/support/async.ts';
 import { TestClock, testRandom } from '../../../test/support/clock.ts';
 import { answers, type Ghcr, type Switches, startGhcr } from '../../../test/support/ghcr/ghcr.ts';
 import { contentOf } from '../../../test/support/images.ts';
@@ -282,6 +283,25 @@ test('rights to pull are the default', async t => {
   await send({ ...asks.pull, access: PULL });
   await send(asks.pull);
   assert.equal(tokensOf(ghcr).length, 1);
+});
+
+test('a token that is used towards its end is renewed meanwhile, and no request waits for that', async t => {
+  const { ghcr, clock, send } = await setUp(t);
+  await send(asks.pull);
+  clock.advance(50_000);
+  await send(asks.pull);
+  assert.equal(tokensOf(ghcr).length, 1);
+  const slow = Promise.withResolvers<void>();
+  ghcr.fault({ endpoint: 'token', gate: slow.promise, times: 1 });
+  clock.advance(2_000);
+  await Promise.all([send(asks.pull), send(asks.pull)]);
+  await ghcr.until({ endpoint: 'token' }, 2);
+  slow.resolve();
+  await until(() => ghcr.count({ endpoint: 'token', state: 'finished' }) === 2);
+  await turns(20);
+  clock.advance(10_000);
+  await send(asks.pull);
+  assert.equal(tokensOf(ghcr).length, 2);
 });
 
 test('a token lasts its own time, whatever happens to the wall clock', async t => {

@@ -43,16 +43,24 @@ export interface GrantsOptions {
 }
 
 /** A grant is given up a little before its end, as the request takes time to arrive too. */
-const USABLE_SHARE = 0.9;
+const USABLE_SHARE = 0.95;
+/** One that is used when it is older than this is renewed meanwhile, so that no pull waits for that. */
+const RENEWED_SHARE = 0.85;
 /** How long a repository is pulled anonymously after our credential was denied. */
 const ANONYMOUS_MS = 60_000;
 const CACHED_GRANTS = 10_000;
+
+interface Cached {
+  readonly grant: Grant;
+  /** When it is worth asking for the next one. */
+  readonly renewAtMs: number;
+}
 
 const NONE: Grant = { authorization: undefined, credential: undefined, denied: undefined, accepted: false };
 
 export class Grants {
   readonly #options: GrantsOptions;
-  readonly #cache: ExpiringCache<Grant>;
+  readonly #cache: ExpiringCache<Cached>;
   readonly #flights = new SingleFlight<Grant>();
   readonly #discovery = new SingleFlight<void>();
   /** The identity behind the last login that was read of each. */
@@ -90,13 +98,13 @@ export class Grants {
 
   /** From now on, for a while, pulls use this anonymous grant: it is accepted, and our credential is not. */
   cache(repository: Repository, grant: Grant): void {
-    this.#store(keyOf(repository, PULL), grant, ANONYMOUS_MS);
+    this.#store(keyOf(repository, PULL), grant, ANONYMOUS_MS, Infinity);
   }
 
   /** Removes a grant that the registry no longer accepts. */
   remove(repository: Repository, access: Access, grant: Grant): void {
     const key = keyOf(repository, access);
-    if (this.#cache.get(key) === grant) this.#cache.delete(key);
+    if (this.#cache.get(key)?.grant === grant) this.#cache.delete(key);
   }
 
   /** As Upstream.identity. The grants of a login that is no longer ours are not used any more. */
@@ -121,16 +129,20 @@ export class Grants {
     }
     if (this.#challenge === undefined) return { ...NONE };
     const cached = this.#cache.get(key);
-    if (cached !== undefined) return cached;
-    return this.#flights.run(key, async () => {
+    const renew = async () => {
       const { grant, lifetimeMs } = await make();
       this.#store(key, grant, lifetimeMs);
       return grant;
-    }).result;
+    };
+    if (cached === undefined) return this.#flights.run(key, renew).result;
+    // What goes wrong with that is met again when the grant has ended.
+    if (this.#options.clock.monotonic() >= cached.renewAtMs) this.#flights.run(key, renew).result.catch(() => {});
+    return cached.grant;
   }
 
-  #store(key: string, grant: Grant, lifetimeMs: number): void {
-    this.#cache.set(key, grant, lifetimeMs * USABLE_SHARE);
+  #store(key: string, grant: Grant, lifetimeMs: number, renewMs = lifetimeMs * RENEWED_SHARE): void {
+    const renewAtMs = this.#options.clock.monotonic() + renewMs;
+    this.#cache.set(key, { grant, renewAtMs }, lifetimeMs * USABLE_SHARE);
   }
 
   /** Asks for the challenge where every registry must give it, so that no request for content is spent on it. */

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer as createRawServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { turns } from '../../../test/support/async.ts';
+import { TestClock } from '../../../test/support/clock.ts';
 import { DIAL_TIMEOUTS, dialerOf, dialTo } from '../../../test/support/upstream-clients.ts';
 import { systemClock } from '../../base/clock.ts';
 import type { DialRequest, Resolve } from './dialer.ts';
@@ -95,13 +96,16 @@ test('a name is judged by what it resolves to when it is connected to', async t 
   let address = '169.254.169.254';
   const resolve: Resolve = (_host, _options, callback) => callback(null, [{ address, family: 4 }]);
   const registry = new URL('https://registry.example');
-  const dialer = dialerOf(t, { registry, resolve, blobHosts: ['localhost'] });
+  const clock = new TestClock();
+  const dialer = dialerOf(t, { registry, resolve, clock, blobHosts: ['localhost'] });
   const dial = () => dialer.dial({ method: 'GET', url: new URL(`http://localhost:${url.port}/`), headers: {} });
   for (let i = 0; i < 5; i++) {
     const message = /^registry\.example sends us to localhost, 169\.254\.169\.254, which no registry may send us to/;
     await assert.rejects(dial(), { code: 'UPSTREAM_INVALID', message });
   }
   address = '127.0.0.1';
+  await assert.rejects(dial(), { code: 'UPSTREAM_INVALID' }, 'an answer serves for a while');
+  clock.advance(10_000);
   assert.equal(String(await readAll(await dial(), 10)), 'ok');
 });
 

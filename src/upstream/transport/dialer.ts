@@ -65,6 +65,9 @@ const UPSTREAM: Subject = { repository: '', image: '' };
 const CONNECTIONS = 256;
 /** What comes is held to a digest as it is. */
 const OURS = { 'user-agent': 'ghcr-cache', 'accept-encoding': 'identity' };
+/** How long an answer of DNS serves: the system does not tell for how long it may. */
+const RESOLVED_MS = 10_000;
+const NAMES_LIMIT = 100;
 const UNMEASURED_LIMIT = 100;
 const UNMEASURED_MS = 3_600_000;
 
@@ -97,7 +100,7 @@ export class Dialer {
     // One connection of HTTP/2 would make all downloads share one flow-control window.
     const allowH2 = false;
     const connecting = { timeout: connectMs, allowH2, ...trusted };
-    const within = lookupWithin(this.#destinations, options.resolve ?? lookup);
+    const within = lookupWithin(this.#destinations, options.resolve ?? lookup, options.clock);
     const connector = buildConnector({ ...connecting, lookup: within });
     const { clock, timeouts } = options;
     this.#sockets = hasProxy(process.env)
@@ -195,11 +198,13 @@ export class Dialer {
 }
 
 /** Resolves names for connections, to those addresses that they may be made to. */
-function lookupWithin(destinations: Destinations, resolve: Resolve): LookupFunction {
+function lookupWithin(destinations: Destinations, resolve: Resolve, clock: Pick<Clock, 'monotonic'>): LookupFunction {
+  const answers = new ExpiringCache<LookupAddress[]>({ clock, max: NAMES_LIMIT, ttlMs: RESOLVED_MS });
   return (hostname, options, callback) => {
     const { family, hints } = options;
     const wanted = { all: true, ...(typeof family === 'number' && { family }), ...(hints && { hints }) } as const;
-    resolve(hostname, wanted, (error, addresses) => {
+    const key = `${hostname} ${family} ${hints}`;
+    const found = (error: Error | null, addresses: LookupAddress[]) => {
       if (error !== null) return callback(error, '');
       try {
         const allowed = destinations.filter(hostname, addresses);
@@ -209,6 +214,12 @@ function lookupWithin(destinations: Destinations, resolve: Resolve): LookupFunct
       } catch (refusal) {
         callback(refusal as Error, '');
       }
+    };
+    const known = answers.get(key);
+    if (known !== undefined) return found(null, known);
+    resolve(hostname, wanted, (error, addresses) => {
+      if (error === null) answers.set(key, addresses);
+      found(error, addresses);
     });
   };
 }

@@ -13,8 +13,10 @@ import type { Reader } from './read.ts';
 export interface Ingest {
   /** How many bytes can be read back, from the first one on. */
   readonly writtenBytes: number;
-  /** Notified whenever `writtenBytes` has grown. */
+  /** Notified whenever more bytes can be read back. */
   readonly progress: Condition;
+  /** Where the bytes end that can be read back from this position on; the position itself when there are none. */
+  endOf(position: number): number;
   /**
    * Takes the next bytes together with their memory, which may be released: the caller must not use them afterwards.
    * Returns a promise only when the writer must wait before it hands in more. Throws StorageFailure (then or later)
@@ -28,7 +30,7 @@ export interface Ingest {
    * the ingest was begun with costs one more reading.
    */
   finish(algorithm?: Algorithm): Promise<Digest>;
-  /** A reader of what is written by now and later. Its reads must stay below `writtenBytes`. */
+  /** A reader of what is written by now and later. Its reads must stay where bytes can be read back. */
   reader(): Reader;
   /** Gives back what it holds open, unless a reader uses it; what is asked of it next takes that again. */
   rest(): void;

@@ -55,6 +55,10 @@ export class MemoryIngest implements Ingest {
     return this.#hasSpace() ? undefined : this.#drained.wait(() => this.#hasSpace());
   }
 
+  endOf(position: number): number {
+    return Math.max(position, this.writtenBytes);
+  }
+
   async flush(): Promise<void> {}
 
   async finish(algorithm?: Algorithm): Promise<Digest> {

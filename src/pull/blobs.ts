@@ -140,7 +140,10 @@ export class Blobs {
           return {
             source,
             outcome,
-            ahead: spans => readFar(this.#dependencies, { repository, digest, source, writtenBytes, caller }, spans),
+            ahead: spans => {
+              const want = (position: number) => flight.want(position);
+              return readFar(this.#dependencies, { repository, digest, source, writtenBytes, caller, want }, spans);
+            },
           };
         }
       } catch (error) {
@@ -226,7 +229,10 @@ export class Blobs {
     return {
       source,
       outcome: 'bypass',
-      ahead: spans => readFar(this.#dependencies, { repository, digest, source, writtenBytes: 0, caller }, spans),
+      ahead: spans => {
+        const pull = { repository, digest, source, writtenBytes: 0, caller, want: () => false };
+        return readFar(this.#dependencies, pull, spans);
+      },
     };
   }
 

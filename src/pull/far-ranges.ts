@@ -1,7 +1,8 @@
-// Ranges that are far ahead of what a flight has: the footer of a lazily pulled layer, or the rest of a pull that was cut.
-// They are asked of the upstream directly, while the flight goes on, and reach the client held to no digest: a range has
-// none. What cannot be had that way is waited for, as any other range is.
-
+// Ranges that are far ahead of what a flight has: a part of a layer that is pulled lazily or in several ranges at a time,
+// or the rest of a pull that was cut. The flight fetches them before others, if it can. What is in the final stretch, as
+// the footer of a layer is, it could give to no one before all is verified; that, and what it cannot fetch now, is asked
+// of the upstream directly, while the flight goes on, and reaches the client held to no digest: a range has none. What
+// cannot be had in either way is waited for, as any other range is.
 import type { Span } from '../base/spans.ts';
 import type { Source } from '../content/content.ts';
 import { MemoryIngest } from '../content/memory-ingest.ts';
@@ -10,6 +11,7 @@ import type { Repository } from '../oci/reference.ts';
 import { download } from '../upstream/download.ts';
 import type { Caller } from './caller.ts';
 import type { FlightDependencies } from './flight.ts';
+import { HOLD_BACK_BYTES } from './hold-back.ts';
 
 type Dependencies = Pick<FlightDependencies, 'upstream' | 'clock' | 'signal'>;
 
@@ -22,6 +24,8 @@ interface Pull {
   /** How many of them are here. */
   readonly writtenBytes: number;
   readonly caller: Caller;
+  /** As Flight.want. */
+  want(position: number): boolean;
 }
 
 /** What is nearer comes soon enough by the flight. */
@@ -40,7 +44,8 @@ export async function readFar(
   spans: readonly Span[],
 ): Promise<Source | undefined> {
   const { source, writtenBytes } = pull;
-  const far = spans.filter(({ start }) => start > writtenBytes + FAR_BYTES);
+  const isFar = ({ start }: Span) => start > writtenBytes + FAR_BYTES;
+  const far = spans.filter(span => isFar(span) && (isFooter(span, source.sizeBytes) || !pull.want(span.start)));
   const [first] = far;
   if (first === undefined) return undefined;
   // A client that has disconnected waits for no first byte either.
@@ -69,6 +74,11 @@ export async function readFar(
       source.close();
     },
   };
+}
+
+/** Whether its client would wait for all of the blob. */
+function isFooter({ start, end }: Span, sizeBytes: number): boolean {
+  return end > sizeBytes - HOLD_BACK_BYTES && end - start <= FAR_BYTES;
 }
 
 interface Range {

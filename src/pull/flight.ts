@@ -13,6 +13,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
+import type { Want } from '../upstream/connection.ts';
 import { type DownloadOptions, download } from '../upstream/download.ts';
 import { Abandoned } from '../upstream/download-errors.ts';
 import { isUnavailable, type Upstream } from '../upstream/upstream.ts';
@@ -62,6 +63,7 @@ export class Flight {
   /** Resolves to whether anything is fetched: not what is here already. */
   readonly #isFetching: Promise<boolean>;
   #attempt: Attempt<SparseIngest>;
+  #want: Want = () => false;
   /** The clients that follow it, or wait for its first byte. */
   #followers = 0;
 
@@ -106,6 +108,11 @@ export class Flight {
         if (attempt === this.#attempt || gone?.aborted) throw error;
       }
     }
+  }
+
+  /** As Want. Followers may read these bytes as soon as they are here, but for the final stretch. */
+  want(position: number): boolean {
+    return this.#want(position);
   }
 
   /** How many bytes are here. */
@@ -186,6 +193,9 @@ export class Flight {
     const here = partials.has(digest) ? spansOf((await attempt.open()).ingest) : [];
     const options: DownloadOptions = {
       ...{ ...this.#options, upstream, clock, signal, here, inAnyOrder },
+      onWant: want => {
+        this.#want = want;
+      },
       isWanted: () => this.#followers > 0,
       // It may fail unseen until the upstream has answered.
       onPermit: () => void attempt.open().catch(() => {}),

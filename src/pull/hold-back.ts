@@ -12,14 +12,14 @@ export class HoldBack {
   /** Of the whole; 0 while that is not known. */
   sizeBytes = 0;
   readonly #progress: Condition;
-  readonly #availableBytes: () => number;
+  readonly #endOf: (position: number) => number;
   #isVerified = false;
   #failure: Error | undefined;
 
-  /** `availableBytes`: how many have come, from the first on; `progress` is notified when that has grown. */
-  constructor(progress: Condition, availableBytes: () => number) {
+  /** `endOf`: where the bytes end that have come from a position on; `progress` is notified when more have. */
+  constructor(progress: Condition, endOf: (position: number) => number) {
     this.#progress = progress;
-    this.#availableBytes = availableBytes;
+    this.#endOf = endOf;
   }
 
   /** How large the whole is going to be. Nothing is readable while that is not known. */
@@ -31,7 +31,7 @@ export class HoldBack {
   /** All bytes have come, and their digest is right. */
   verified(): void {
     this.#isVerified = true;
-    this.sizeBytes = this.#availableBytes();
+    this.sizeBytes = this.#endOf(0);
     this.#progress.notify();
   }
 
@@ -49,7 +49,7 @@ export class HoldBack {
   async until(position: number, signal?: AbortSignal): Promise<number> {
     if (!this.#isSettled(position)) await this.#progress.wait(() => this.#isSettled(position), signal);
     if (this.#failure !== undefined) throw this.#failure;
-    return this.#end();
+    return this.#end(position);
   }
 
   /** The bytes of a reader, as far as they may be read. */
@@ -71,12 +71,12 @@ export class HoldBack {
   }
 
   #isSettled(position: number): boolean {
-    return this.#failure !== undefined || this.#isVerified || position < this.#end();
+    return this.#failure !== undefined || this.#isVerified || position < this.#end(position);
   }
 
-  #end(): number {
-    if (this.#isVerified) return this.#availableBytes();
-    return Math.min(this.#availableBytes(), this.sizeBytes - HOLD_BACK_BYTES);
+  #end(position: number): number {
+    if (this.#isVerified) return this.sizeBytes;
+    return Math.min(this.#endOf(position), this.sizeBytes - HOLD_BACK_BYTES);
   }
 }
 
@@ -85,7 +85,7 @@ export class Incoming<I extends Ingest = Ingest> extends HoldBack {
   readonly ingest: I;
 
   constructor(ingest: I) {
-    super(ingest.progress, () => ingest.writtenBytes);
+    super(ingest.progress, position => ingest.endOf(position));
     this.ingest = ingest;
   }
 

@@ -11,6 +11,7 @@ import type { Ingest } from '../content/ingest.ts';
 import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 
 class MemoryIngest implements Ingest {
+  endOf = (position: number) => Math.max(position, this.writtenBytes);
   writtenBytes = 0;
   openReaders = 0;
   readonly progress = new Condition();

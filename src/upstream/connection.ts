@@ -19,6 +19,12 @@ export type OpenReceiver = (
 /** Takes the bytes from a position on: from the first one that is wanted, unless it takes them in any order. */
 export type Receiver = (position: number) => OnChunk;
 
+/**
+ * Has the bytes at a position fetched before others, by another connection. False when that is not possible now: they
+ * come in their turn.
+ */
+export type Want = (position: number) => boolean;
+
 export class Connection {
   /** What it fetches now. */
   segment: Segment | undefined;

@@ -15,7 +15,7 @@ import type { Span } from '../base/spans.ts';
 import type { Digest } from '../oci/digest.ts';
 import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { Connection, type OpenReceiver, type Receiver } from './connection.ts';
+import { Connection, type OpenReceiver, type Receiver, type Want } from './connection.ts';
 import { Abandoned, brokeTooOften, otherSize, stalled } from './download-errors.ts';
 import { type Blob, OtherConnections } from './other-connections.ts';
 import { type Mover, type Permit, SMALL_BLOB_BYTES } from './permits.ts';
@@ -41,6 +41,8 @@ export interface DownloadOptions {
   readonly here?: readonly Span[];
   /** The receiver takes bytes in any order, so there may be several connections. */
   readonly inAnyOrder?: boolean;
+  /** Is handed what has bytes fetched that someone waits for: see Want. */
+  readonly onWant?: (want: Want) => void;
   /** To begin with. Default: one is acquired. */
   readonly permit?: Permit | undefined;
   /** Called when it may ask for bytes, at least once before the receiver is opened. */
@@ -172,12 +174,9 @@ class Download implements SpareUser {
   }
 
   wants(): boolean {
-    return this.isAwaited && this.#others?.canGrow === true && this.#isUpstreamSlow;
-  }
-
-  /** Whether the first connection has shown that it is the upstream which takes the time. */
-  get #isUpstreamSlow(): boolean {
-    return this.#progress.isSlowerThanDisk(this.#first.receivedBytes) && !this.#first.isHeldUp;
+    if (!this.isAwaited || !this.#others?.canGrow) return false;
+    const { receivedBytes, isHeldUp } = this.#first;
+    return this.#segments.hasWanted || (this.#progress.isSlowerThanDisk(receivedBytes) && !isHeldUp);
   }
 
   grow(permit: Permit): void {
@@ -273,13 +272,15 @@ class Download implements SpareUser {
   }
 
   #allowOthers(sizeBytes: number, address: URL | undefined, receiver: Receiver): void {
-    const { upstream, clock, onBreak, inAnyOrder } = this.#options;
+    const { upstream, clock, onBreak, onWant, inAnyOrder } = this.#options;
     if (!inAnyOrder) return;
-    this.#others = new OtherConnections({
+    const others = new OtherConnections({
       ...{ blob: this.#blob, upstream, sizeBytes, address, receiver, segments: this.#segments },
       ...{ signal: this.#signal, clock, onBreak, onFailure: error => this.#fail(error), changed: this.#changed },
     });
+    this.#others = others;
     this.#leaveSpares = upstream.spares.join(this);
+    onWant?.(position => others.want(position));
   }
 
   #yield(): void {

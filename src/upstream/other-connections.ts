@@ -75,6 +75,17 @@ export class OtherConnections {
     return this.count < upstream.spares.perBlob && this.#mayGoOn && segments.canTake;
   }
 
+  /** As Want. */
+  want(position: number): boolean {
+    const { segments, upstream } = this.#options;
+    if (!this.canGrow) return false;
+    if (!segments.want(position)) return true;
+    upstream.spares.serve();
+    if (!segments.hasWanted) return true;
+    segments.unwant(position);
+    return false;
+  }
+
   /** Starts one. It has the permit until there is nothing to fetch, or it must not go on. */
   grow(permit: Permit): void {
     const { blob, segments, signal, clock, changed } = this.#options;

@@ -14,6 +14,8 @@ const LEAST_BYTES = 16 * 1024 * 1024;
 /** What is shorter is not worth a request of its own. */
 const LEAST_REST_BYTES = 8 * 1024 * 1024;
 const SEGMENTS_LIMIT = 64;
+/** What is nearer to where a connection stands comes soon enough. */
+const SOON_BYTES = 8 * 1024 * 1024;
 /** Where segments begin, unless it is where bytes end that are here: a multiple of content's WRITER_ALIGNMENT. */
 const ALIGNMENT_BYTES = 1024 * 1024;
 
@@ -21,6 +23,8 @@ export class Segments {
   /** Fetched by no connection. */
   readonly #free: Spans;
   readonly #taken = new Set<Segment>();
+  /** Positions that someone waits for, in the order in which they were asked for. */
+  #wanted: number[] = [];
   #segmentBytes = LEAST_BYTES;
 
   /** `here`: what need not be fetched. The end of what is wanted is Infinity while the size is not known. */
@@ -52,6 +56,8 @@ export class Segments {
 
   /** The first free segment; one is freed first of what another connection is not going to reach soon, if need be. */
   take(): Segment | undefined {
+    const wanted = this.#takeWanted();
+    if (wanted !== undefined) return wanted;
     if (!this.hasFree) this.#splitLongest();
     const [first] = this.#free.list;
     return first && this.#take({ start: first.start, end: this.#endIn(first) });
@@ -60,6 +66,26 @@ export class Segments {
   /** Whether take() would give one. */
   get canTake(): boolean {
     return this.hasFree || [...this.#taken].some(segment => this.#splitOf(segment) !== undefined);
+  }
+
+  /** Has the bytes at this position taken next, if no connection comes to them soon; false when one does, or has. */
+  want(position: number): boolean {
+    const taken = [...this.#taken].find(segment => segment.position <= position && position < segment.end);
+    const at = Math.floor(position / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
+    if (taken !== undefined && at - taken.position > SOON_BYTES) this.#cut(taken, at);
+    if (!this.#isFree(position)) return false;
+    this.#wanted.push(position);
+    return true;
+  }
+
+  /** Whether someone waits for what no connection fetches. */
+  get hasWanted(): boolean {
+    return this.#wanted.some(position => this.#isFree(position));
+  }
+
+  /** Nobody waits for it any more. */
+  unwant(position: number): void {
+    this.#wanted = this.#wanted.filter(each => each !== position);
   }
 
   /** Has the segment go on with what follows, if that is free; false when it ends. */
@@ -83,6 +109,20 @@ export class Segments {
     if (middle >= segment.end) return false;
     this.#cut(segment, middle);
     return true;
+  }
+
+  #takeWanted(): Segment | undefined {
+    for (const position of this.#wanted) {
+      const span = this.#free.list.find(({ start, end }) => start <= position && position < end);
+      if (span === undefined) continue;
+      const start = Math.max(span.start, Math.floor(position / ALIGNMENT_BYTES) * ALIGNMENT_BYTES);
+      return this.#take({ start, end: this.#endIn({ start, end: span.end }) });
+    }
+    return undefined;
+  }
+
+  #isFree(position: number): boolean {
+    return this.#free.endOf(position) > position;
   }
 
   #take({ start, end }: Span): Segment {

@@ -161,8 +161,7 @@ export class SpareConnections {
   #look(): void {
     this.#windows = [...this.#windows, this.#measure()].slice(-MEASURED_WINDOWS);
     if (this.#trial !== undefined) this.#judge(this.#trial);
-    else if (this.#wasShort && this.#windows.length === MEASURED_WINDOWS && this.#mayTry())
-      this.#try(this.#limit * 2 || 1);
+    else if (this.#wasShort && this.#mayTryMore()) this.#try(this.#limit * 2 || 1);
     this.#wasShort = false;
     this.serve();
   }
@@ -181,8 +180,9 @@ export class SpareConnections {
     return { connections: all.openMs / elapsedMs, bytesPerMs: all.bytes / elapsedMs };
   }
 
-  #mayTry(): boolean {
-    return this.#limit < LIMIT && this.#options.clock.monotonic() >= this.#holdUntilMs;
+  #mayTryMore(): boolean {
+    if (this.#limit === LIMIT || this.#options.clock.monotonic() < this.#holdUntilMs) return false;
+    return this.#windows.length === MEASURED_WINDOWS && this.#windows.every(({ connections }) => connections > 0);
   }
 
   #try(limit: number): void {
@@ -201,22 +201,16 @@ export class SpareConnections {
       return;
     }
     this.#trial = undefined;
-    // It could not use them.
+    // They could not be used.
     if (!isFewer && growth < TELLING) return;
     const gain = after.bytesPerMs / before.bytesPerMs;
-    const pay = (gain - 1) / (growth - 1) >= PAYING;
-    if (isFewer && pay) {
-      // Those that were given up did pay.
+    const isPaying = (gain - 1) / (growth - 1) >= PAYING;
+    // More that bring nothing, or fewer where those that were given up did.
+    if (isFewer === isPaying) {
       this.#limit = limitBefore;
       this.#hold();
-    } else if (!isFewer && pay) {
-      this.#holdMs = HOLD_MS.first;
-    } else if (!isFewer) {
-      this.#limit = limitBefore;
-      this.#hold();
-    }
-    // Perhaps fewer do as well.
-    if (!pay && this.#limit > 0) this.#try(Math.floor(this.#limit / 2));
+    } else if (isPaying) this.#holdMs = HOLD_MS.first;
+    if (!isPaying && this.#limit > 0) this.#try(Math.floor(this.#limit / 2));
   }
 
   #hold(): void {

@@ -138,6 +138,10 @@ export class LocalIngest implements SparseIngest {
     return this.#spans.size;
   }
 
+  endOf(position: number): number {
+    return this.#spans.endOf(position);
+  }
+
   writer(position: number): Write {
     return this.#writer(position, new Copied());
   }
@@ -161,7 +165,7 @@ export class LocalIngest implements SparseIngest {
     const file = this.#file.retain();
     return {
       read: (into, position) => file.read(into, position),
-      lend: async () => file.lend(this.writtenBytes),
+      lend: async position => file.lend(this.endOf(position)),
       close: () => file.release(),
     };
   }

@@ -137,11 +137,16 @@ for (const share of [0.1, 0.5, 0.99]) {
       const at = Math.floor(blob.sizeBytes * share);
       const fault: FaultAction = action === 'shortClaimed' ? { shortClaimed: blob.sizeBytes - at } : { [action]: at };
       ghcr.fault({ endpoint: 'blobhost', times: 1, ...fault });
-      const pulling = cache.get(path);
+      let received = 0;
+      const onData = (soFar: number) => {
+        received = soFar;
+      };
+      const pulling = cache.get(path, { onData });
       // A stall is noticed as time passes, which it does when all is here that came.
       await until(async () => {
-        await turns(100);
-        if (action === 'stallAfter') clock.advance(500);
+        await turns(50);
+        const isHere = received >= Math.min(at, blob.sizeBytes - HOLD_BACK_BYTES);
+        if (action === 'stallAfter' && isHere) clock.advance(500);
         return downloads() === 2;
       });
       const reply = await pulling;

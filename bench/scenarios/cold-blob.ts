@@ -1,5 +1,5 @@
-// A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, and the time
-// to the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
+// A blob that is not cached, compared with pulling it from the upstream directly: the time for a gigabyte, also of eight
+// blobs at once, and the time to the first byte of a megabyte; both also with a round trip of 50 ms to the upstream.
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,10 +8,11 @@ import { LOOPBACK_TLS } from '../../test/support/tls.ts';
 import type { Bench, Measured } from '../bench.ts';
 import { load } from '../load.ts';
 import { type FakeGhcr, type Server, startCache, startFakeGhcr, startLine } from '../programs.ts';
-import { ACCEPT, direct, type Registry, registry, startRegistries } from '../subjects.ts';
+import { ACCEPT, direct, type Registries, type Registry, registry, startRegistries } from '../subjects.ts';
 
 const MIB = 1024 ** 2;
 const PAIRS = 20;
+const EIGHT = 8;
 const ROUND_TRIP_MS = 50;
 
 export async function coldBlob(bench: Bench): Promise<void> {
@@ -23,7 +24,7 @@ export async function coldBlob(bench: Bench): Promise<void> {
 
 /** As from ghcr.io. */
 async function largeOverTls(bench: Bench): Promise<void> {
-  await using upstream = await startFakeGhcr(['--tls', '--open', ...largeImages(bench, '1GiB')]);
+  await using upstream = await startFakeGhcr(['--tls', '--open', ...largeImages(bench, '1GiB'), ...eightImages(bench)]);
   const ca = join(bench.directory(), 'ca.pem');
   writeFileSync(ca, LOOPBACK_TLS.cert);
   // The competitors, which are written in Go, take it from the environment.
@@ -41,6 +42,26 @@ async function largeOverTls(bench: Bench): Promise<void> {
       const image = `owner/big${run}`;
       if (each.name !== 'direct') return pullLarge(upstream, each, image);
       return pullByCurl(each.blobUrl(image, largestOf(upstream, image)), ca);
+    },
+  );
+  await eightOverTls(bench, registries, upstream);
+}
+
+async function eightOverTls(bench: Bench, { all }: Registries, upstream: FakeGhcr): Promise<void> {
+  await bench.compare(
+    `${EIGHT} blobs of 256 MiB at once over TLS`,
+    [{ name: 'time', unit: 's', better: 'less' }],
+    all,
+    async (each, run) => {
+      const image = `owner/eight${run}`;
+      const digests = upstream.images.find(({ name }) => name === image)?.blobs.filter(({ size }) => size > MIB) ?? [];
+      const urls = [each.manifestUrl(image, 'v1'), ...digests.map(({ digest }) => each.blobUrl(image, digest))];
+      const { wallMs, saturated } = await load(urls, {
+        clients: EIGHT,
+        shared: true,
+        headers: { ...ACCEPT, ...each.headers },
+      });
+      return { values: [wallMs / 1000], saturated };
     },
   );
 }
@@ -64,6 +85,11 @@ async function large(bench: Bench): Promise<void> {
     [ours, upstreamAlone, ...competitors],
     (each, run) => pullLarge(upstream, each, `owner/big${run}`),
   );
+}
+
+function eightImages({ runs }: Bench): string[] {
+  const layers = Array(EIGHT).fill('256MiB').join();
+  return Array.from({ length: runs }, (_, i) => ['--image', `owner/eight${i}:v1=${layers}`]).flat();
 }
 
 /** One for each run, so that each pull is cold. */

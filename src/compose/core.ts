@@ -11,6 +11,7 @@ import { Manifests } from '../pull/manifests.ts';
 import { Partials } from '../pull/partials.ts';
 import { ReadAhead } from '../pull/read-ahead.ts';
 import { Referrers } from '../pull/referrers.ts';
+import { SeenManifests } from '../pull/seen-manifests.ts';
 import { TagLists } from '../pull/tag-lists.ts';
 import { tagRules } from '../pull/tag-rules.ts';
 import { Tags } from '../pull/tags.ts';
@@ -58,8 +59,9 @@ export async function openCore(config: Config, environment: Environment) {
   const partials = new Partials({ ...common, maxSizeBytes }, found);
   const manifests = new Manifests(common);
   const fetchAhead: Blobs['fetchAhead'] = (...blob) => blobs.fetchAhead(...blob);
-  const readAhead = config.readAhead ? new ReadAhead({ ...common, manifests, fetchAhead }) : undefined;
-  const blobs = new Blobs({ ...common, partials, watcher: readAhead });
+  const seen = new SeenManifests(manifests, clock);
+  const readAhead = config.readAhead ? new ReadAhead({ ...common, seen, fetchAhead }) : undefined;
+  const blobs = new Blobs({ ...common, partials, seen, watcher: readAhead });
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, manifests, tags });
@@ -81,7 +83,7 @@ export async function openCore(config: Config, environment: Environment) {
   stack.defer(clock.every(SWEEP_MS, () => void sweep().catch(() => {})));
   const owned = stack.move();
   return {
-    ...{ upstreams, blobs, manifests, readAhead, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
+    ...{ upstreams, blobs, manifests, seen, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
     /** All repositories that hold anything, in lexical order of upstream and name. */

@@ -99,7 +99,9 @@ describe('accepts', () => {
 });
 
 describe('a manifest that is pushed', () => {
-  const [config, layer, subject] = ['config', 'layer', 'subject'].map(text => digestOf(Buffer.from(text)));
+  const config = digestOf(Buffer.from('config'));
+  const layer = digestOf(Buffer.from('layer'));
+  const subject = digestOf(Buffer.from('subject'));
   const image = {
     schemaVersion: 2,
     mediaType: MANIFEST,
@@ -108,7 +110,7 @@ describe('a manifest that is pushed', () => {
   };
   const nothing = {
     ...{ subject: undefined, artifactType: undefined, annotations: undefined, config: undefined },
-    ...{ blobs: [], manifests: [] },
+    ...{ blobs: [], sizes: {}, manifests: [] },
   };
   const parts = (json: unknown, contentType?: string) =>
     readPushed(Buffer.from(typeof json === 'string' ? json : JSON.stringify(json)), contentType);
@@ -130,6 +132,7 @@ describe('a manifest that is pushed', () => {
       annotations,
       config: { mediaType: image.config.mediaType, digest: config },
       blobs: [config, layer],
+      sizes: { [config]: 6, [layer]: 5 },
       manifests: [],
     });
   });
@@ -160,7 +163,7 @@ describe('a manifest that is pushed', () => {
         ...named.map((header): [object, string] => [{ schemaVersion: 2, ...list }, header]),
       ];
       for (const [json, header] of taken) {
-        const names = 'manifests' in list ? { manifests: [layer] } : { blobs: [layer] };
+        const names = 'manifests' in list ? { manifests: [layer] } : { blobs: [layer], sizes: { [layer]: 5 } };
         assert.deepEqual(parts(json, header), { mediaType: type, ...nothing, ...names });
       }
     });
@@ -227,6 +230,13 @@ describe('a manifest that is pushed', () => {
     assert.throws(() => readPushed(bytes, MANIFEST), isInvalid(/not a manifest of a known type/));
   });
 
+  test('tells the sizes that are numbers of bytes', () => {
+    for (const size of ['5', -1, 1.5, null, undefined, 2 ** 53, {}]) {
+      const json = { ...image, layers: [{ ...image.layers[0], size }] };
+      assert.deepEqual(parts(json).sizes, { [config]: 6 }, String(size));
+    }
+  });
+
   test('minds texts alone as types: what is none is not there', () => {
     for (const wrong of [7, true, null, [], {}, ['a/b'], '']) {
       const json = { ...image, artifactType: wrong, config: { ...image.config, mediaType: wrong } };
@@ -235,6 +245,7 @@ describe('a manifest that is pushed', () => {
         ...nothing,
         config: { mediaType: undefined, digest: config },
         blobs: [config, layer],
+        sizes: { [config]: 6, [layer]: 5 },
       });
     }
   });

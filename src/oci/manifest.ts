@@ -40,6 +40,8 @@ export interface ManifestInfo {
   readonly annotations: Readonly<Record<string, string>> | undefined;
   /** What an image consists of: its config and layers. */
   readonly blobs: readonly Digest[];
+  /** In bytes, of those that are said to have one. */
+  readonly sizes: Readonly<Record<Digest, number>>;
   /** What an image index lists. */
   readonly manifests: readonly Digest[];
   /** The config of an image, whose labels may name its source. */
@@ -68,7 +70,7 @@ export function assertValid(info: ManifestInfo): asserts info is ValidManifest {
 function unreadable(why: string): ManifestInfo {
   return {
     ...{ mediaType: undefined, subject: undefined, artifactType: undefined, annotations: undefined, config: undefined },
-    ...{ parts: [], blobs: [], manifests: [], problem: `this is not a manifest of a known type: ${why}` },
+    ...{ parts: [], blobs: [], sizes: {}, manifests: [], problem: `this is not a manifest of a known type: ${why}` },
   };
 }
 
@@ -84,6 +86,7 @@ function inspect(json: Record<string, unknown>, contentType: string | undefined)
     artifactType: textOf(json.artifactType),
     annotations: areAnnotations(annotations) ? annotations : undefined,
     blobs: distinct([config, layers]),
+    sizes: sizesOf([config, layers]),
     manifests: distinct([manifests]),
     config: configDigest && { mediaType: textOf((config as { mediaType?: unknown }).mediaType), digest: configDigest },
   };
@@ -135,6 +138,17 @@ function distinct(descriptors: readonly unknown[]): Digest[] {
     if (digests.size === PARTS_LIMIT) break;
   }
   return [...digests];
+}
+
+/** Of descriptors and lists of them. */
+function sizesOf(descriptors: readonly unknown[]): Record<Digest, number> {
+  const sizes: Record<Digest, number> = {};
+  for (const descriptor of descriptors.flat().slice(0, PARTS_LIMIT)) {
+    const digest = digestIn(descriptor);
+    const size = (descriptor as { size?: unknown } | null | undefined)?.size;
+    if (digest !== undefined && Number.isSafeInteger(size) && (size as number) >= 0) sizes[digest] = size as number;
+  }
+  return sizes;
 }
 
 function areAnnotations(value: unknown): value is Record<string, string> {

@@ -11,17 +11,17 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { Abandoned } from '../upstream/download-errors.ts';
-import type { Permit } from '../upstream/permits.ts';
-import { isDenied, isNotFound } from '../upstream/upstream.ts';
+import { isDenied, isInvalid, isNotFound } from '../upstream/upstream.ts';
 import { type Caller, OURSELVES } from './caller.ts';
 import { removeDamaged } from './damaged.ts';
 import { readFar } from './far-ranges.ts';
-import { Flight, type FlightDependencies, isInvalid } from './flight.ts';
+import { Flight, type FlightDependencies, type FlightOptions } from './flight.ts';
 import { HOLD_BACK_BYTES, HoldBack } from './hold-back.ts';
 import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome } from './outcome.ts';
 import { openPassThrough } from './pass-through.ts';
+import type { SeenManifests } from './seen-manifests.ts';
 
 /** How long a blob that came wrong is fetched over one connection alone. */
 const WRONG_MS = 3_600_000;
@@ -49,6 +49,8 @@ export interface BlobWatcher {
 
 export interface BlobDependencies extends FlightDependencies {
   readonly watcher?: BlobWatcher | undefined;
+  /** Tells how large a blob is said to be. */
+  readonly seen?: SeenManifests | undefined;
   readonly localWrites: Pick<LocalWrites, 'pushed'>;
 }
 
@@ -84,10 +86,14 @@ export class Blobs {
   }
 
   /** Fetches a blob that no client has asked for, if it is not here; within the permit at first. Never rejects. */
-  async fetchAhead(repository: Repository, digest: Digest, client: string, permit: Permit): Promise<FetchedAhead> {
+  async fetchAhead(
+    repository: Repository,
+    digest: Digest,
+    options: Omit<FlightOptions, 'inAnyOrder'>,
+  ): Promise<FetchedAhead> {
     const row = await this.#dependencies.metadata.findBlob(repository, digest).catch(() => undefined);
     if (row !== undefined || this.#flights.has(digest)) return { isHere: true, unaskedBytes: 0 };
-    const flight = this.#start(repository, digest, { client }, permit);
+    const flight = this.#start(repository, digest, options);
     await flight.over;
     const isUnasked = !flight.hasFailed && !flight.wasAsked;
     return { isHere: !flight.hasFailed, unaskedBytes: isUnasked ? flight.writtenBytes : 0 };
@@ -124,10 +130,12 @@ export class Blobs {
 
   async #miss(repository: Repository, digest: Digest, caller: Caller): Promise<PulledBlob> {
     const gone = caller.gone();
+    const expected = await this.#dependencies.seen?.find(caller.client, repository, digest);
+    const expectedBytes = expected?.blobs.get(digest);
     for (;;) {
       let flight = this.#flights.get(digest);
       const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';
-      if (flight === undefined) flight = this.#start(repository, digest, caller);
+      if (flight === undefined) flight = this.#start(repository, digest, { client: caller.client, expectedBytes });
       else if (!flight.links(repository) && !(await this.#attach(flight, repository))) {
         // It is over: what it fetched is here, and our own flight finds it.
         continue;
@@ -162,9 +170,9 @@ export class Blobs {
     }
   }
 
-  #start(repository: Repository, digest: Digest, { client }: Pick<Caller, 'client'>, permit?: Permit): Flight {
+  #start(repository: Repository, digest: Digest, options: Omit<FlightOptions, 'inAnyOrder'>): Flight {
     const inAnyOrder = this.#wrong.get(digest) === undefined;
-    const flight = new Flight(this.#dependencies, repository, digest, { client, inAnyOrder, permit });
+    const flight = new Flight(this.#dependencies, repository, digest, { ...options, inAnyOrder });
     this.#flights.set(digest, flight);
     void flight.over.then(() => {
       this.#flights.delete(digest);

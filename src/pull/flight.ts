@@ -13,10 +13,10 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf, StorageFailure } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Budget, Reservation } from '../retention/budget.ts';
-import type { Want } from '../upstream/connection.ts';
-import { type DownloadOptions, download } from '../upstream/download.ts';
+import { download } from '../upstream/download.ts';
 import { Abandoned } from '../upstream/download-errors.ts';
-import { isUnavailable, type Upstream } from '../upstream/upstream.ts';
+import type { DownloadOptions, Want } from '../upstream/download-options.ts';
+import { isInvalid, isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import { Attempt } from './attempt.ts';
 import type { Partials } from './partials.ts';
 
@@ -33,7 +33,7 @@ export interface FlightDependencies {
   upstream(repository: Repository): Upstream;
 }
 
-export interface FlightOptions extends Pick<DownloadOptions, 'client' | 'permit'> {
+export interface FlightOptions extends Pick<DownloadOptions, 'client' | 'permit' | 'expectedBytes'> {
   /** It may have several connections, where that is faster. */
   readonly inAnyOrder: boolean;
 }
@@ -291,9 +291,4 @@ function onClose(source: Source, closed: () => void): Source {
 export function wrongBytes(what: string, sizeBytes: number, type: string | undefined, found: Digest): RegistryError {
   const came = `${sizeBytes} bytes of ${type ?? 'no type'} that hash to ${found}`;
   return new RegistryError('UPSTREAM_INVALID', `the upstream sent wrong content for ${what}: ${came}`);
-}
-
-/** The upstream answered, but not as a registry does. */
-export function isInvalid(error: unknown): error is RegistryError {
-  return error instanceof RegistryError && error.code === 'UPSTREAM_INVALID';
 }

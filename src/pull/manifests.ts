@@ -9,9 +9,9 @@ import { RegistryError } from '../oci/errors.ts';
 import { isSchema1, MANIFEST_LIMIT_BYTES } from '../oci/manifest.ts';
 import { readManifest } from '../oci/reading.ts';
 import { imageName, type Reference, type Repository } from '../oci/reference.ts';
-import { isNotFound, type UpstreamManifest } from '../upstream/upstream.ts';
+import { isInvalid, isNotFound, type UpstreamManifest } from '../upstream/upstream.ts';
 import { removeDamaged } from './damaged.ts';
-import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
+import { type FlightDependencies, wrongBytes } from './flight.ts';
 import type { Freshness } from './freshness.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome, Staleness } from './outcome.ts';
@@ -56,8 +56,15 @@ export class Manifests {
     });
   }
 
-  /** The manifest if it is here and this repository may serve it. */
+  /** The manifest if it is here and this repository may serve it, which counts as a pull of it. */
   async find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    const manifest = await this.look(repository, digest);
+    if (manifest !== undefined) this.#dependencies.metadata.touch(digest);
+    return manifest;
+  }
+
+  /** The same, without that it counts. */
+  async look(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
     const { metadata, content } = this.#dependencies;
     const row = await metadata.findManifest(repository, digest);
     if (row === undefined) return undefined;
@@ -67,7 +74,6 @@ export class Manifests {
       await removeDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
       return undefined;
     }
-    metadata.touch(digest);
     return { digest, mediaType: row.mediaType, bytes };
   }
 

@@ -6,8 +6,9 @@ import { algorithmOf, type Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import { download } from '../upstream/download.ts';
+import { isInvalid } from '../upstream/upstream.ts';
 import type { Caller } from './caller.ts';
-import { type FlightDependencies, isInvalid, wrongBytes } from './flight.ts';
+import { type FlightDependencies, wrongBytes } from './flight.ts';
 import { HOLD_BACK_BYTES, Incoming } from './hold-back.ts';
 
 export type PassThroughDependencies = Pick<FlightDependencies, 'upstream' | 'clock' | 'signal'>;

@@ -6,34 +6,37 @@
 // What is read ahead and not asked for soon was wasted (read-ahead-waste.ts), and a repository with more waste than use is
 // not read ahead for a day.
 import type { Clock } from '../base/clock.ts';
-import { ExpiringCache } from '../base/expiring-cache.ts';
 import type { Log } from '../base/log.ts';
 import type { Digest } from '../oci/digest.ts';
-import { readManifest } from '../oci/reading.ts';
-import { imageName, type Repository } from '../oci/reference.ts';
+import type { Repository } from '../oci/reference.ts';
 import type { Permit } from '../upstream/permits.ts';
 import type { SpareUser } from '../upstream/spare-connections.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { BlobWatcher, FetchedAhead } from './blobs.ts';
 import type { Caller } from './caller.ts';
-import type { Manifests } from './manifests.ts';
 import { ReadAheadWaste } from './read-ahead-waste.ts';
+import type { ImageBlobs, SeenManifests } from './seen-manifests.ts';
 
 export interface ReadAheadDependencies {
-  readonly manifests: Pick<Manifests, 'find'>;
+  readonly seen: SeenManifests;
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Log;
   /** Ends all of it: the server is shutting down. */
   readonly signal: AbortSignal;
   upstream(repository: Repository): Upstream;
   /** Blobs.fetchAhead. */
-  fetchAhead(repository: Repository, digest: Digest, client: string, permit: Permit): Promise<FetchedAhead>;
+  fetchAhead(
+    repository: Repository,
+    digest: Digest,
+    options: { readonly client: string; readonly permit: Permit; readonly expectedBytes: number | undefined },
+  ): Promise<FetchedAhead>;
 }
 
 /** An image that is read ahead. */
 interface Image {
   readonly repository: Repository;
   readonly client: string;
+  readonly blobs: ImageBlobs;
   /** Blobs in a row that could not be had. */
   failures: number;
 }
@@ -41,11 +44,6 @@ interface Image {
 /** Resolves to whether the image is worth going on with. */
 type Fetch = (image: Image, digest: Digest, permit: Permit) => Promise<boolean>;
 
-/** How long after a manifest its blobs are asked for. */
-const SEEN_MS = 10 * 60_000;
-const SEEN_LIMIT = 10_000;
-/** An index, the manifest of a platform, and that of its attestation; and as much for another image of the repository. */
-const SEEN_PER_CLIENT = 6;
 const AT_ONCE = 24;
 const QUEUE_LIMIT = 2_000;
 const FAILURES_LIMIT = 2;
@@ -53,21 +51,11 @@ const FAILURES_LIMIT = 2;
 export class ReadAhead implements BlobWatcher {
   readonly #dependencies: ReadAheadDependencies;
   readonly waste: ReadAheadWaste;
-  /** The manifests that a client was given of a repository, and that have not been read ahead since; the newest last. */
-  readonly #seen: ExpiringCache<Digest[]>;
   readonly #queues = new Map<string, Queue>();
 
   constructor(dependencies: ReadAheadDependencies) {
     this.#dependencies = dependencies;
     this.waste = new ReadAheadWaste(dependencies);
-    this.#seen = new ExpiringCache({ clock: dependencies.clock, max: SEEN_LIMIT, ttlMs: SEEN_MS });
-  }
-
-  /** The client is given this manifest. */
-  gave({ client }: Caller, repository: Repository, manifest: Digest): void {
-    const key = keyOf(client, repository);
-    const seen = this.#seen.get(key)?.filter(digest => digest !== manifest) ?? [];
-    this.#seen.set(key, [...seen, manifest].slice(-SEEN_PER_CLIENT));
   }
 
   hit(digest: Digest): void {
@@ -75,28 +63,16 @@ export class ReadAhead implements BlobWatcher {
   }
 
   missed({ client, isPartial }: Caller, repository: Repository, digest: Digest): void {
-    const seen = this.#seen.get(keyOf(client, repository));
     // One that asks for ranges pulls lazily: it does not want all of it.
-    if (seen === undefined || isPartial || this.waste.isWasteful(repository)) return;
-    void this.#begin({ repository, client, failures: 0 }, digest, seen).catch(() => {});
+    if (!isPartial && !this.waste.isWasteful(repository)) void this.#begin(client, repository, digest);
   }
 
-  /** Finds the manifest that the blob is of. */
-  async #begin(image: Image, asked: Digest, seen: readonly Digest[]): Promise<void> {
-    const { repository, client } = image;
-    for (const digest of seen.toReversed()) {
-      const manifest = await this.#dependencies.manifests.find(repository, digest);
-      const { blobs = [] } = (manifest && (await readManifest(manifest.bytes, manifest.mediaType))) ?? {};
-      if (!blobs.includes(asked)) continue;
-      const key = keyOf(client, repository);
-      // All that it asks for next of this manifest is being fetched.
-      this.#seen.set(key, this.#seen.get(key)?.filter(each => each !== digest) ?? []);
-      this.#queueOf(repository).add(
-        image,
-        blobs.filter(blob => blob !== asked),
-      );
-      return;
-    }
+  async #begin(client: string, repository: Repository, asked: Digest): Promise<void> {
+    const { manifest, blobs } = (await this.#dependencies.seen.find(client, repository, asked)) ?? {};
+    if (manifest === undefined || blobs === undefined || manifest.isReadAhead) return;
+    manifest.isReadAhead = true;
+    const others = [...blobs.keys()].filter(blob => blob !== asked);
+    this.#queueOf(repository).add({ repository, client, blobs, failures: 0 }, others);
   }
 
   #queueOf(repository: Repository): Queue {
@@ -111,9 +87,13 @@ export class ReadAhead implements BlobWatcher {
   /** Resolves to whether the image is worth going on with. */
   async #fetch(image: Image, digest: Digest, permit: Permit): Promise<boolean> {
     const { fetchAhead, signal } = this.#dependencies;
-    const { repository, client } = image;
+    const { repository, client, blobs } = image;
     if (signal.aborted || this.waste.isWasteful(repository)) return false;
-    const { isHere, unaskedBytes } = await fetchAhead(repository, digest, client, permit);
+    const { isHere, unaskedBytes } = await fetchAhead(repository, digest, {
+      client,
+      permit,
+      expectedBytes: blobs.get(digest),
+    });
     image.failures = isHere ? 0 : image.failures + 1;
     if (unaskedBytes > 0) this.waste.fetched(repository, digest, unaskedBytes);
     return image.failures < FAILURES_LIMIT;
@@ -169,8 +149,4 @@ class Queue implements SpareUser {
     this.#leave?.();
     this.#leave = undefined;
   }
-}
-
-function keyOf(client: string, repository: Repository): string {
-  return `${client} ${imageName(repository)}`;
 }

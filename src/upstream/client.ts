@@ -113,10 +113,11 @@ export class UpstreamClient implements Upstream {
         read: async onChunk => this.#requests.cleanError(await body.read(onChunk)),
         close: () => body.abandon(),
       };
-      if (response.status !== 206) return { ...blob, sizeBytes: lengthOf(response), start: 0 };
+      if (response.status !== 206) return { ...blob, isRange: false, sizeBytes: lengthOf(response), start: 0 };
       const range = parseContentRange(response.header('content-range'));
       const wantedEnd = end ?? range?.size;
-      if (range?.start !== start || (wantedEnd !== undefined && range.end !== wantedEnd)) {
+      const isToWantedEnd = range?.end === (wantedEnd ?? range?.end) || range?.end === range?.size;
+      if (range?.start !== start || !isToWantedEnd) {
         body.abandon();
         throw invalid(spec.what, `bytes from ${start} were asked for and others came`);
       }

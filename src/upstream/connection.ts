@@ -7,24 +7,6 @@ import type { Segment, Segments } from './segments.ts';
 import type { OnChunk } from './transport/response.ts';
 import type { BlobBody } from './upstream.ts';
 
-/**
- * Where a download goes: called once, before any byte; the size is undefined when the upstream does not tell. What it
- * throws, and what the receiver of chunks throws, ends the download and is passed on as it is.
- */
-export type OpenReceiver = (
-  sizeBytes: number | undefined,
-  contentType: string | undefined,
-) => Receiver | Promise<Receiver>;
-
-/** Takes the bytes from a position on: from the first one that is wanted, unless it takes them in any order. */
-export type Receiver = (position: number) => OnChunk;
-
-/**
- * Has the bytes at a position fetched before others, by another connection. False when that is not possible now: they
- * come in their turn.
- */
-export type Want = (position: number) => boolean;
-
 export class Connection {
   /** What it fetches now. */
   segment: Segment | undefined;

@@ -5,8 +5,9 @@ import { until } from '../../test/support/async.ts';
 import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
-import { type DownloadOptions, download } from './download.ts';
+import { download } from './download.ts';
 import { Abandoned } from './download-errors.ts';
+import type { DownloadOptions } from './download-options.ts';
 import type { OnChunk } from './transport/response.ts';
 
 const MIB = 1024 * 1024;

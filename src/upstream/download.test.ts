@@ -6,8 +6,8 @@ import { TestClock } from '../../test/support/clock.ts';
 import { type FakeAnswer, FakeUpstream } from '../../test/support/fake-upstream.ts';
 import { bytesOf, randomContent } from '../../test/support/images.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { OpenReceiver } from './connection.ts';
 import { download } from './download.ts';
+import type { OpenReceiver } from './download-options.ts';
 import type { OnChunk } from './transport/response.ts';
 import type { BlobBody } from './upstream.ts';
 

@@ -9,47 +9,20 @@
 // It holds a permit while bytes move. A receiver that takes nothing, or an upstream that hardly sends while others wait,
 // makes it yield: the connection and the permit are given back, and it goes on behind those who wait.
 import { type Backoff, backoffMs } from '../base/backoff.ts';
-import type { Clock } from '../base/clock.ts';
 import { Condition } from '../base/condition.ts';
-import type { Span } from '../base/spans.ts';
 import type { Digest } from '../oci/digest.ts';
 import { reasonOf } from '../oci/errors.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
-import { Connection, type OpenReceiver, type Receiver, type Want } from './connection.ts';
+import { Connection } from './connection.ts';
 import { Abandoned, brokeTooOften, otherSize, stalled } from './download-errors.ts';
-import { type Blob, OtherConnections } from './other-connections.ts';
-import { type Mover, type Permit, SMALL_BLOB_BYTES } from './permits.ts';
+import type { Blob, DownloadOptions, OpenReceiver, Receiver } from './download-options.ts';
+import { Opener } from './opener.ts';
+import { OtherConnections } from './other-connections.ts';
+import type { Permit } from './permits.ts';
 import { LOOK_MS, Progress } from './progress.ts';
-import { type Segment, Segments } from './segments.ts';
+import { Segments } from './segments.ts';
 import type { Received, SpareUser } from './spare-connections.ts';
-import { type BlobBody, isUnavailable, type OpenSpan, type Upstream } from './upstream.ts';
-
-export interface DownloadOptions {
-  readonly upstream: Upstream;
-  readonly clock: Clock;
-  readonly signal: AbortSignal;
-  /** The client that began it. */
-  readonly client: string;
-  /** Whether any client waits for it now. Default: always. */
-  readonly isWanted?: () => boolean;
-  /** How long the receiver may take nothing. Default: no bound. */
-  readonly receiverStallMs?: number;
-  /** The range that is wanted. Default: all. */
-  readonly start?: number;
-  readonly end?: number;
-  /** What the receiver has already. */
-  readonly here?: readonly Span[];
-  /** The receiver takes bytes in any order, so there may be several connections. */
-  readonly inAnyOrder?: boolean;
-  /** Is handed what has bytes fetched that someone waits for: see Want. */
-  readonly onWant?: (want: Want) => void;
-  /** To begin with. Default: one is acquired. */
-  readonly permit?: Permit | undefined;
-  /** Called when it may ask for bytes, at least once before the receiver is opened. */
-  readonly onPermit?: () => void;
-  /** Is told why a body broke, and at which byte of the blob. */
-  readonly onBreak?: (message: string, at: number) => void;
-}
+import type { BlobBody } from './upstream.ts';
 
 /** Breaks in a row, with less than PROGRESS_BYTES between them, before the download fails. */
 const BREAKS_LIMIT = 5;
@@ -88,17 +61,16 @@ class Download implements SpareUser {
   readonly #failing = new AbortController();
   readonly #signal: AbortSignal;
   readonly #segments: Segments;
-  /** Asks for all of it, and has the permit. */
+  /** With its requests, and the permit. */
   readonly #first: Connection;
+  readonly #opener: Opener;
   /** Notified when another connection has ended, or has less to do. */
   readonly #changed = new Condition();
   /** Once there may be others. */
   #others: OtherConnections | undefined;
   #leaveSpares = () => {};
-  #permit: Permit | undefined;
   /** The body of the first connection was closed to yield. */
   #isYielding = false;
-  #sizeBytes: number | undefined;
   /** Where the first connection stood at its last end. */
   #brokeAt: number;
   #receiver: Receiver | undefined;
@@ -110,10 +82,10 @@ class Download implements SpareUser {
     this.#blob = { repository, digest, what: imageName(repository, { digest }) };
     this.#openReceiver = openReceiver;
     this.#brokeAt = start;
-    this.#permit = options.permit;
     this.#progress = new Progress(options.clock);
     this.#signal = AbortSignal.any([signal, this.#failing.signal]);
     this.#segments = new Segments({ start, end }, here);
+    this.#opener = new Opener(options, this.#blob, this.#segments, this.#signal);
     this.#first = new Connection(this.#blob.what, this.#segments, this.#signal, options.clock);
   }
 
@@ -132,7 +104,7 @@ class Download implements SpareUser {
       breaks = first.receivedBytes - from >= PROGRESS_BYTES ? 1 : breaks + 1;
       if (breaks > BREAKS_LIMIT) {
         const why = broken === YIELDED ? 'it hardly sends' : reasonOf(broken);
-        throw brokeTooOften(this.#blob.what, breaks, this.#brokeAt, this.#sizeBytes, why, broken);
+        throw brokeTooOften(this.#blob.what, breaks, this.#brokeAt, this.#opener.sizeBytes, why, broken);
       }
       if (broken === YIELDED) continue;
       this.#options.onBreak?.(reasonOf(broken), this.#brokeAt);
@@ -144,8 +116,7 @@ class Download implements SpareUser {
   async release(): Promise<void> {
     this.#leaveSpares();
     this.#failing.abort(new Error('the download has ended'));
-    this.#permit?.release();
-    this.#permit = undefined;
+    this.#opener.release();
     await this.#others?.ended();
   }
 
@@ -154,7 +125,7 @@ class Download implements SpareUser {
     const { isWanted, receiverStallMs = Infinity } = this.#options;
     this.#progress.look(this.received.bytes);
     const { isSlow, stillMs } = this.#progress;
-    const isAwaited = this.#permit?.isAwaited;
+    const isAwaited = this.#opener.permit?.isAwaited;
     const isHeldUp = stillMs >= RECEIVER_MS && this.#first.isHeldUp;
     if (isHeldUp && stillMs >= receiverStallMs) this.#fail(stalled(this.#blob.what, receiverStallMs));
     else if (isHeldUp) this.#yield();
@@ -188,21 +159,20 @@ class Download implements SpareUser {
     const first = this.#first;
     // The bytes of the next body wait for the receiver of those before, or they would overtake.
     await first.taken();
-    // An ordinary request, for all of it, while nobody else fetches any.
-    first.segment ??= this.#others?.count ? this.#segments.take() : this.#segments.takeRun();
+    first.segment ??= this.#opener.next(!this.#others?.count);
     if (first.segment === undefined) {
       // Others fetch the rest.
       await this.#changed.wait(() => this.#segments.isComplete || this.#segments.hasFree, this.#signal);
       return undefined;
     }
-    const body = await this.#open(first.segment);
+    const body = await this.#opener.open(first);
     if ('broken' in body) return body.broken;
+    const { segment } = first;
     try {
       const receiver = await this.#openedReceiver(body);
       this.#isYielding = false;
       this.#progress.restart();
-      const { segment } = first;
-      const broken = await first.receive(body, segment, this.#sizeBytes, receiver(segment.position));
+      const broken = await first.receive(body, segment, this.#opener.sizeBytes, receiver(segment.position));
       // A connection that breaks does not wait for the receiver.
       if (!this.#isYielding) await first.taken();
       this.#brokeAt = segment.position;
@@ -214,56 +184,13 @@ class Download implements SpareUser {
     }
   }
 
-  async #open(segment: Segment): Promise<BlobBody | { broken: unknown }> {
-    const { upstream, client } = this.#options;
-    const { repository, digest } = this.#blob;
-    for (;;) {
-      this.#permit ??= await this.#acquire({ repository, client });
-      if (this.#receiver === undefined) this.#options.onPermit?.();
-      let body: BlobBody;
-      try {
-        body = await upstream.openBlob(repository, digest, this.#spanOf(segment), this.#signal);
-      } catch (error) {
-        // A failure of the first request has had its retries; later ones count as one more break.
-        if (this.#receiver === undefined || !isUnavailable(error)) throw error;
-        return { broken: error };
-      }
-      this.#hearSize(body.sizeBytes);
-      if (!this.#permit.isForSmall || this.#isSmall()) return body;
-      body.close();
-      this.#permit.release();
-      this.#permit = undefined;
-    }
-  }
-
-  #hearSize(sizeBytes: number | undefined): void {
-    if (sizeBytes === undefined || this.#sizeBytes !== undefined) return;
-    this.#sizeBytes = sizeBytes;
-    this.#segments.limit(sizeBytes);
-  }
-
-  #acquire(mover: Mover): Promise<Permit> {
-    const { downloads } = this.#options.upstream;
-    // Small ones, and those of unknown size, may have any.
-    const isLarge = this.#first.leftBytes < Infinity && !this.#isSmall();
-    return isLarge ? downloads.acquireLarge(mover, this.#signal) : downloads.acquire(mover, this.#signal);
-  }
-
-  #isSmall(): boolean {
-    return this.#first.leftBytes <= SMALL_BLOB_BYTES;
-  }
-
-  /** To its end, if that is the blob's. */
-  #spanOf({ position, end }: Segment): OpenSpan {
-    return end === Infinity || end === this.#sizeBytes ? { start: position } : { start: position, end };
-  }
-
   /** Opens the receiver, the first time; later it holds the upstream to what it told then. */
   async #openedReceiver(body: BlobBody): Promise<Receiver> {
     const { sizeBytes, address, contentType } = body;
     if (this.#receiver !== undefined) {
-      if (this.#sizeBytes === undefined || (sizeBytes ?? this.#sizeBytes) === this.#sizeBytes) return this.#receiver;
-      throw otherSize(this.#blob.what, this.#sizeBytes, sizeBytes);
+      if (this.#opener.sizeBytes === undefined || (sizeBytes ?? this.#opener.sizeBytes) === this.#opener.sizeBytes)
+        return this.#receiver;
+      throw otherSize(this.#blob.what, this.#opener.sizeBytes, sizeBytes);
     }
     this.#receiver = await this.#openReceiver(sizeBytes, contentType);
     this.#progress.begin();
@@ -287,8 +214,7 @@ class Download implements SpareUser {
     if (!this.#first.isOpen) return;
     this.#isYielding = true;
     this.#first.close();
-    this.#permit?.release();
-    this.#permit = undefined;
+    this.#opener.release();
   }
 
   #fail(error: Error): void {

@@ -2,22 +2,13 @@
 // needed: what one of them does not bring is left to the rest, and when too many fail there are no more.
 import type { Clock } from '../base/clock.ts';
 import type { Condition } from '../base/condition.ts';
-import type { Digest } from '../oci/digest.ts';
 import { RegistryError, reasonOf } from '../oci/errors.ts';
-import type { Repository } from '../oci/reference.ts';
-import { Connection, type Receiver } from './connection.ts';
+import { Connection } from './connection.ts';
+import type { Blob, Receiver } from './download-options.ts';
 import type { Permit } from './permits.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { Received } from './spare-connections.ts';
-import { type BlobBody, isUnavailable, type Upstream } from './upstream.ts';
-
-/** What is fetched. */
-export interface Blob {
-  readonly repository: Repository;
-  readonly digest: Digest;
-  /** As a person writes it. */
-  readonly what: string;
-}
+import { type BlobBody, isInvalid, isUnavailable, type Upstream } from './upstream.ts';
 
 export interface OtherConnectionsOptions {
   readonly upstream: Upstream;
@@ -175,10 +166,6 @@ export class OtherConnections {
     body.close();
     upstream.spares.gaveNoRange();
   }
-}
-
-function isInvalid(error: unknown): boolean {
-  return error instanceof RegistryError && error.code === 'UPSTREAM_INVALID';
 }
 
 function isLimited(error: unknown): boolean {

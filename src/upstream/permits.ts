@@ -31,6 +31,17 @@ export interface TransferPermits {
   acquireLarge(mover: Mover, signal: AbortSignal): Promise<Permit>;
 }
 
+/** A permit for so many bytes of a blob; Infinity when that is not known. */
+export function acquireFor(
+  permits: TransferPermits,
+  bytes: number,
+  mover: Mover,
+  signal: AbortSignal,
+): Promise<Permit> {
+  const isLarge = bytes < Infinity && bytes > SMALL_BLOB_BYTES;
+  return isLarge ? permits.acquireLarge(mover, signal) : permits.acquire(mover, signal);
+}
+
 /** Blobs of up to this size, or with no more than this to go, are small. */
 export const SMALL_BLOB_BYTES = 1024 * 1024;
 const LIMITS = { permits: 32, reserve: 32 };

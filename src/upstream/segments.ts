@@ -13,6 +13,8 @@ export interface Segment {
 const LEAST_BYTES = 16 * 1024 * 1024;
 /** What is shorter is not worth a request of its own. */
 const LEAST_REST_BYTES = 8 * 1024 * 1024;
+/** What is smaller is one segment. */
+export const LARGE_BYTES = LEAST_BYTES + LEAST_REST_BYTES;
 const SEGMENTS_LIMIT = 64;
 /** What is nearer to where a connection stands comes soon enough. */
 const SOON_BYTES = 8 * 1024 * 1024;
@@ -23,6 +25,8 @@ export class Segments {
   /** Fetched by no connection. */
   readonly #free: Spans;
   readonly #taken = new Set<Segment>();
+  readonly #wantedEnd: number;
+  #end: number;
   /** Positions that someone waits for, in the order in which they were asked for. */
   #wanted: number[] = [];
   #segmentBytes = LEAST_BYTES;
@@ -30,6 +34,8 @@ export class Segments {
   /** `here`: what need not be fetched. The end of what is wanted is Infinity while the size is not known. */
   constructor(wanted: Span, here: readonly Span[]) {
     this.#free = new Spans([wanted]);
+    this.#wantedEnd = wanted.end;
+    this.#end = wanted.end;
     for (const span of here) this.#free.remove(span);
   }
 
@@ -41,8 +47,11 @@ export class Segments {
     return this.#free.list.length > 0;
   }
 
-  /** How large the blob is: nothing behind that is to be fetched. */
+  /** How large the blob is: nothing behind that is to be fetched. It may be said again, when it was not true. */
   limit(sizeBytes: number): void {
+    const end = Math.min(this.#wantedEnd, sizeBytes);
+    if (this.#end < end) this.#free.add({ start: this.#end, end });
+    this.#end = end;
     this.#free.remove({ start: sizeBytes, end: Infinity });
     for (const segment of this.#taken) segment.end = Math.min(segment.end, sizeBytes);
     this.#segmentBytes = Math.max(LEAST_BYTES, alignedUp(sizeBytes / SEGMENTS_LIMIT, ALIGNMENT_BYTES));

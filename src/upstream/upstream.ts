@@ -40,6 +40,8 @@ export interface BlobBody extends Pick<ResponseBody, 'read'> {
   readonly contentType: string | undefined;
   /** The offset in the blob of the first byte that comes: 0 when a range was asked for and not honoured. */
   readonly start: number;
+  /** False when all of the blob comes, though a range was asked for. */
+  readonly isRange?: boolean;
   /** Where it comes from, if the registry has sent us there: good for some minutes. */
   readonly address?: URL | undefined;
   /** Releases it, and its connection if there is more to come. To be called once, at the end. */
@@ -169,6 +171,8 @@ export const isNotFound = isOneOf('MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKN
 export const isDenied = isOneOf('DENIED');
 /** Of a push of a manifest: the upstream does not know, or not yet, what it names; some say so by a bare 404. */
 export const isIncomplete = isOneOf('MANIFEST_BLOB_UNKNOWN', 'NAME_UNKNOWN');
+/** The upstream answered, but not as a registry does. */
+export const isInvalid = isOneOf('UPSTREAM_INVALID');
 /** The upstream could not be asked; later it may be. */
 export const isUnavailable = isOneOf('UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT');
 

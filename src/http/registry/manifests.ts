@@ -10,7 +10,7 @@ import type { Handler } from './services.ts';
 /** The most tags that one manifest may be pushed under in one request. */
 const TAGS_LIMIT = 100;
 
-export const getManifest: Handler<'manifest'> = async ({ manifests, tags, readAhead }, exchange, { resource }) => {
+export const getManifest: Handler<'manifest'> = async ({ manifests, tags, seen }, exchange, { resource }) => {
   const { repository, reference } = resource;
   exchange.outcome = 'miss';
   const { manifest, outcome, stale } =
@@ -23,7 +23,7 @@ export const getManifest: Handler<'manifest'> = async ({ manifests, tags, readAh
     const message = `${imageName(repository, reference)} is of type ${mediaType}, which the Accept header does not allow`;
     throw new RegistryError('MANIFEST_UNKNOWN', message);
   }
-  if (!exchange.isHead) readAhead?.gave(exchange, repository, digest);
+  if (!exchange.isHead) seen.gave(exchange.client, repository, digest);
   const headers = contentHeaders(digest, mediaType);
   if (isKnownToClient(exchange.header('if-none-match'), digest)) exchange.send(304, headers, undefined, stale);
   else exchange.send(200, headers, bytes, stale);

@@ -69,6 +69,7 @@ describe('the route table', () => {
   /** What the handlers meet. */
   const reached = new RegistryError('UNAVAILABLE', 'reached');
   const services = {
+    seen: { gave: () => {} },
     repositories: () => Promise.reject(reached),
     ...Object.fromEntries(
       ['blobs', 'manifests', 'tags', 'tagLists', 'referrers', 'uploads', 'manifestPushes', 'deletes'].map(name => [
@@ -114,7 +115,7 @@ describe('the route table', () => {
     const stat = async () => ({ sizeBytes: 7, outcome: 'hit' });
     const source = { sizeBytes: 7, bytes: manifest.bytes, close() {} };
     const blobs = { stat, pull: async () => ({ source, outcome: 'hit' }) };
-    const { url } = await serve(t, { tags: { pull }, manifests: { pull }, blobs });
+    const { url } = await serve(t, { tags: { pull }, manifests: { pull }, blobs, seen: { gave: () => {} } });
     for (const path of ['manifests/v1', `manifests/${DIGEST}`, `blobs/${DIGEST}`]) {
       const get = await fetchRaw(`${url}/v2/owner/app/${path}`);
       const head = await fetchRaw(`${url}/v2/owner/app/${path}`, { method: 'HEAD' });

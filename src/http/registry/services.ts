@@ -4,8 +4,8 @@ import type { Log } from '../../base/log.ts';
 import type { Repository, Upstreams } from '../../oci/reference.ts';
 import type { Blobs } from '../../pull/blobs.ts';
 import type { Manifests } from '../../pull/manifests.ts';
-import type { ReadAhead } from '../../pull/read-ahead.ts';
 import type { Referrers } from '../../pull/referrers.ts';
+import type { SeenManifests } from '../../pull/seen-manifests.ts';
 import type { TagLists } from '../../pull/tag-lists.ts';
 import type { Tags } from '../../pull/tags.ts';
 import type { Deletes } from '../../push/delete.ts';
@@ -21,8 +21,7 @@ export interface Services extends BodySending {
   readonly upstreams: Upstreams;
   readonly blobs: Blobs;
   readonly manifests: Manifests;
-  /** Undefined where that is off. */
-  readonly readAhead: ReadAhead | undefined;
+  readonly seen: SeenManifests;
   readonly tags: Tags;
   readonly tagLists: TagLists;
   readonly referrers: Referrers;

@@ -6,15 +6,18 @@ export const LOOK_MS = 1_000;
 const SLOW_BYTES = 256 * 1024;
 const SLOW_MS = 4_000;
 
-/** After so long it is known how fast a connection is. */
-const SHOWN_MS = 200;
+/** For so long at least it is seen how fast a connection is, and twice before it is called slow. */
+const SEEN_MS = 200;
+const SLOW_TIMES = 2;
 /** 128 MiB/s: faster than most disks. */
 const FAST_BYTES_PER_MS = 128 * 1024;
 
 /** Whether the bytes of a download move, by looks at it. */
 export class Progress {
   readonly #clock: Pick<Clock, 'monotonic'>;
-  #beganMs = 0;
+  #seenMs = 0;
+  #seenBytes = 0;
+  #slowTimes = 0;
   /** How long none have come. */
   stillMs = 0;
   #bytes = 0;
@@ -27,13 +30,19 @@ export class Progress {
 
   /** The first body begins. */
   begin(): void {
-    this.#beganMs = this.#clock.monotonic();
+    this.#seenMs = this.#clock.monotonic();
   }
 
-  /** Whether a connection that has brought so many bytes since the beginning has shown to be slower than a disk. */
+  /** Whether a connection has shown to be slower than a disk. To be asked often, with all that it has brought so far. */
   isSlowerThanDisk(bytes: number): boolean {
-    const elapsedMs = this.#clock.monotonic() - this.#beganMs;
-    return elapsedMs >= SHOWN_MS && bytes < elapsedMs * FAST_BYTES_PER_MS;
+    const nowMs = this.#clock.monotonic();
+    const elapsedMs = nowMs - this.#seenMs;
+    if (elapsedMs >= SEEN_MS) {
+      this.#slowTimes = bytes - this.#seenBytes < elapsedMs * FAST_BYTES_PER_MS ? this.#slowTimes + 1 : 0;
+      this.#seenMs = nowMs;
+      this.#seenBytes = bytes;
+    }
+    return this.#slowTimes >= SLOW_TIMES;
   }
 
   /** Each LOOK_MS, with all that have come so far. */

@@ -32,6 +32,8 @@ async function setUp(t: TestContext, upstream: Record<string, unknown> = {}) {
       },
     });
     await until(() => received === MIB);
+    // Slow twice.
+    clock.advance(250);
     clock.advance(250);
     await until(isEnough);
     hold.remove();

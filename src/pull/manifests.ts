@@ -57,14 +57,16 @@ export class Manifests {
   }
 
   /** The manifest if it is here and this repository may serve it, which counts as a pull of it. */
-  async find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
-    const manifest = await this.look(repository, digest);
-    if (manifest !== undefined) this.#dependencies.metadata.touch(digest);
-    return manifest;
+  find(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    return this.#read(repository, digest, true);
   }
 
   /** The same, without that it counts. */
-  async look(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+  look(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    return this.#read(repository, digest, false);
+  }
+
+  async #read(repository: Repository, digest: Digest, isPull: boolean): Promise<Manifest | undefined> {
     const { metadata, content } = this.#dependencies;
     const row = await metadata.findManifest(repository, digest);
     if (row === undefined) return undefined;
@@ -74,6 +76,7 @@ export class Manifests {
       await removeDamaged(this.#dependencies, imageName(repository, { digest }), digest, isGone);
       return undefined;
     }
+    if (isPull) metadata.touch(digest);
     return { digest, mediaType: row.mediaType, bytes };
   }
 

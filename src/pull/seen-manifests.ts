@@ -22,20 +22,36 @@ const SEEN_LIMIT = 10_000;
 /** An index, the manifest of a platform, and that of its attestation; and as much for another image of the repository. */
 const SEEN_PER_CLIENT = 6;
 const IMAGES_LIMIT = 200;
+/** A client that is given the same again within this time is not noted again: hot manifests cost nothing here. */
+const SAME_MS = 1_000;
+
+interface Given extends Repository {
+  readonly client: string;
+  readonly untilMs: number;
+}
 
 export class SeenManifests {
   readonly #manifests: Pick<Manifests, 'look'>;
+  readonly #clock: Pick<Clock, 'monotonic'>;
+  /** Whom a manifest was given to last. */
+  readonly #last = new LRUCache<Digest, Given>({ max: SEEN_LIMIT });
   /** By client and repository, the newest last. */
   readonly #seen: ExpiringCache<SeenManifest[]>;
   readonly #images = new LRUCache<Digest, Map<Digest, number | undefined>>({ max: IMAGES_LIMIT });
 
   constructor(manifests: Pick<Manifests, 'look'>, clock: Pick<Clock, 'monotonic'>) {
     this.#manifests = manifests;
+    this.#clock = clock;
     this.#seen = new ExpiringCache({ clock, max: SEEN_LIMIT, ttlMs: SEEN_MS });
   }
 
   /** The client is given this manifest. */
   gave(client: string, repository: Repository, digest: Digest): void {
+    const last = this.#last.get(digest);
+    const nowMs = this.#clock.monotonic();
+    const isSame = last?.client === client && last.name === repository.name && last.upstream === repository.upstream;
+    if (isSame && nowMs < last.untilMs) return;
+    this.#last.set(digest, { client, name: repository.name, upstream: repository.upstream, untilMs: nowMs + SAME_MS });
     const key = keyOf(client, repository);
     const others = this.#seen.get(key)?.filter(seen => seen.digest !== digest) ?? [];
     this.#seen.set(key, [...others, { digest, isReadAhead: false }].slice(-SEEN_PER_CLIENT));

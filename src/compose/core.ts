@@ -60,7 +60,7 @@ export async function openCore(config: Config, environment: Environment) {
   const manifests = new Manifests(common);
   const fetchAhead: Blobs['fetchAhead'] = (...blob) => blobs.fetchAhead(...blob);
   const seen = new SeenManifests(manifests, clock);
-  const readAhead = config.readAhead ? new ReadAhead({ ...common, seen, fetchAhead }) : undefined;
+  const readAhead = config.readAhead ? new ReadAhead({ ...common, fetchAhead }) : undefined;
   const blobs = new Blobs({ ...common, partials, seen, watcher: readAhead });
   const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
   const tagLists = new TagLists(common);

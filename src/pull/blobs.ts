@@ -21,7 +21,7 @@ import type { LocalWrites } from './local-writes.ts';
 import { NegativeCache } from './negative-cache.ts';
 import type { Outcome } from './outcome.ts';
 import { openPassThrough } from './pass-through.ts';
-import type { SeenManifests } from './seen-manifests.ts';
+import type { SeenImage, SeenManifests } from './seen-manifests.ts';
 
 /** How long a blob that came wrong is fetched over one connection alone. */
 const WRONG_MS = 3_600_000;
@@ -44,7 +44,8 @@ export interface FetchedAhead {
 /** Is told what clients ask for. */
 export interface BlobWatcher {
   hit(digest: Digest): void;
-  missed(caller: Caller, repository: Repository, digest: Digest): void;
+  /** It is not here; `image` is that of which the client was given the manifest. */
+  missed(caller: Caller, repository: Repository, digest: Digest, image: SeenImage): void;
 }
 
 export interface BlobDependencies extends FlightDependencies {
@@ -81,7 +82,6 @@ export class Blobs {
       watcher?.hit(digest);
       return { source, outcome: 'hit' };
     }
-    watcher?.missed(caller, repository, digest);
     return this.#missing.unlessKnown(repository, { digest }, () => this.#miss(repository, digest, caller));
   }
 
@@ -130,8 +130,9 @@ export class Blobs {
 
   async #miss(repository: Repository, digest: Digest, caller: Caller): Promise<PulledBlob> {
     const gone = caller.gone();
-    const expected = await this.#dependencies.seen?.find(caller.client, repository, digest);
-    const expectedBytes = expected?.blobs.get(digest);
+    const image = await this.#dependencies.seen?.find(caller.client, repository, digest);
+    if (image !== undefined) this.#dependencies.watcher?.missed(caller, repository, digest, image);
+    const expectedBytes = image?.blobs.get(digest);
     for (;;) {
       let flight = this.#flights.get(digest);
       const outcome = flight === undefined ? 'miss' : flight.isComplete ? 'hit' : 'joined';

@@ -16,7 +16,7 @@ import type { Budget, Reservation } from '../retention/budget.ts';
 import { download } from '../upstream/download.ts';
 import { Abandoned } from '../upstream/download-errors.ts';
 import type { DownloadOptions, Want } from '../upstream/download-options.ts';
-import { isInvalid, isUnavailable, type Upstream } from '../upstream/upstream.ts';
+import { isInvalid, isLimited, isUnavailable, type Upstream } from '../upstream/upstream.ts';
 import { Attempt } from './attempt.ts';
 import type { Partials } from './partials.ts';
 
@@ -167,7 +167,8 @@ export class Flight {
     for (let attempts = 1; ; attempts++) {
       const attempt = this.#attempt;
       try {
-        const reservation = await this.#fetch(attempt, this.#options.inAnyOrder && attempts === 1);
+        const options = attempts === 1 ? this.#options : { client: this.#options.client, inAnyOrder: false };
+        const reservation = await this.#fetch(attempt, options);
         return await this.#keep(attempt, reservation);
       } catch (error) {
         const again = isInvalid(error) && attempts < ATTEMPTS && !attempt.wasSeen;
@@ -184,7 +185,7 @@ export class Flight {
   }
 
   /** Download → reserve → write and hash → verify. The ingest is opened while the upstream is asked. */
-  async #fetch(attempt: Attempt<SparseIngest>, inAnyOrder: boolean): Promise<Reservation | undefined> {
+  async #fetch(attempt: Attempt<SparseIngest>, given: FlightOptions): Promise<Reservation | undefined> {
     const { repository, digest } = this;
     const { budget, clock, log, signal, partials } = this.#dependencies;
     const upstream = this.#dependencies.upstream(repository);
@@ -192,7 +193,7 @@ export class Flight {
     let type: string | undefined;
     const here = partials.has(digest) ? spansOf((await attempt.open()).ingest) : [];
     const options: DownloadOptions = {
-      ...{ ...this.#options, upstream, clock, signal, here, inAnyOrder },
+      ...{ ...given, upstream, clock, signal, here },
       onWant: want => {
         this.#want = want;
       },
@@ -228,7 +229,8 @@ export class Flight {
       return reservation;
     } catch (error) {
       reservation?.release();
-      const isWorthKeeping = isUnavailable(error) || error instanceof Abandoned || signal.aborted;
+      const isTransient = isUnavailable(error) || isLimited(error);
+      const isWorthKeeping = isTransient || error instanceof Abandoned || signal.aborted;
       await attempt.giveUp(ingest => (isWorthKeeping ? partials.keep(digest, ingest) : ingest.abort()));
       throw error;
     }

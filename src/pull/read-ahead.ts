@@ -15,10 +15,9 @@ import type { Upstream } from '../upstream/upstream.ts';
 import type { BlobWatcher, FetchedAhead } from './blobs.ts';
 import type { Caller } from './caller.ts';
 import { ReadAheadWaste } from './read-ahead-waste.ts';
-import type { ImageBlobs, SeenManifests } from './seen-manifests.ts';
+import type { ImageBlobs, SeenImage } from './seen-manifests.ts';
 
 export interface ReadAheadDependencies {
-  readonly seen: SeenManifests;
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Log;
   /** Ends all of it: the server is shutting down. */
@@ -37,6 +36,8 @@ interface Image {
   readonly repository: Repository;
   readonly client: string;
   readonly blobs: ImageBlobs;
+  /** It is of no use later. */
+  readonly untilMs: number;
   /** Blobs in a row that could not be had. */
   failures: number;
 }
@@ -44,6 +45,7 @@ interface Image {
 /** Resolves to whether the image is worth going on with. */
 type Fetch = (image: Image, digest: Digest, permit: Permit) => Promise<boolean>;
 
+const AHEAD_MS = 10 * 60_000;
 const AT_ONCE = 24;
 const QUEUE_LIMIT = 2_000;
 const FAILURES_LIMIT = 2;
@@ -62,17 +64,13 @@ export class ReadAhead implements BlobWatcher {
     this.waste.used(digest);
   }
 
-  missed({ client, isPartial }: Caller, repository: Repository, digest: Digest): void {
+  missed({ client, isPartial }: Caller, repository: Repository, asked: Digest, { manifest, blobs }: SeenImage): void {
     // One that asks for ranges pulls lazily: it does not want all of it.
-    if (!isPartial && !this.waste.isWasteful(repository)) void this.#begin(client, repository, digest);
-  }
-
-  async #begin(client: string, repository: Repository, asked: Digest): Promise<void> {
-    const { manifest, blobs } = (await this.#dependencies.seen.find(client, repository, asked)) ?? {};
-    if (manifest === undefined || blobs === undefined || manifest.isReadAhead) return;
+    if (isPartial || manifest.isReadAhead || this.waste.isWasteful(repository)) return;
     manifest.isReadAhead = true;
     const others = [...blobs.keys()].filter(blob => blob !== asked);
-    this.#queueOf(repository).add({ repository, client, blobs, failures: 0 }, others);
+    const untilMs = this.#dependencies.clock.monotonic() + AHEAD_MS;
+    if (others.length > 0) this.#queueOf(repository).add({ repository, client, blobs, untilMs, failures: 0 }, others);
   }
 
   #queueOf(repository: Repository): Queue {
@@ -88,7 +86,8 @@ export class ReadAhead implements BlobWatcher {
   async #fetch(image: Image, digest: Digest, permit: Permit): Promise<boolean> {
     const { fetchAhead, signal } = this.#dependencies;
     const { repository, client, blobs } = image;
-    if (signal.aborted || this.waste.isWasteful(repository)) return false;
+    const isLate = this.#dependencies.clock.monotonic() > image.untilMs;
+    if (signal.aborted || isLate || this.waste.isWasteful(repository)) return false;
     const { isHere, unaskedBytes } = await fetchAhead(repository, digest, {
       client,
       permit,

@@ -2,8 +2,9 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { ExpiringCache } from '../base/expiring-cache.ts';
+import { SingleFlight } from '../base/single-flight.ts';
 import type { Digest } from '../oci/digest.ts';
-import { readManifest } from '../oci/reading.ts';
+import { inspectManifest, type ManifestInfo } from '../oci/manifest.ts';
 import { imageName, type Repository } from '../oci/reference.ts';
 import type { Manifests } from './manifests.ts';
 
@@ -16,12 +17,20 @@ export interface SeenManifest {
 /** The config and layers of an image, in their order, with the sizes in bytes that it says they have. */
 export type ImageBlobs = ReadonlyMap<Digest, number | undefined>;
 
+export interface SeenImage {
+  readonly manifest: SeenManifest;
+  readonly blobs: ImageBlobs;
+}
+
 /** How long after a manifest its blobs are asked for. */
 const SEEN_MS = 10 * 60_000;
 const SEEN_LIMIT = 10_000;
 /** An index, the manifest of a platform, and that of its attestation; and as much for another image of the repository. */
 const SEEN_PER_CLIENT = 6;
 const IMAGES_LIMIT = 200;
+/** A larger manifest is of no ordinary image, and takes long to read. */
+const IMAGE_LIMIT_BYTES = 64 * 1024;
+const NOTHING: Pick<ManifestInfo, 'blobs' | 'sizes'> = { blobs: [], sizes: {} };
 /** A client that is given the same again within this time is not noted again: hot manifests cost nothing here. */
 const SAME_MS = 1_000;
 
@@ -37,6 +46,7 @@ export class SeenManifests {
   readonly #last = new LRUCache<Digest, Given>({ max: SEEN_LIMIT });
   /** By client and repository, the newest last. */
   readonly #seen: ExpiringCache<SeenManifest[]>;
+  readonly #reading = new SingleFlight<ImageBlobs | undefined>();
   readonly #images = new LRUCache<Digest, Map<Digest, number | undefined>>({ max: IMAGES_LIMIT });
 
   constructor(manifests: Pick<Manifests, 'look'>, clock: Pick<Clock, 'monotonic'>) {
@@ -58,11 +68,7 @@ export class SeenManifests {
   }
 
   /** The newest one that the client was given which names the blob, and all that it names. Never rejects. */
-  async find(
-    client: string,
-    repository: Repository,
-    blob: Digest,
-  ): Promise<{ manifest: SeenManifest; blobs: ImageBlobs } | undefined> {
+  async find(client: string, repository: Repository, blob: Digest): Promise<SeenImage | undefined> {
     const seen = this.#seen.get(keyOf(client, repository)) ?? [];
     for (const manifest of seen.toReversed()) {
       const blobs = await this.#blobsOf(repository, manifest.digest).catch(() => undefined);
@@ -74,12 +80,15 @@ export class SeenManifests {
   async #blobsOf(repository: Repository, digest: Digest): Promise<ImageBlobs | undefined> {
     const known = this.#images.get(digest);
     if (known !== undefined) return known;
-    const manifest = await this.#manifests.look(repository, digest);
-    if (manifest === undefined) return undefined;
-    const { blobs, sizes } = await readManifest(manifest.bytes, manifest.mediaType);
-    const found = new Map(blobs.map(blob => [blob, sizes[blob]]));
-    this.#images.set(digest, found);
-    return found;
+    return this.#reading.run(imageName(repository, { digest }), async () => {
+      const manifest = await this.#manifests.look(repository, digest);
+      if (manifest === undefined) return undefined;
+      const isLarge = manifest.bytes.length > IMAGE_LIMIT_BYTES;
+      const { blobs, sizes } = isLarge ? NOTHING : inspectManifest(manifest.bytes, manifest.mediaType);
+      const found = new Map(blobs.map(blob => [blob, sizes[blob]]));
+      this.#images.set(digest, found);
+      return found;
+    }).result;
   }
 }
 

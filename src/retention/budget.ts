@@ -139,8 +139,12 @@ export class Budget {
     return {
       take: more => {
         takenBytes += more;
-        const lacking = takenBytes - reserved.bytes;
-        return lacking > 0 ? this.#mutex.run('', () => this.#growFor(reserved, lacking)) : undefined;
+        if (takenBytes <= reserved.bytes) return undefined;
+        return this.#mutex.run('', async () => {
+          // Another writer of the same content may have made room for this one.
+          const lacking = takenBytes - reserved.bytes;
+          if (lacking > 0) await this.#growFor(reserved, lacking);
+        });
       },
       settle: sizeBytes => {
         end();

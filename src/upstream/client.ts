@@ -121,7 +121,7 @@ export class UpstreamClient implements Upstream {
         body.abandon();
         throw invalid(spec.what, `bytes from ${start} were asked for and others came`);
       }
-      return { ...blob, sizeBytes: range.size, start };
+      return { ...blob, sizeBytes: range.size, start, end: range.end };
     });
   }
 

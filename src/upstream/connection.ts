@@ -11,8 +11,9 @@ export class Connection {
   /** What it fetches now. */
   segment: Segment | undefined;
   receivedBytes = 0;
-  /** How often it was looked at. */
+  /** How often it was looked at since its body began, and how often in a row without a byte. */
   looks = 0;
+  stillLooks = 0;
   #seenBytes = 0;
   readonly #clock: Pick<Clock, 'monotonic'>;
   #openMs = 0;
@@ -55,6 +56,7 @@ export class Connection {
     const moved = this.receivedBytes - this.#seenBytes;
     this.#seenBytes = this.receivedBytes;
     this.looks++;
+    this.stillLooks = moved > 0 ? 0 : this.stillLooks + 1;
     return moved;
   }
 
@@ -77,13 +79,15 @@ export class Connection {
   async receive(body: BlobBody, segment: Segment, sizeBytes: number | undefined, take: OnChunk): Promise<unknown> {
     this.#body = body;
     this.#openedMs = this.#clock.monotonic();
+    this.looks = 0;
+    this.stillLooks = 0;
     // An upstream that does not honour ranges sends again what we have.
     let skip = segment.position - body.start;
     try {
       const error = await body.read(arrived => {
         let chunk = skip > 0 ? arrived.subarray(skip) : arrived;
         skip = Math.max(0, skip - arrived.length);
-        if (chunk.length > segment.end - segment.position) chunk = this.#cut(chunk, segment, sizeBytes);
+        if (chunk.length > segment.end - segment.position) chunk = this.#cut(chunk, segment, sizeBytes, body.end);
         if (chunk.length === 0) return undefined;
         segment.position += chunk.length;
         this.receivedBytes += chunk.length;
@@ -116,11 +120,9 @@ export class Connection {
   }
 
   /** What of a chunk is still the segment's, which is extended if it can be. */
-  #cut(chunk: Buffer, segment: Segment, sizeBytes: number | undefined): Buffer {
-    if (segment.end === sizeBytes) {
-      throw tooLong(this.#what, sizeBytes);
-    }
-    const isLonger = this.#segments.extend(segment) && chunk.length <= segment.end - segment.position;
+  #cut(chunk: Buffer, segment: Segment, sizeBytes: number | undefined, bodyEnd: number | undefined): Buffer {
+    if (segment.end === sizeBytes) throw tooLong(this.#what, sizeBytes);
+    const isLonger = this.#segments.extend(segment, bodyEnd) && chunk.length <= segment.end - segment.position;
     if (isLonger) return chunk;
     this.close();
     return chunk.subarray(0, segment.end - segment.position);

@@ -221,6 +221,15 @@ describe('a download', () => {
     assert.equal(scripted.asked.length, 2);
   });
 
+  test('is gone on with when the upstream limits our rate meanwhile, after the time that it names', async () => {
+    const limited = new RegistryError('TOOMANYREQUESTS', 'slowly', { retryAfterMs: 7_000 });
+    const { run, received, scripted, clock } = setUp([cut(0, 70_000), { error: limited }, from(70_000)]);
+    await run();
+    assert.deepEqual(received(), BYTES);
+    assert.deepEqual(clock.sleptMs, [200, 7_000]);
+    assert.equal(scripted.placesTaken, 0);
+  });
+
   test('waits for the receiver before it goes on after a break, so that no bytes overtake others', async () => {
     const gate = Promise.withResolvers<void>();
     const stored: Buffer[] = [];

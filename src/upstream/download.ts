@@ -22,7 +22,7 @@ import type { Permit } from './permits.ts';
 import { LOOK_MS, Progress } from './progress.ts';
 import { Segments } from './segments.ts';
 import type { Received, SpareUser } from './spare-connections.ts';
-import type { BlobBody } from './upstream.ts';
+import { type BlobBody, isLimited } from './upstream.ts';
 
 /** Breaks in a row, with less than PROGRESS_BYTES between them, before the download fails. */
 const BREAKS_LIMIT = 5;
@@ -31,6 +31,7 @@ const BACKOFF: Backoff = { firstMs: 200 };
 /** There is one download of a blob at a time: no crowd to spread. */
 const NO_JITTER = 0.5;
 
+const LONGEST_LIMIT_MS = 60_000;
 /** After so long without a byte it is asked whether the receiver holds them up. */
 const RECEIVER_MS = 2_000;
 /**
@@ -94,11 +95,13 @@ class Download implements SpareUser {
     for (let breaks = 0; ; ) {
       const from = first.receivedBytes;
       const broken = await this.#receiveNext();
+      // Also when another connection has failed in the last moment.
+      if (broken !== undefined || this.#failing.signal.aborted) this.#signal.throwIfAborted();
       if (broken === undefined) {
         if (this.#segments.isComplete) return;
+        breaks = 0;
         continue;
       }
-      this.#signal.throwIfAborted();
       // Its turn was over, and it goes on in its next one.
       if (broken === YIELDED && first.receivedBytes > from) continue;
       breaks = first.receivedBytes - from >= PROGRESS_BYTES ? 1 : breaks + 1;
@@ -108,7 +111,11 @@ class Download implements SpareUser {
       }
       if (broken === YIELDED) continue;
       this.#options.onBreak?.(reasonOf(broken), this.#brokeAt);
-      await this.#options.clock.sleep(backoffMs(breaks, BACKOFF, NO_JITTER), this.#signal);
+      this.#opener.forgetAddress();
+      const pauseMs = Math.max(backoffMs(breaks, BACKOFF, NO_JITTER), limitMs(broken));
+      // Not while it stands still for long.
+      if (isLimited(broken)) this.#opener.release();
+      await this.#options.clock.sleep(pauseMs, this.#signal);
     }
   }
 
@@ -130,8 +137,10 @@ class Download implements SpareUser {
     if (isHeldUp && stillMs >= receiverStallMs) this.#fail(stalled(this.#blob.what, receiverStallMs));
     else if (isHeldUp) this.#yield();
     else if (isWanted?.() === false && (isAwaited !== false || isSlow)) this.#fail(new Abandoned());
-    else if (isAwaited && isSlow) this.#yield();
-    else this.#others?.relieveSlow(this.#first, LOOK_MS);
+    else {
+      if (isAwaited && isSlow) this.#yield();
+      this.#others?.relieveSlow(this.#first, LOOK_MS);
+    }
   }
 
   get received(): Received {
@@ -161,7 +170,8 @@ class Download implements SpareUser {
     await first.taken();
     first.segment ??= this.#opener.next(!this.#others?.count);
     if (first.segment === undefined) {
-      // Others fetch the rest.
+      // Others fetch the rest, and have permits of their own.
+      this.#opener.release();
       await this.#changed.wait(() => this.#segments.isComplete || this.#segments.hasFree, this.#signal);
       return undefined;
     }
@@ -223,3 +233,8 @@ class Download implements SpareUser {
 }
 
 const YIELDED = Symbol('yielded');
+
+/** How long the upstream wants to be left alone, as far as is waited for that. */
+function limitMs(error: unknown): number {
+  return isLimited(error) ? Math.min(error.retryAfterMs ?? 0, LONGEST_LIMIT_MS) : 0;
+}

@@ -5,7 +5,7 @@ import type { Connection } from './connection.ts';
 import type { Blob, DownloadOptions } from './download-options.ts';
 import { acquireFor, type Permit, SMALL_BLOB_BYTES } from './permits.ts';
 import { LARGE_BYTES, type Segment, type Segments } from './segments.ts';
-import { type BlobBody, isInvalid, isUnavailable, type OpenSpan } from './upstream.ts';
+import { type BlobBody, isInvalid, isLimited, isUnavailable, type OpenSpan } from './upstream.ts';
 
 export class Opener {
   /** Of the blob, once the upstream has told it. */
@@ -17,6 +17,8 @@ export class Opener {
   readonly #signal: AbortSignal;
   readonly #isLarge: boolean;
   #isAnswered = false;
+  /** Where the last body came from. */
+  #address: URL | undefined;
 
   constructor(options: DownloadOptions, blob: Blob, segments: Segments, signal: AbortSignal) {
     const { permit, inAnyOrder, expectedBytes = 0, upstream } = options;
@@ -45,7 +47,7 @@ export class Opener {
     for (;;) {
       this.permit ??= await acquireFor(upstream.downloads, connection.leftBytes, { repository, client }, this.#signal);
       if (!this.#isAnswered) onPermit?.();
-      const span = this.#spanOf(connection.segment);
+      const span = { ...this.#spanOf(connection.segment), address: this.#address };
       let body: BlobBody;
       try {
         body = await upstream.openBlob(repository, digest, span, this.#signal);
@@ -57,18 +59,26 @@ export class Opener {
           continue;
         }
         // A failure of the first request has had its retries; later ones count as one more break.
-        if (!this.#isAnswered || !isUnavailable(error)) throw error;
+        const isTransient = isUnavailable(error) || isLimited(error);
+        if (isTransient && this.#options.permit !== undefined) upstream.spares.limited();
+        if (!this.#isAnswered || !isTransient) throw error;
         return { broken: error };
       }
       if (span.end !== undefined && body.isRange === false) upstream.spares.gaveNoRange();
       this.#hearSize(body.sizeBytes);
       if (!this.permit.isForSmall || connection.leftBytes <= SMALL_BLOB_BYTES) {
         this.#isAnswered = true;
+        this.#address = body.address;
         return body;
       }
       body.close();
       this.release();
     }
+  }
+
+  /** The registry is asked for a fresh one. */
+  forgetAddress(): void {
+    this.#address = undefined;
   }
 
   release(): void {

@@ -2,13 +2,13 @@
 // needed: what one of them does not bring is left to the rest, and when too many fail there are no more.
 import type { Clock } from '../base/clock.ts';
 import type { Condition } from '../base/condition.ts';
-import { RegistryError, reasonOf } from '../oci/errors.ts';
+import { reasonOf } from '../oci/errors.ts';
 import { Connection } from './connection.ts';
 import type { Blob, Receiver } from './download-options.ts';
 import type { Permit } from './permits.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { Received } from './spare-connections.ts';
-import { type BlobBody, isInvalid, isUnavailable, type Upstream } from './upstream.ts';
+import { type BlobBody, isInvalid, isLimited, isUnavailable, type Upstream } from './upstream.ts';
 
 export interface OtherConnectionsOptions {
   readonly upstream: Upstream;
@@ -37,6 +37,7 @@ const STALLED_LOOKS = 2;
 export class OtherConnections {
   readonly #options: OtherConnectionsOptions;
   readonly #running = new Map<Connection, Promise<void>>();
+  #address: URL | undefined;
   #failures = 0;
   /** By those that have ended. */
   #ended: Received = { bytes: 0, openMs: 0 };
@@ -45,6 +46,7 @@ export class OtherConnections {
 
   constructor(options: OtherConnectionsOptions) {
     this.#options = options;
+    this.#address = options.address;
   }
 
   get count(): number {
@@ -110,8 +112,10 @@ export class OtherConnections {
     });
     const [foremost] = slow.sort((a, b) => (a.segment?.position ?? 0) - (b.segment?.position ?? 0));
     if (foremost === undefined) return;
-    if (moved.get(foremost) === 0) foremost.close();
-    else if (foremost.segment !== undefined && segments.halve(foremost.segment)) changed.notify();
+    const isStalled = foremost.stillLooks >= STALLED_LOOKS;
+    // Where none moves it is for the timeout of all.
+    if (isStalled && [...moved.values()].some(bytes => bytes > 0)) foremost.close();
+    else if (!isStalled && foremost.segment !== undefined && segments.halve(foremost.segment)) changed.notify();
   }
 
   get #mayGoOn(): boolean {
@@ -125,8 +129,11 @@ export class OtherConnections {
       do {
         connection.segment = segments.take();
         if (connection.segment === undefined) return;
-        if (!(await this.#fetchSegment(connection, connection.segment))) this.#failures++;
+        const body = await this.#open(connection.segment);
+        if (body === undefined || !(await this.#receive(connection, connection.segment, body))) this.#failures++;
         connection.release();
+        // What is denied now is not asked for again at once.
+        if (body === undefined) return;
       } while (!permit.isAwaited && !upstream.spares.isOverLimit && this.#mayGoOn);
     } catch (error) {
       onFailure(error as Error);
@@ -135,11 +142,9 @@ export class OtherConnections {
     }
   }
 
-  /** Resolves to whether it is fetched. Rejects with what the receiver fails with. */
-  async #fetchSegment(connection: Connection, segment: Segment): Promise<boolean> {
+  /** Resolves to whether the segment is fetched. Rejects with what the receiver fails with. */
+  async #receive(connection: Connection, segment: Segment, body: BlobBody): Promise<boolean> {
     const { sizeBytes, receiver, signal, onBreak } = this.#options;
-    const body = await this.#open(segment);
-    if (body === undefined) return false;
     try {
       const broken = await connection.receive(body, segment, sizeBytes, receiver(segment.position));
       await connection.taken();
@@ -152,8 +157,8 @@ export class OtherConnections {
 
   /** Undefined when it cannot be had. */
   async #open({ position, end }: Segment): Promise<BlobBody | undefined> {
-    const { upstream, blob, signal, address, sizeBytes } = this.#options;
-    const span = { start: position, end, isSpare: true, address };
+    const { upstream, blob, signal, sizeBytes } = this.#options;
+    const span = { start: position, end, isSpare: true, address: this.#address };
     let body: BlobBody;
     try {
       body = await upstream.openBlob(blob.repository, blob.digest, span, signal);
@@ -162,12 +167,9 @@ export class OtherConnections {
       else if (isLimited(error) || isUnavailable(error)) upstream.spares.limited();
       return undefined;
     }
+    this.#address = body.address;
     if (body.start === position && (body.sizeBytes ?? sizeBytes) === sizeBytes) return body;
     body.close();
     upstream.spares.gaveNoRange();
   }
-}
-
-function isLimited(error: unknown): boolean {
-  return error instanceof RegistryError && error.code === 'TOOMANYREQUESTS';
 }

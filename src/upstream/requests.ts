@@ -248,14 +248,14 @@ export class Requests {
   }
 
   async #try(repository: Repository, spec: RequestSpec, grant: Grant): Promise<Attempt> {
-    const { method, signal, address, isBlob } = spec;
+    const { method, signal, address, isBlob, isSpare } = spec;
     const headers: Record<string, string> = { ...spec.headers };
     const url = spec.path instanceof URL ? spec.path : new URL(`/v2/${repository.name}/${spec.path}`, this.url);
     // An upload may be sent to another host, which must not learn our credential.
     if (grant.authorization && url.origin === this.url.origin) headers.authorization = grant.authorization;
     const headersMs = isRead(spec) ? undefined : this.#uploadMs;
     const subject = { repository: repository.name, image: spec.what };
-    const request: DialRequest = { method, url, headers, subject, signal, headersMs, isBlob };
+    const request: DialRequest = { method, url, headers, subject, signal, headersMs, isBlob, isSpare };
     const isFollowed = isRead(spec) && !spec.stopAtRedirect;
     const send = (asked: DialRequest) =>
       isFollowed ? dialFollowing(this.dialer, asked) : this.dialer.dial({ ...asked, body: spec.body?.() });

@@ -82,6 +82,31 @@ describe('segments', () => {
     assert.deepEqual(inMiB(third), [48, 64]);
   });
 
+  test('do not go on beyond what a body was asked for', () => {
+    const segments = segmentsOf(64 * MIB);
+    const first = segments.takeRun() as Segment;
+    const second = segments.take() as Segment;
+    assert.deepEqual(inMiB(second), [16, 32]);
+    segments.halve(second);
+    second.position = second.end;
+    assert.equal(segments.extend(second, 32 * MIB), true);
+    assert.deepEqual(inMiB(second), [24, 32]);
+    second.position = second.end;
+    assert.equal(segments.extend(second, 32 * MIB), false);
+    assert.ok(first.end === 16 * MIB);
+  });
+
+  test('can be taken as long as any is long enough to be split, the longest or not', () => {
+    const segments = segmentsOf(85 * MIB, [
+      { start: 0, end: 8 * MIB },
+      { start: 32 * MIB, end: 57 * MIB },
+    ]);
+    segments.takeRun();
+    segments.takeRun();
+    while (segments.canTake) assert.ok(segments.take());
+    assert.equal(segments.take(), undefined);
+  });
+
   test('of a slow connection are halved', () => {
     const segments = segmentsOf(20 * MIB);
     const only = segments.takeRun() as Segment;

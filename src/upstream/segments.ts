@@ -97,11 +97,11 @@ export class Segments {
     this.#wanted = this.#wanted.filter(each => each !== position);
   }
 
-  /** Has the segment go on with what follows, if that is free; false when it ends. */
-  extend(segment: Segment): boolean {
+  /** Has the segment go on with what follows, up to a position, if that is free; false when it ends. */
+  extend(segment: Segment, upTo = Infinity): boolean {
     const next = this.#free.list.find(({ start }) => start === segment.end);
-    if (next === undefined) return false;
-    segment.end = this.#endIn(next);
+    if (next === undefined || upTo <= segment.end) return false;
+    segment.end = Math.min(this.#endIn(next), upTo);
     this.#free.remove({ start: next.start, end: segment.end });
     return true;
   }
@@ -142,7 +142,9 @@ export class Segments {
   }
 
   #splitLongest(): void {
-    const [longest] = [...this.#taken].sort((a, b) => b.end - b.position - (a.end - a.position));
+    const [longest] = [...this.#taken]
+      .filter(segment => this.#splitOf(segment) !== undefined)
+      .sort((a, b) => b.end - b.position - (a.end - a.position));
     const at = longest && this.#splitOf(longest);
     if (at !== undefined) this.#cut(longest as Segment, at);
   }

@@ -58,6 +58,7 @@ const PAYING = 0.4;
 /** So many more, or fewer, at least tell anything. */
 const TELLING = 1.15;
 const HOLD_MS = { first: 5_000, longest: 120_000, limited: 30_000 };
+const LIMITED_MS = 2_000;
 /** How long it counts that an upstream does not honour ranges. */
 const NO_RANGES_MS = 3_600_000;
 
@@ -75,6 +76,7 @@ export class SpareConnections {
   #wasShort = false;
   #trial: Trial | undefined;
   #holdUntilMs = 0;
+  #limitedUntilMs = 0;
   #holdMs = HOLD_MS.first;
   #windows: Measured[] = [];
   /** Of users that are here at the last look, and of those that have left since. */
@@ -132,14 +134,18 @@ export class SpareConnections {
 
   /** The upstream limits our rate, or is overloaded. */
   limited(): void {
+    const nowMs = this.#options.clock.monotonic();
+    // One moment of trouble meets several connections; and after it there are no others for a moment.
+    if (nowMs < this.#limitedUntilMs) return;
+    this.#limitedUntilMs = nowMs + LIMITED_MS;
     this.#limit = Math.floor(this.#limit / 2);
     this.#trial = undefined;
-    this.#holdUntilMs = this.#options.clock.monotonic() + HOLD_MS.limited;
+    this.#holdUntilMs = nowMs + HOLD_MS.limited;
   }
 
   #tryAcquire(): Permit | undefined {
-    const { isContended } = this.#options;
-    if (isContended()) return undefined;
+    const { isContended, clock } = this.#options;
+    if (isContended() || clock.monotonic() < this.#limitedUntilMs) return undefined;
     if (this.#inUse >= this.#limit) {
       this.#wasShort = true;
       return undefined;

@@ -40,6 +40,8 @@ export interface BlobBody extends Pick<ResponseBody, 'read'> {
   readonly contentType: string | undefined;
   /** The offset in the blob of the first byte that comes: 0 when a range was asked for and not honoured. */
   readonly start: number;
+  /** Where in the blob it ends, if that is known beforehand. */
+  readonly end?: number | undefined;
   /** False when all of the blob comes, though a range was asked for. */
   readonly isRange?: boolean;
   /** Where it comes from, if the registry has sent us there: good for some minutes. */
@@ -175,6 +177,9 @@ export const isIncomplete = isOneOf('MANIFEST_BLOB_UNKNOWN', 'NAME_UNKNOWN');
 export const isInvalid = isOneOf('UPSTREAM_INVALID');
 /** The upstream could not be asked; later it may be. */
 export const isUnavailable = isOneOf('UPSTREAM_UNAVAILABLE', 'UPSTREAM_TIMEOUT');
+
+/** The upstream limits our rate. */
+export const isLimited = isOneOf('TOOMANYREQUESTS');
 
 function isOneOf(...codes: ErrorCode[]) {
   return (error: unknown): error is RegistryError => error instanceof RegistryError && codes.includes(error.code);

@@ -9,7 +9,7 @@ import { Condition } from '../../base/condition.ts';
 import { type Span, Spans } from '../../base/spans.ts';
 import { type Algorithm, algorithmOf, type Digest, DigestHasher } from '../../oci/digest.ts';
 import { isOutOfDescriptors, OutOfDescriptors, StorageFailure } from '../../oci/errors.ts';
-import type { Ingests, SparseIngest, Write } from '../ingest.ts';
+import { type Ingests, type SparseIngest, WRITER_ALIGNMENT, type Write } from '../ingest.ts';
 import { hashInto, type Reader } from '../read.ts';
 import { findWritten } from './holes.ts';
 import { ingestDirectory, inLayout, makeLayout } from './layout.ts';
@@ -21,6 +21,9 @@ import { Writer } from './writer.ts';
 const REREAD_BYTES = 256 * 1024;
 /** An ingest that outlives the process is made durable in steps of this, so that little is left for publishing. */
 const SYNC_STEP_BYTES = 32 * 1024 * 1024;
+
+/** What stat(2) counts `blocks` in. */
+const BLOCK_BYTES = 512;
 
 export class LocalIngests implements Ingests {
   readonly #root: string;
@@ -81,7 +84,9 @@ export class LocalIngests implements Ingests {
   async list(): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
     for (const name of await readdir(this.#directory)) {
-      found.set(name, (await stat(join(this.#directory, name))).size);
+      const { size, blocks } = await stat(join(this.#directory, name));
+      // Without holes; of small files, which may have no block, as they are.
+      found.set(name, size < WRITER_ALIGNMENT ? size : Math.min(size, blocks * BLOCK_BYTES));
     }
     return found;
   }

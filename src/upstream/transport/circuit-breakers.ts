@@ -50,16 +50,16 @@ export class CircuitBreakers {
 
   /**
    * Returns when a request may be sent to this host, whose end is to be reported by one of the methods below, unless it is
-   * abandoned. Throws UPSTREAM_UNAVAILABLE when the host is left alone.
+   * abandoned. Throws UPSTREAM_UNAVAILABLE when the host is left alone; one that may not probe waits for the others.
    */
-  check(url: URL): void {
+  check(url: URL, mayProbe = true): void {
     const breaker = this.#breakers.get(url.origin);
     if (breaker?.downSinceMs === undefined) return;
     const nowMs = this.#options.clock.monotonic();
-    if (nowMs < breaker.nextProbeMs) {
+    if (nowMs < breaker.nextProbeMs || !mayProbe) {
       const { nameOf } = this.#options;
       const message = `${nameOf?.(url) ?? breaker.host} is failing and is left alone for a moment: ${breaker.lastFailure}`;
-      const retryAfterMs = breaker.nextProbeMs - nowMs;
+      const retryAfterMs = Math.max(0, breaker.nextProbeMs - nowMs);
       throw new Trouble('UPSTREAM_UNAVAILABLE', message, { of: 'host', mayRetry: false, retryAfterMs });
     }
     // This request is the probe; the others wait for its report, or for the next one.

@@ -55,6 +55,8 @@ export interface DialRequest {
   readonly signal?: AbortSignal | undefined;
   /** A GET of a blob, which may be large. */
   readonly isBlob?: boolean | undefined;
+  /** It can be done without: its failure is no evidence about the host. */
+  readonly isSpare?: boolean | undefined;
 }
 
 const UPSTREAM: Subject = { repository: '', image: '' };
@@ -69,7 +71,7 @@ const OURS = { 'user-agent': 'ghcr-cache', 'accept-encoding': 'identity' };
 const RESOLVED_MS = 10_000;
 const NAMES_LIMIT = 100;
 const UNMEASURED_LIMIT = 100;
-const UNMEASURED_MS = 3_600_000;
+const UNMEASURED_MS = 60_000;
 
 /** What is known of a request that has failed. */
 interface Sending {
@@ -129,21 +131,21 @@ export class Dialer {
    * the request body fails with.
    */
   async dial(request: DialRequest): Promise<UpstreamResponse> {
-    const { url, subject = UPSTREAM, signal } = request;
+    const { url, subject = UPSTREAM, signal, isSpare = false } = request;
     signal?.throwIfAborted();
     this.#destinations.check(url);
-    this.#breakers.check(url);
+    this.#breakers.check(url, !isSpare);
     const sending: Sending = { isConnected: false, bodyError: undefined };
     try {
       const response = (await this.#getBlob(request, sending)) ?? (await this.#dispatch(request, sending));
-      this.#breakers.answered(url, response.status, subject);
+      if (!isSpare || response.status < 500) this.#breakers.answered(url, response.status, subject);
       return response;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (sending.bodyError !== undefined) throw sending.bodyError;
       // Our own trouble, of which the upstream is not to be suspected.
       if (isOutOfDescriptors(error)) throw error;
-      throw this.#failure(url, subject, error, sending.isConnected);
+      throw this.#failure(url, isSpare ? undefined : subject, error, sending.isConnected);
     }
   }
 
@@ -183,13 +185,13 @@ export class Dialer {
     return receiver.response;
   }
 
-  /** The error that there was no response, once its breaker knows of it. */
-  #failure(url: URL, subject: Subject, cause: unknown, isConnected: boolean): RegistryError {
+  /** The error that there was no response, once its breaker knows of it, if it is to know. */
+  #failure(url: URL, subject: Subject | undefined, cause: unknown, isConnected: boolean): RegistryError {
     if (cause instanceof RegistryError) return cause;
     const error = networkError(url, cause);
     if (cause instanceof errors.InvalidArgumentError) return error;
-    if (isConnected) this.#breakers.unanswered(url, error, subject);
-    else this.#breakers.unreachable(url, error);
+    if (subject !== undefined && isConnected) this.#breakers.unanswered(url, error, subject);
+    else if (subject !== undefined) this.#breakers.unreachable(url, error);
     // An image whose answer takes too long is in trouble itself.
     if (isConnected && error.code === 'UPSTREAM_TIMEOUT') return error;
     const { code, message } = error;

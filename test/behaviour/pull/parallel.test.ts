@@ -186,6 +186,14 @@ describe('a segment', () => {
   }
 });
 
+test('a host is not taken for down because of connections that can be done without', async t => {
+  const { pull, ghcr, ranges, afterAWhile, cache } = await setUp(t);
+  ghcr.fault({ endpoint: 'blobhost', range: true, refuse: 'reset' });
+  const { body } = await pull(async () => ranges().length > 0 && (await afterAWhile()));
+  assert.ok(body.equals(BYTES));
+  assert.doesNotMatch(cache.log(), /is down/);
+});
+
 describe('what several connections have brought', () => {
   test('is gone on with, gaps and all, after the upstream has failed for long', async t => {
     const { pull, ghcr, cache, clock, areOver, ranges } = await setUp(t);
@@ -223,7 +231,8 @@ describe('a range far ahead of what has come', () => {
     hold.remove();
     assert.ok((await whole).body.equals(BYTES));
     const asked = ranges().map(({ range }) => Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1]));
-    assert.deepEqual(asked.slice(0, 2), far);
+    // The second one may be near by then to where the first has come.
+    assert.ok(asked.includes(30 * MIB), asked.join());
     assert.equal(new Set(asked).size, asked.length);
     assert.ok(ghcr.bytes({ endpoint: 'blobhost' }) < SIZE + 12 * MIB);
   });

@@ -37,6 +37,15 @@ describe('the disk budget', () => {
     await budget.reserve(100);
   });
 
+  test('never reserves more than was announced, whichever writers ask at a time', async () => {
+    const MIB = 1024 ** 2;
+    const budget = await new Store().open({ maxSizeBytes: 20 * MIB });
+    const reservation = await budget.reserve(10 * MIB);
+    await Promise.all(Array.from({ length: 8 }, () => reservation.take(1.25 * MIB)));
+    await assert.rejects(budget.reserve(10 * MIB + 1), StorageFailure);
+    await budget.reserve(10 * MIB);
+  });
+
   test('evicts what was pulled longest ago, and no more of it than it must', async () => {
     const store = new Store();
     for (const name of ['oldest', 'older', 'newer', 'newest']) store.add(name, 25);

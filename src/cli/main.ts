@@ -2,6 +2,7 @@
 // A new command is a file beside this one and a row of the table.
 import { version } from '../base/version.ts';
 import { ConfigError } from '../config/load.ts';
+import { exit } from './exit.ts';
 import { type Command, HELP_COLUMN, helpOf, UsageError } from './options.ts';
 import { serve } from './serve.ts';
 
@@ -42,6 +43,6 @@ export async function main(args: string[]): Promise<void> {
     await command.run(rest);
   } catch (error) {
     process.stderr.write(`ghcr-cache: ${error instanceof Error ? error.message : String(error)}\n`);
-    process.exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
+    await exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
   }
 }

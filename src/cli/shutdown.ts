@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { RunningCache } from '../compose/cache.ts';
+import { exit } from './exit.ts';
 
 /** How long requests in flight may take to finish after a signal; docker kills after 10 s. */
 const GRACE_MS = 8_000;
@@ -20,7 +21,7 @@ export function stopInTime(cache: RunningCache, log: Log, clock: Clock): void {
     if (stoppingSinceMs !== undefined) {
       if (isUnderNpm && why === 'SIGINT' && clock.monotonic() - stoppingSinceMs < HANDED_ON_MS) return;
       log.warn({}, `stopped at once (${why})${what === undefined ? '' : `: ${what} cut`}`);
-      process.exit(1);
+      return exit(1);
     }
     stoppingSinceMs = clock.monotonic();
     const grace = `waits up to ${GRACE_MS / 1000} s for ${what}; a second signal ends it now`;
@@ -31,10 +32,10 @@ export function stopInTime(cache: RunningCache, log: Log, clock: Clock): void {
         cut = `: ${what} cut after ${GRACE_MS / 1000} s`;
       });
       log.info({}, `stopped${cut}`);
-      process.exit(0);
+      await exit(0);
     } catch (error) {
       log.error({ err: error }, 'shutting down failed');
-      process.exit(1);
+      await exit(1);
     }
   };
 

@@ -61,7 +61,11 @@ async function stalledPull(url: string, stall: { reached(): Promise<unknown> }) 
   return { pulling };
 }
 
-const exitOf = async (child: ChildProcess) => (child.exitCode ?? (await once(child, 'exit'))[0]) as number | null;
+/** Its exit code, when all that it printed is here. */
+async function exitOf(child: ChildProcess) {
+  if (child.stderr?.closed !== true) await once(child, 'close');
+  return child.exitCode;
+}
 
 /** Without what `npm test` has told us of itself. */
 const PLAIN = { ...process.env, npm_lifecycle_event: undefined };

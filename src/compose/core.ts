@@ -44,7 +44,7 @@ export async function openCore(config: Config, environment: Environment) {
   const upstreams = createUpstreams(config, environment, localWrites, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
   const limits = { maxSizeBytes, minFreeBytes, pins: config.pins, pushesOff: config.push === 'off' };
-  const budget = await Budget.open({ content, metadata, ...limits });
+  const budget = await Budget.open({ content, metadata, clock, ...limits });
 
   const leaving = new AbortController();
   const { upstream, writes } = upstreams;

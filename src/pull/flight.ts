@@ -199,7 +199,10 @@ export class Flight {
       },
       isWanted: () => this.#followers > 0,
       // It may fail unseen until the upstream has answered.
-      onPermit: () => void attempt.open().catch(() => {}),
+      onPermit: () => {
+        budget.prepare();
+        void attempt.open().catch(() => {});
+      },
       onBreak: (why, at) =>
         log.warn({ digest, at }, `the download of ${this.#what} broke at byte ${at} and is resumed: ${why}`),
     };

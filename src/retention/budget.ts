@@ -5,15 +5,18 @@
 // Uploads that are not finished never evict anything. They have a share of their own, a tenth of what content may take:
 // beside the cap, and kept free for them where it is the disk that limits. Beyond it they take what is free. One that is
 // finished is content, and makes room as other content does.
+import type { Clock } from '../base/clock.ts';
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import { type Content, StorageFailure } from '../content/content.ts';
 import type { Pin, UsageStore } from '../metadata/metadata.ts';
 import type { Digest } from '../oci/digest.ts';
 import { evictionOrder } from './eviction.ts';
+import { type Free, FreeSpace } from './free-space.ts';
 
 export interface BudgetOptions {
   readonly content: Pick<Content, 'remove' | 'free'>;
   readonly metadata: UsageStore;
+  readonly clock: Pick<Clock, 'monotonic'>;
   /** Infinity: no cap. */
   readonly maxSizeBytes: number;
   /** To be left free where content is stored. */
@@ -65,8 +68,17 @@ interface Reserved {
   isOver: boolean;
 }
 
+/** What is reserved in all. */
+interface ReservedNow {
+  readonly upload: number;
+  readonly content: number;
+  /** Of both, on disk already. */
+  readonly written: number;
+}
+
 export class Budget {
   readonly #options: BudgetOptions;
+  readonly #free: FreeSpace;
   #usedBytes: number;
   readonly #reserved = new Set<Reserved>();
   /** Reservations are decided one after another, so that each sees what the one before left. */
@@ -74,11 +86,17 @@ export class Budget {
 
   private constructor(options: BudgetOptions, usedBytes: number) {
     this.#options = options;
+    this.#free = new FreeSpace(options.content, options.clock);
     this.#usedBytes = usedBytes;
   }
 
   static async open(options: BudgetOptions): Promise<Budget> {
     return new Budget(options, await options.metadata.totalBytes());
+  }
+
+  /** Content may be coming soon: what its reservation needs of the disk is asked for already. */
+  prepare(): void {
+    this.#free.askEarly();
   }
 
   /**
@@ -117,8 +135,8 @@ export class Budget {
 
   /** Throws StorageFailure when nothing could be stored even in place of all that is. Evicts nothing. */
   async check(): Promise<void> {
-    const { content, minFreeBytes } = this.#options;
-    const free = await content.free();
+    const { minFreeBytes } = this.#options;
+    const free = await this.#free.ask();
     const lackingBytes = minFreeBytes - free.bytes;
     if (lackingBytes > this.#usedBytes) {
       throw new StorageFailure(
@@ -139,6 +157,7 @@ export class Budget {
     return {
       take: more => {
         takenBytes += more;
+        this.#free.take(more);
         if (takenBytes <= reserved.bytes) return undefined;
         return this.#mutex.run('', async () => {
           // Another writer of the same content may have made room for this one.
@@ -218,26 +237,36 @@ export class Budget {
 
   /** How many bytes would be too many with so many more of an upload, or of other content; at most 0 when all is well. */
   async #lackingBytes(wantedBytes: number, of: 'upload' | 'content'): Promise<number> {
-    const { content, maxSizeBytes, minFreeBytes, pushesOff } = this.#options;
-    const bytes = { upload: 0, content: this.#usedBytes };
-    let unwrittenBytes = 0;
-    let writtenBytes = 0;
-    for (const each of this.#reserved) {
-      const written = Math.min(each.bytes, each.written());
-      bytes[each.isUpload ? 'upload' : 'content'] += each.bytes;
-      unwrittenBytes += each.bytes - written;
-      writtenBytes += written;
+    const known = await this.#free.atLeast();
+    if (known !== undefined) {
+      const lacking = this.#lackingOf(known, this.#reservedNow(), wantedBytes, of);
+      if (lacking <= 0) return lacking;
     }
+    const reserved = this.#reservedNow();
     // Asked for last: what is written meanwhile then counts twice rather than not at all.
-    const { bytes: freeBytes, files: freeFiles } = await content.free();
-    // A byte is enough to have something evicted, which gives its file back whatever its size.
-    const overFiles = freeFiles < MIN_FREE_FILES ? 1 : 0;
-    const onDisk = Math.max(0, this.#usedBytes + writtenBytes + freeBytes - minFreeBytes);
-    const share = pushesOff ? 0 : UPLOADS_SHARE * Math.min(maxSizeBytes, onDisk);
+    return this.#lackingOf(await this.#free.ask(), reserved, wantedBytes, of);
+  }
+
+  #reservedNow(): ReservedNow {
+    const all = { upload: 0, content: 0, written: 0 };
+    for (const { isUpload, bytes, written } of this.#reserved) {
+      all[isUpload ? 'upload' : 'content'] += bytes;
+      all.written += Math.min(bytes, written());
+    }
+    return all;
+  }
+
+  #lackingOf(free: Free, reserved: ReservedNow, wantedBytes: number, of: 'upload' | 'content'): number {
+    const { maxSizeBytes, minFreeBytes, pushesOff } = this.#options;
+    const bytes = { upload: reserved.upload, content: this.#usedBytes + reserved.content };
     bytes[of] += wantedBytes;
-    unwrittenBytes += wantedBytes;
+    const unwrittenBytes = wantedBytes + reserved.upload + reserved.content - reserved.written;
+    // A byte is enough to have something evicted, which gives its file back whatever its size.
+    const overFiles = free.files < MIN_FREE_FILES ? 1 : 0;
+    const onDisk = Math.max(0, this.#usedBytes + reserved.written + free.bytes - minFreeBytes);
+    const share = pushesOff ? 0 : UPLOADS_SHARE * Math.min(maxSizeBytes, onDisk);
     const beyondShare = Math.max(0, bytes.upload - share);
-    const overDisk = unwrittenBytes + minFreeBytes - freeBytes;
+    const overDisk = unwrittenBytes + minFreeBytes - free.bytes;
     const overCap = bytes.content + beyondShare - maxSizeBytes;
     if (of === 'content') return Math.ceil(Math.max(overCap, overFiles, overDisk + Math.max(0, share - bytes.upload)));
     return Math.ceil(Math.max(overFiles, overDisk, beyondShare > 0 ? overCap : 0));

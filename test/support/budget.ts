@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { Pin, UsageRow, UsageStore } from '../../src/metadata/metadata.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { Budget, type BudgetOptions } from '../../src/retention/budget.ts';
+import { TestClock } from './clock.ts';
 
 const PIN: Pin = { repository: { upstream: 'ghcr.io', name: 'owner/app' }, reference: { tag: 'v1' } };
 
@@ -15,8 +16,11 @@ interface Stored extends UsageRow {
 export class StoreUnderBudget {
   readonly rows: Stored[] = [];
   readonly done: string[] = [];
+  readonly clock = new TestClock();
   diskBytes = Infinity;
   diskFiles = Infinity;
+  /** How often the disk was asked what is free. */
+  asked = 0;
   #added = 0;
   /** How often rows were removed. */
   transactions = 0;
@@ -71,11 +75,15 @@ export class StoreUnderBudget {
         files.delete(digest);
         this.done.push(`remove ${removed.get(digest)}`);
       },
-      free: async () => ({ bytes: this.diskBytes - this.usedBytes, files: this.diskFiles - this.rows.length }),
+      free: async () => {
+        this.asked++;
+        return { bytes: this.diskBytes - this.usedBytes, files: this.diskFiles - this.rows.length };
+      },
     };
     return Budget.open({
       content,
       metadata,
+      clock: this.clock,
       maxSizeBytes: 100,
       minFreeBytes: 0,
       pins: [PIN],

@@ -42,7 +42,7 @@ export async function openPull(t: TestContext, options: PullOptions = {}) {
   const environment = { clock, log, random: testRandom() };
   const config = { data, cache: { verifyEveryMs: Infinity } } as Config;
   const stores: Stores = await openStores(config, environment, new Descriptors(undefined, clock, log), stack);
-  const budget = await Budget.open({ ...stores, maxSizeBytes, minFreeBytes: 0, pins: [] });
+  const budget = await Budget.open({ ...stores, clock, maxSizeBytes, minFreeBytes: 0, pins: [] });
   const fake = new FakeUpstream(script, verbs);
   const localWrites = new LocalWrites({ clock, metadata: stores.metadata, graceMs: 60_000 });
   return {

@@ -41,7 +41,7 @@ export async function openCore(config: Config, environment: Environment) {
   const { content, ingests, metadata } = await openStores(config, environment, descriptors, stack);
   const graceMs = config.writeGraceMs;
   const localWrites = new LocalWrites({ clock, metadata, graceMs });
-  const upstreams = createUpstreams(config, environment, localWrites, stack);
+  const upstreams = createUpstreams(config, environment, localWrites, descriptors, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
   const limits = { maxSizeBytes, minFreeBytes, pins: config.pins, pushesOff: config.push === 'off' };
   const budget = await Budget.open({ content, metadata, clock, ...limits });

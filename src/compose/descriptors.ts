@@ -39,7 +39,7 @@ export class Descriptors {
     }
   }
 
-  /** What closes files that are open for the future alone. */
+  /** What closes files and connections that are open for the future alone. */
   onShrink(shrink: () => void): void {
     this.#shrinking.push(shrink);
   }

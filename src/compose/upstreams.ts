@@ -13,6 +13,7 @@ import { profileOf } from '../upstream/profile.ts';
 import { Requests } from '../upstream/requests.ts';
 import type { Timeouts } from '../upstream/transport/dialer.ts';
 import type { Upstream, UpstreamWrites } from '../upstream/upstream.ts';
+import type { Descriptors } from './descriptors.ts';
 import type { Environment } from './environment.ts';
 
 /** How long an upstream may take at least to answer a write, for which it may have to copy an upload. */
@@ -20,19 +21,26 @@ const UPLOAD_MS = 60_000;
 /** How long a credential that was denied once is not complained about again. */
 const DENIED_AGAIN_MS = 3_600_000;
 
+interface Clients {
+  readonly reads: Upstream;
+  readonly writes: UpstreamWrites;
+}
+
 /** Contacts no upstream. `stack` owns the connections. */
 export function createUpstreams(
   config: Config,
   environment: Environment,
   localWrites: LocalWrites,
+  descriptors: Descriptors,
   stack: AsyncDisposableStack,
 ) {
-  const clients = new Map(
-    [...config.upstreams].map(([name, upstream]) => [
-      name,
-      createClients(name, upstream, environment, localWrites, stack),
-    ]),
-  );
+  const clients = new Map<string, Clients>();
+  for (const [name, upstream] of config.upstreams) {
+    const { requests, ...created } = createClients(name, upstream, environment, localWrites);
+    stack.defer(() => requests.close());
+    descriptors.onShrink(() => requests.dialer.shrink());
+    clients.set(name, created);
+  }
   /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
   const clientsOf = ({ upstream }: Repository) => {
     const found = clients.get(upstream);
@@ -54,8 +62,7 @@ function createClients(
   config: UpstreamConfig,
   { clock, log, random, timeouts }: Environment,
   localWrites: LocalWrites,
-  stack: AsyncDisposableStack,
-) {
+): Clients & { readonly requests: Requests } {
   const { url, offline, realms, ca, api } = config;
   const credentials = credentialsOf(config.credentials);
   const said = new ExpiringCache<true>({ clock, max: 1_000, ttlMs: DENIED_AGAIN_MS });
@@ -74,10 +81,9 @@ function createClients(
     onUp: (host, awayMs) =>
       log.info({ upstream: name, host, awayMs }, `${host} is back, after ${(awayMs / 1000).toFixed(1)} s`),
   });
-  stack.defer(() => requests.close());
   const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
   const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities, config.parallel), localWrites);
-  return { reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
+  return { requests, reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
 }
 
 function timeoutsOf({ timeouts }: UpstreamConfig): Timeouts {

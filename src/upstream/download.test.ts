@@ -118,6 +118,16 @@ describe('a download', () => {
     });
   }
 
+  test('gets over an upstream that answers ranges with an error: it is asked for all, once', async () => {
+    const wrong = new RegistryError('UPSTREAM_INVALID', 'it responded with status 416');
+    const { run, received, scripted } = setUp([cut(0, 70_000), { error: wrong }, cut(0, 100_000), from(0)]);
+    await run();
+    assert.deepEqual(received(), BYTES);
+    assert.deepEqual(scripted.asked, [0, 70_000, 0, 0]);
+    const twice = setUp([cut(0, 70_000), { error: wrong }, { error: wrong }]);
+    await assert.rejects(twice.run(), wrong);
+  });
+
   test('gets over any breaks at any places, whatever is told and honoured', async () => {
     const breakings = fc.array(
       fc.record({

@@ -17,6 +17,8 @@ export class Opener {
   readonly #signal: AbortSignal;
   readonly #isLarge: boolean;
   #isAnswered = false;
+  /** Ranges of it cannot be had. */
+  #asksForAll = false;
   /** Where the last body came from. */
   #address: URL | undefined;
 
@@ -52,10 +54,11 @@ export class Opener {
       try {
         body = await upstream.openBlob(repository, digest, span, this.#signal);
       } catch (error) {
-        if (!this.#isAnswered && span.end !== undefined && this.#isLarge && isInvalid(error)) {
+        const isRange = span.start > 0 || span.end !== undefined;
+        if (isRange && isInvalid(error)) {
+          // It does not honour ranges, or not for this blob: what it sends from the start on is skipped.
           upstream.spares.gaveNoRange();
-          connection.release();
-          connection.segment = this.#segments.takeRun();
+          this.#asksForAll = true;
           continue;
         }
         // A failure of the first request has had its retries; later ones count as one more break.
@@ -94,6 +97,7 @@ export class Opener {
 
   /** To its end, if that is the blob's. */
   #spanOf({ position, end }: Segment = { position: 0, end: Infinity }): OpenSpan {
+    if (this.#asksForAll) return { start: 0 };
     return end === Infinity || end === this.sizeBytes ? { start: position } : { start: position, end };
   }
 }

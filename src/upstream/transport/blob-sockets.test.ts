@@ -298,6 +298,23 @@ describe('connections to one host', () => {
     await until(() => sockets.every(socket => socket.destroyed));
   });
 
+  test('are closed when they can be spared, and only those', async t => {
+    const { url, sockets: connections } = await startRaw(t, (socket, request) => {
+      if (request.includes('/body')) socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no');
+      else socket.write(OK);
+    });
+    const { sockets, get, text } = open(t);
+    const body = await get(new URL('/body', url));
+    await text(url);
+    assert.equal(connections.length, 2);
+    sockets.shrink();
+    assert.equal(await text(url), 'ok');
+    await until(() => connections[1]?.destroyed);
+    assert.equal(connections.length, 3);
+    connections[0]?.write('k');
+    assert.equal(String(await readAll(body)), 'ok');
+  });
+
   test('end with it', async t => {
     const { url, requests } = await startRaw(t, (socket, request) => {
       if (request.includes('/body')) socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n');

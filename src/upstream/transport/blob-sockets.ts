@@ -78,6 +78,11 @@ export class BlobSockets {
     return exchange.response;
   }
 
+  /** Closes connections that are kept for a next request. */
+  shrink(): void {
+    for (const { idle } of this.#origins.values()) for (const connection of [...idle]) connection.close();
+  }
+
   /** Ends all that goes on, and all that waits. */
   close(): void {
     this.#isClosed = true;

@@ -149,6 +149,11 @@ export class Dialer {
     }
   }
 
+  /** Closes what is open for the future alone, as far as it can. */
+  shrink(): void {
+    this.#sockets?.shrink();
+  }
+
   close(): Promise<void> {
     this.#sockets?.close();
     return this.#dispatcher.destroy();

@@ -28,9 +28,9 @@ export class Owned implements Pending {
   }
 }
 
-const BUFFER_BYTES = 256 * 1024;
+const BUFFER_BYTES = 64 * 1024;
 /** How many buffers are kept to be used again: what several downloads have at a time. */
-const KEPT = 32;
+const KEPT = 128;
 const kept: Buffer[] = [];
 
 /** Copies of bytes, gathered in buffers that are used again and again. */

@@ -4,8 +4,13 @@ import type { Span } from '../../base/spans.ts';
 import type { Pending } from './pending.ts';
 import type { SharedFile } from './shared-file.ts';
 
-/** How much may be pending before more must wait: it bounds the memory of a writer. */
-const PENDING_LIMIT_BYTES = 512 * 1024;
+/**
+ * How much may be pending before more must wait, of one writer and of all that are writing: it bounds their memory. As
+ * much again is being written.
+ */
+const PENDING_BYTES = { most: 512 * 1024, least: 64 * 1024, ofAll: 8 * 1024 * 1024 };
+/** How many are writing. */
+let writing = 0;
 
 export interface WriterEvents {
   /** Why nothing more is to be written, if that is so. */
@@ -48,12 +53,13 @@ export class Writer {
     this.#pending.add(bytes);
     this.#pendingBytes += bytes.byteLength;
     if (this.flushing === undefined) {
+      writing++;
       this.#events.begins();
       this.flushing = this.#flush();
     }
     // A reader waits for the first bytes: they are written before anything is done for those that follow.
     if (this.#position === 0) return this.flushing;
-    return this.#pendingBytes > PENDING_LIMIT_BYTES ? this.#taken.promise : undefined;
+    return this.#pendingBytes > limitBytes() ? this.#taken.promise : undefined;
   }
 
   async #flush(): Promise<void> {
@@ -78,9 +84,14 @@ export class Writer {
     } catch (caught) {
       error = caught;
     } finally {
+      writing--;
       this.flushing = undefined;
       this.#events.ends(error);
       this.#taken.resolve();
     }
   }
+}
+
+function limitBytes(): number {
+  return Math.max(PENDING_BYTES.least, Math.min(PENDING_BYTES.most, PENDING_BYTES.ofAll / writing));
 }

@@ -4,6 +4,7 @@ import { type LookupAddress, lookup } from 'node:dns';
 import type { LookupFunction, Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
+import { createSecureContext } from 'node:tls';
 import { errors } from 'undici';
 import { until } from '../../../test/support/async.ts';
 import { TestClock } from '../../../test/support/clock.ts';
@@ -17,8 +18,8 @@ const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok';
 const TIMEOUTS = { connectMs: 10_000, headersMs: 20_000, stallMs: 30_000 };
 
 function open(t: TestContext, options: Partial<BlobSocketsOptions> = {}) {
-  const ca = [LOOPBACK_TLS.cert];
-  const sockets = new BlobSockets({ clock: new TestClock(), timeouts: TIMEOUTS, lookup, ca, ...options });
+  const secureContext = createSecureContext({ ca: LOOPBACK_TLS.cert });
+  const sockets = new BlobSockets({ clock: new TestClock(), timeouts: TIMEOUTS, lookup, secureContext, ...options });
   t.after(() => sockets.close());
   let connected = 0;
   const get = async (url: URL) => {
@@ -107,7 +108,7 @@ test('a server is trusted by the certificates that are given, for its own names,
     ['localhost', 'http/1.1'],
   ]);
 
-  const distrustful = open(t, { ca: undefined });
+  const distrustful = open(t, { secureContext: createSecureContext() });
   await assert.rejects(distrustful.get(url), { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
   const stranger = await startRaw(t, socket => socket.write(OK), { tls: true, host: '127.0.0.2' });
   await assert.rejects(get(stranger.url), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' });

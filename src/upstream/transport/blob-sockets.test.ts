@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns';
 import type { Socket } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
+import { createSecureContext } from 'node:tls';
 import { errors } from 'undici';
 import { stateOf, turns, until } from '../../../test/support/async.ts';
 import { TestClock } from '../../../test/support/clock.ts';
@@ -18,8 +19,8 @@ const TIMEOUTS = { connectMs: 10_000, headersMs: 20_000, stallMs: 30_000 };
 
 function open(t: TestContext, options: Partial<BlobSocketsOptions> = {}) {
   const clock = new TestClock();
-  const ca = [LOOPBACK_TLS.cert];
-  const sockets = new BlobSockets({ clock, timeouts: TIMEOUTS, lookup, ca, ...options });
+  const secureContext = createSecureContext({ ca: LOOPBACK_TLS.cert });
+  const sockets = new BlobSockets({ clock, timeouts: TIMEOUTS, lookup, secureContext, ...options });
   t.after(() => sockets.close());
   /** Of a response that there must be. */
   const get = async (url: URL, signal?: AbortSignal): Promise<UpstreamResponse> =>

@@ -4,7 +4,7 @@
 // All of them receive into one buffer: Node asks for memory, fills it and hands it over with nothing in between, of plain
 // sockets as of TLS (of Windows that is not true). So a chunk is valid only until the callback that gets it returns.
 import { connect as connectPlain, isIP, type LookupFunction, type Socket } from 'node:net';
-import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls';
+import { connect as connectTls, type SecureContext } from 'node:tls';
 import { LRUCache } from 'lru-cache';
 import { errors } from 'undici';
 import type { Clock } from '../../base/clock.ts';
@@ -18,8 +18,8 @@ export interface BlobSocketsOptions {
   /** As a Dialer's. Each is noticed half a second late at most. */
   readonly timeouts: { readonly connectMs: number; readonly headersMs: number; readonly stallMs: number };
   readonly lookup: LookupFunction;
-  /** PEM text of all certificate authorities that are trusted. Default: the system's. */
-  readonly ca?: readonly string[] | undefined;
+  /** With the certificate authorities that are trusted. */
+  readonly secureContext: SecureContext;
 }
 
 export interface GetOptions {
@@ -54,7 +54,6 @@ export class BlobSockets {
   readonly #permits = new KeyedSemaphore(CONNECTIONS);
   readonly #open = new Set<Connection>();
   readonly #origins = new LRUCache<string, Origin>({ max: ORIGINS });
-  #secureContext: SecureContext | undefined;
   #stopTicking = () => {};
   #isClosed = false;
 
@@ -125,9 +124,7 @@ export class BlobSockets {
   }
 
   #connectTls(target: { readonly host: string; readonly port: number }, origin: Origin): Socket {
-    const { ca } = this.#options;
-    this.#secureContext ??= createSecureContext(ca === undefined ? {} : { ca: [...ca] });
-    const secure = { secureContext: this.#secureContext, ALPNProtocols: ['http/1.1'], session: origin.session };
+    const secure = { secureContext: this.#options.secureContext, ALPNProtocols: ['http/1.1'], session: origin.session };
     // An address is no name of a server.
     const socket = connectTls({ ...target, ...secure, ...(isIP(target.host) === 0 && { servername: target.host }) });
     return socket.on('session', session => {

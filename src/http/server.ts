@@ -88,9 +88,9 @@ export function startServer(
   const handle = (request: Request, incoming: IncomingMessage, outgoing: ServerResponse) => {
     const exchange = new Exchange(incoming, outgoing);
     const startedMs = clock.monotonic();
-    inFlight.add(exchange);
+    const place = inFlight.add(exchange);
     outgoing.on('close', () => {
-      inFlight.delete(exchange);
+      inFlight.delete(place);
       exchange.log(log, clock.monotonic() - startedMs);
     });
     outgoing.on('timeout', onIdle);

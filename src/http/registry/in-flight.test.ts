@@ -13,7 +13,7 @@ test('what is in flight is counted by kind, and the first few images are named',
   assert.equal(inFlight.describe(), undefined);
   const digest = `sha256:${'0123456789abcdef'.repeat(4)}`;
   const first = exchange(`ghcr.io/owner/app@${digest}`);
-  inFlight.add(first);
+  const place = inFlight.add(first);
   assert.equal(inFlight.describe(), '1 pull (ghcr.io/owner/app@sha256:0123456789ab…)');
   inFlight.add(exchange('ghcr.io/owner/app:v1', true));
   inFlight.add(exchange('ghcr.io/owner/app:v1', true));
@@ -23,7 +23,7 @@ test('what is in flight is counted by kind, and the first few images are named',
   assert.equal(inFlight.describe(), `2 pulls and 2 pushes (${two}, …)`);
   for (const name of ['b', 'c', 'd']) inFlight.add(exchange(`ghcr.io/${name}`, true));
   assert.equal(inFlight.describe(), `2 pulls and 5 pushes (${two}, ghcr.io/b, …)`);
-  inFlight.delete(first);
+  inFlight.delete(place);
   assert.match(
     inFlight.describe() ?? '',
     /^1 pull and 5 pushes \(ghcr\.io\/owner\/app:v1, ghcr\.io\/b, ghcr\.io\/c, …\)$/,

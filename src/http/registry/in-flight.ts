@@ -5,19 +5,28 @@ import type { Exchange } from './exchange.ts';
 const NAMED = 3;
 
 export class InFlight {
-  readonly #exchanges = new Set<Exchange>();
+  /**
+   * In places that are used again. A Set moves to a new table every so often, which V8 keeps reachable from the old one:
+   * once an old table has left the young generation, so does all that passes through the Set from then on.
+   */
+  readonly #places: (Exchange | undefined)[] = [];
+  readonly #free: number[] = [];
 
-  add(exchange: Exchange): void {
-    this.#exchanges.add(exchange);
+  /** Returns its place, for delete(). */
+  add(exchange: Exchange): number {
+    const place = this.#free.pop() ?? this.#places.length;
+    this.#places[place] = exchange;
+    return place;
   }
 
-  delete(exchange: Exchange): void {
-    this.#exchanges.delete(exchange);
+  delete(place: number): void {
+    this.#places[place] = undefined;
+    this.#free.push(place);
   }
 
   /** What there is, for a sentence: `2 pulls and 1 push (ghcr.io/owner/app:v1, …)`; undefined when there is nothing. */
   describe(): string | undefined {
-    const all = [...this.#exchanges];
+    const all = this.#all;
     if (all.length === 0) return undefined;
     const pushes = all.filter(({ isPush }) => isPush).length;
     const counts = [counted(all.length - pushes, 'pull', 'pulls'), counted(pushes, 'push', 'pushes')];
@@ -29,8 +38,12 @@ export class InFlight {
 
   /** To be called before their connections are closed. Returns what describe() does. */
   cut(): string | undefined {
-    for (const exchange of this.#exchanges) exchange.isCut = true;
+    for (const exchange of this.#all) exchange.isCut = true;
     return this.describe();
+  }
+
+  get #all(): Exchange[] {
+    return this.#places.filter(exchange => exchange !== undefined);
   }
 }
 

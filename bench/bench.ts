@@ -1,7 +1,9 @@
 // How a scenario measures, A/B: the subjects in turn, run after run, so that noise of the machine affects all of them;
 // medians, their spread, and the ratio of ours to each of the others.
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Program } from './programs.ts';
 import { type Spread, spreadOf, spreadText } from './statistics.ts';
 
@@ -47,6 +49,11 @@ export interface Comparison {
 const CPU: Metric = { name: 'CPU', unit: 's', better: 'less' };
 const PEAK: Metric = { name: 'peak memory', unit: 'MB', better: 'less' };
 
+/** A program is idle that uses so little CPU time in so long; it is given some half a minute. */
+const IDLE_CPU_MS = 20;
+const SETTLE_MS = 250;
+const SETTLE_LOOKS = 120;
+
 export class Bench {
   readonly runs: number;
   /** Another checkout, with its packages installed, whose cache ours is compared with in place of the competitors. */
@@ -80,7 +87,7 @@ export class Bench {
   }
 
   /**
-   * Measures every subject once per run, starting with another one each time. If ours fails, that is an error; another
+   * Measures every subject once per run, in another order each time. If ours fails, that is an error; another
    * one that fails is left out, with a note.
    */
   async compare<C extends Subject>(
@@ -93,12 +100,12 @@ export class Bench {
     const saturated = new Map<C, number>();
     const [ours] = subjects;
     for (let run = 0; run < this.runs; run++) {
-      const first = run % subjects.length;
-      for (const subject of [...subjects.slice(first), ...subjects.slice(0, first)]) {
+      for (const subject of inTurn(subjects, run)) {
         const rows = values.get(subject);
         if (rows === undefined) continue;
         try {
           const measured = await this.#once(subject, () => measure(subject, run));
+          await settle(subject);
           rows.push(measured.values as number[]);
           if (measured.saturated) saturated.set(subject, (saturated.get(subject) ?? 0) + 1);
         } catch (error) {
@@ -139,6 +146,25 @@ export class Bench {
 }
 
 /** How many times as good ours is. */
+/** In another order each time, in which none always follows the same one: a Latin square, after E. J. Williams. */
+function inTurn<C>(subjects: readonly C[], run: number): C[] {
+  const count = subjects.length;
+  return subjects.flatMap((_, i) => {
+    const step = i % 2 === 0 ? count - i / 2 : (i + 1) / 2;
+    return subjects[(run + step) % count] ?? [];
+  });
+}
+
+/** Waits until what a program does after its last response is done, and on the disk: another one would be slower meanwhile. */
+async function settle({ program }: Subject): Promise<void> {
+  for (let looks = 0; looks < SETTLE_LOOKS; looks++) {
+    const cpuMs = program?.cpuMs() ?? 0;
+    await sleep(SETTLE_MS);
+    if ((program?.cpuMs() ?? 0) - cpuMs <= IDLE_CPU_MS) break;
+  }
+  spawnSync('sync');
+}
+
 function ratioOf({ better }: Metric, ours: Spread | undefined, theirs: Spread | undefined): number {
   const ratio = (ours?.median ?? Number.NaN) / (theirs?.median ?? Number.NaN);
   return better === 'more' ? ratio : 1 / ratio;

@@ -304,6 +304,23 @@ test('a token that is used towards its end is renewed meanwhile, and no request 
   assert.equal(tokensOf(ghcr).length, 2);
 });
 
+test('a token of a login that is changed while it is asked for is not used', async t => {
+  let login = { username: 'octocat', secret: SECRET };
+  const { ghcr, requests, send } = await setUp(t, { credentials: [{ ...CREDENTIAL, read: async () => login }] });
+  ghcr.addUser({ username: 'hubot', token: 'another', packages: ['owner/*'], scopes: ['read:packages'] });
+  const slow = Promise.withResolvers<void>();
+  ghcr.fault({ endpoint: 'token', gate: slow.promise, times: 1 });
+  const sending = send(asks.pull);
+  await ghcr.until({ endpoint: 'token' }, 1);
+  login = { username: 'hubot', secret: 'another' };
+  await requests.identity(APP);
+  slow.resolve();
+  assert.equal(await sending, 200);
+  assert.equal(tokensOf(ghcr).length, 2);
+  await send(asks.pull);
+  assert.equal(tokensOf(ghcr).length, 2);
+});
+
 test('a token lasts its own time, whatever happens to the wall clock', async t => {
   for (const byMs of [-3_600_000, 3_600_000]) {
     const { ghcr, clock, send } = await setUp(t);

@@ -154,17 +154,19 @@ export class Grants {
     this.record(response.header('www-authenticate'));
   }
 
-  async #withCredential(repository: Repository, access: Access) {
+  async #withCredential(repository: Repository, access: Access): Promise<{ grant: Grant; lifetimeMs: number }> {
     const credential = this.#options.credentials.find(repository);
     if (credential === undefined) return this.#anonymously(repository, access, undefined);
     const { name } = credential;
     const login = await readLogin(credential);
-    this.#identify(credential, login);
+    const identity = this.#identify(credential, login);
     const { username, secret } = login;
     const basic = Buffer.from(`${username}:${secret}`).toString('base64');
     this.#options.mask.add(secret, basic);
-    const identity = { ...NONE, credential: name, authorization: `Basic ${basic}` };
-    const result = await this.#request(repository, access, identity);
+    const ours = { ...NONE, credential: name, authorization: `Basic ${basic}` };
+    const result = await this.#request(repository, access, ours);
+    // Another login was taken up meanwhile, which may do more, or less.
+    if (this.#identities.get(credential) !== identity) return this.#withCredential(repository, access);
     if ('grant' in result) return result;
     const error = toDeniedError(result.error, repository, name, access);
     if (!isDenial(result.error)) throw error;

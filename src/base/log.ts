@@ -1,4 +1,4 @@
-// What the rooms may log with; pino satisfies it. Fields first, then a sentence. Never a credential.
+// What modules log with; pino satisfies it. Fields first, then a sentence. Never a credential.
 
 export interface Log {
   debug(fields: object, message: string): void;

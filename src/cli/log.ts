@@ -18,21 +18,32 @@ const BEYOND_ASCII = /[\x7f-\uffff]/;
 /** The same as UNSAFE, without the line break at the end and what JSON has escaped already. */
 const UNSAFE_IN_JSON = /[\x7f-\x9f\p{Cf}\u2028\u2029]/gu;
 
+type Destination = ReturnType<typeof pino.destination>;
+
+/** Of the log of this process. */
+let stderr: Destination | undefined;
+
 /** The log that the config asks for. */
 export function openLog({ log: { level, format } }: Config, isTerminal = process.stderr.isTTY): Log {
   const isText = format === 'text' || (format === 'auto' && isTerminal);
-  return isText ? textLog(level) : jsonLog(level);
+  // With less than one byte to wait for it could not be told when all are written.
+  stderr = pino.destination({ dest: 2, minLength: 1 });
+  return isText ? textLog(level, stderr) : jsonLog(level, stderr);
 }
 
-function jsonLog(level: string): Log {
+/** Resolves when all lines so far are out, or cannot get out. */
+export function flushLog(): Promise<void> {
+  return new Promise(resolve => (stderr === undefined ? resolve() : stderr.flush(() => resolve())));
+}
+
+function jsonLog(level: string, destination: Destination): Log {
   const formatters = { level: (level: string) => ({ level }) };
   const timestamp = pino.stdTimeFunctions.isoTime;
   const hooks = { streamWrite: escapeJson };
-  return pino({ level, base: null, timestamp, formatters, hooks }, pino.destination(2));
+  return pino({ level, base: null, timestamp, formatters, hooks }, destination);
 }
 
-function textLog(level: Config['log']['level']): Log {
-  const destination = pino.destination(2);
+function textLog(level: Config['log']['level'], destination: Destination): Log {
   const isLevelEnabled = (each: Level) => LEVELS[each] >= LEVELS[level];
   const at = (each: Level) => (fields: object, message: string) => {
     if (isLevelEnabled(each)) destination.write(`${textOf(each, fields, message, new Date())}\n`);

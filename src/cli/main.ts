@@ -3,10 +3,16 @@
 import { version } from '../base/version.ts';
 import { ConfigError } from '../config/load.ts';
 import { exit } from './exit.ts';
-import { type Command, HELP_COLUMN, helpOf, UsageError } from './options.ts';
+import { login } from './login.ts';
+import { logout } from './logout.ts';
+import { type Command, HELP_COLUMN, helpOf, type Terminal, UsageError } from './options.ts';
 import { serve } from './serve.ts';
 
-const COMMANDS = new Map<string, Command>([['serve', serve]]);
+const COMMANDS = new Map<string, Command>([
+  ['serve', serve],
+  ['login', login],
+  ['logout', logout],
+]);
 
 const HELP = `ghcr-cache: a local caching pull-through registry for ghcr.io
 
@@ -22,27 +28,36 @@ Other options:
   --version         the version
 
 Then pull and push ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Every key of the configuration is in
-config.example.yaml.
-`;
+config.example.yaml.`;
 
 /** Runs a command. Ends the process when it fails. */
 export async function main(args: string[]): Promise<void> {
+  const failure = await run(args, { input: process.stdin, print: text => process.stdout.write(`${text}\n`) });
+  if (failure === undefined) return;
+  process.stderr.write(`ghcr-cache: ${failure.message}\n`);
+  await exit(failure.code);
+}
+
+/** Runs a command. Resolves to why it failed, in a line, and the exit code for that; undefined when it did not. */
+export async function run(
+  args: string[],
+  terminal: Terminal,
+): Promise<{ readonly code: number; readonly message: string } | undefined> {
   const [name = '--help', ...rest] = args;
-  if (['--help', '-h', 'help'].includes(name) || rest.includes('--help')) {
-    process.stdout.write(HELP);
-    return;
-  }
-  if (name === '--version') {
-    process.stdout.write(`${version}\n`);
-    return;
-  }
   try {
-    const command = COMMANDS.get(name);
-    if (command === undefined)
-      throw new UsageError(`there is no command ${JSON.stringify(name)}; see ghcr-cache --help`);
-    await command.run(rest);
+    if (['--help', '-h', 'help'].includes(name) || rest.includes('--help')) terminal.print(HELP);
+    else if (name === '--version') terminal.print(version);
+    else await commandOf(name).run(rest, terminal);
+    return undefined;
   } catch (error) {
-    process.stderr.write(`ghcr-cache: ${error instanceof Error ? error.message : String(error)}\n`);
-    await exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
+    const message = error instanceof Error ? error.message : String(error);
+    return { code: error instanceof ConfigError || error instanceof UsageError ? 2 : 1, message };
   }
+}
+
+/** Throws UsageError. */
+function commandOf(name: string): Command {
+  const command = COMMANDS.get(name);
+  if (command !== undefined) return command;
+  throw new UsageError(`there is no command ${JSON.stringify(name)}; see ghcr-cache --help`);
 }

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { hostCheck } from '../access/hosts.ts';
 import type { Config } from '../config/load.ts';
+import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { BodyMemory } from '../http/body/body-memory.ts';
 import { pumpBuffers } from '../http/body/pump.ts';
 import { loadSendfile } from '../http/body/sendfile.ts';
@@ -13,6 +14,8 @@ import type { Environment } from './environment.ts';
 
 export interface RunningCache {
   readonly server: RunningServer;
+  /** As of the core. */
+  credentialNames(name: string, upstream: UpstreamConfig): string[];
   /** Resolves when nothing is being stored any more. A client has its response a moment before that. */
   settled(): Promise<void>;
   /** What is being pulled and pushed, for a sentence; undefined when that is nothing. */
@@ -46,6 +49,7 @@ export async function startCache(config: Config, environment: Environment): Prom
   const owned = stack.move();
   return {
     server,
+    credentialNames: core.credentialNames,
     settled: () => core.settled(),
     inFlight: () => inFlight.describe(),
     stop: async (graceMs, onCut) => {

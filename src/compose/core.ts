@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts';
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import type { Config } from '../config/load.ts';
+import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { Blobs } from '../pull/blobs.ts';
 import { Freshness } from '../pull/freshness.ts';
 import { LocalReferrers } from '../pull/local-referrers.ts';
@@ -25,8 +26,9 @@ import { Uploads } from '../push/uploads.ts';
 import { Budget } from '../retention/budget.ts';
 import { Descriptors, descriptorLimit } from './descriptors.ts';
 import type { Environment } from './environment.ts';
+import { followLogins } from './logins.ts';
 import { openStores } from './stores.ts';
-import { createUpstreams } from './upstreams.ts';
+import { createUpstreams, credentialsFor } from './upstreams.ts';
 
 /** How often abandoned uploads and downloads are looked for. */
 const SWEEP_MS = 60_000;
@@ -41,7 +43,8 @@ export async function openCore(config: Config, environment: Environment) {
   const { content, ingests, metadata } = await openStores(config, environment, descriptors, stack);
   const graceMs = config.writeGraceMs;
   const localWrites = new LocalWrites({ clock, metadata, graceMs });
-  const upstreams = createUpstreams(config, environment, localWrites, descriptors, stack);
+  const logins = await followLogins(config, environment, stack);
+  const upstreams = createUpstreams(config, environment, { localWrites, descriptors, logins }, stack);
   const { maxSizeBytes, minFreeBytes } = config.cache;
   const limits = { maxSizeBytes, minFreeBytes, pins: config.pins, pushesOff: config.push === 'off' };
   const budget = await Budget.open({ content, metadata, clock, ...limits });
@@ -86,6 +89,9 @@ export async function openCore(config: Config, environment: Environment) {
     ...{ upstreams, blobs, manifests, seen, tags, tagLists, referrers, uploads, mounts, settled, descriptors },
     manifestPushes: new ManifestPushes(pushing),
     deletes: new Deletes(pushing),
+    /** The names of the credentials for an upstream of the config, as they are now. */
+    credentialNames: (name: string, upstream: UpstreamConfig) =>
+      credentialsFor(name, upstream, logins).map(credential => credential.name),
     /** All repositories that hold anything, in lexical order of upstream and name. */
     repositories: () => metadata.repositories(),
     /** Rejects with the reason why nothing can be kept now. It may be asked as often as one likes. */

@@ -7,7 +7,7 @@ import type { Log } from '../base/log.ts';
 import { makeDirectory, PRIVATE_DIRECTORY, PRIVATE_FILE } from '../content/local/layout.ts';
 
 /** What we put there, also in earlier versions. The directory itself is closed to others if there is nothing else. */
-const OURS = /^(?:content|ingest|metadata\.db.*|credentials\.json|control\.sock|lock|lost\+found)$/;
+const OURS = /^(?:content|ingest|metadata\.db.*|credentials\.json.*|control\.sock|lock|lost\+found)$/;
 /** Left by earlier versions: a lock that a person could remove. */
 const OLD_LOCK = 'lock';
 

@@ -1,8 +1,10 @@
 // The upstreams of a configuration, each with a client for reads and one for writes over the same connections.
 import { ExpiringCache } from '../base/expiring-cache.ts';
+import { isLoopback } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
-import { credentialsOf } from '../credentials/credential.ts';
+import { type Credentials, changingCredentials, type OwnedCredential } from '../credentials/credential.ts';
+import type { CredentialStore } from '../credentials/store.ts';
 import type { Repository } from '../oci/reference.ts';
 import { LaggingUpstream, LaggingWrites } from '../pull/lagging-upstream.ts';
 import type { LocalWrites } from '../pull/local-writes.ts';
@@ -21,6 +23,12 @@ const UPLOAD_MS = 60_000;
 /** How long a credential that was denied once is not complained about again. */
 const DENIED_AGAIN_MS = 3_600_000;
 
+export interface UpstreamDependencies {
+  readonly localWrites: LocalWrites;
+  readonly descriptors: Descriptors;
+  readonly logins: CredentialStore;
+}
+
 interface Clients {
   readonly reads: Upstream;
   readonly writes: UpstreamWrites;
@@ -30,16 +38,17 @@ interface Clients {
 export function createUpstreams(
   config: Config,
   environment: Environment,
-  localWrites: LocalWrites,
-  descriptors: Descriptors,
+  { localWrites, descriptors, logins }: UpstreamDependencies,
   stack: AsyncDisposableStack,
 ) {
   const clients = new Map<string, Clients>();
   for (const [name, upstream] of config.upstreams) {
-    const { requests, ...created } = createClients(name, upstream, environment, localWrites);
+    const list = () => credentialsFor(name, upstream, logins);
+    const credentials = changingCredentials(list, listener => logins.onChange(listener));
+    const requests = requestsTo(name, upstream, credentials, environment);
     stack.defer(() => requests.close());
     descriptors.onShrink(() => requests.dialer.shrink());
-    clients.set(name, created);
+    clients.set(name, createClients(requests, upstream, credentials, localWrites));
   }
   /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
   const clientsOf = ({ upstream }: Repository) => {
@@ -57,17 +66,33 @@ export function createUpstreams(
   };
 }
 
-function createClients(
+/**
+ * Who we are to an upstream, the first first: as the config has it; as `login` has kept it; as the environment has it.
+ * `credentials: []` means to be no one.
+ */
+export function credentialsFor(
+  name: string,
+  { credentials, isUnwritten, url }: UpstreamConfig,
+  logins: Pick<CredentialStore, 'of'>,
+): readonly OwnedCredential[] {
+  // The config has no credential that would go over plain HTTP to another machine, and a login must not either.
+  const isSafe = url.protocol === 'https:' || isLoopback(url.hostname);
+  const kept = isSafe ? logins.of(name) : [];
+  if (isUnwritten) return [...kept, ...credentials];
+  return credentials.length === 0 ? [] : [...credentials, ...kept];
+}
+
+/** Requests to an upstream. Contacts nothing yet. */
+export function requestsTo(
   name: string,
   config: UpstreamConfig,
+  credentials: Credentials,
   { clock, log, random, timeouts }: Environment,
-  localWrites: LocalWrites,
-): Clients & { readonly requests: Requests } {
+): Requests {
   const { url, offline, realms, ca, api } = config;
-  const credentials = credentialsOf(config.credentials);
   const said = new ExpiringCache<true>({ clock, max: 1_000, ttlMs: DENIED_AGAIN_MS });
-  const { capabilities, blobHosts: known } = profileOf(name, url, api);
-  const requests = new Requests({
+  const { blobHosts: known } = profileOf(name, url, api);
+  return new Requests({
     ...{ name, url, offline, realms, ca, api, credentials, clock, random },
     ...{ blobHosts: [...(known ?? []), ...config.blobHosts], onlyBlobHosts: known !== undefined },
     timeouts: timeouts ?? timeoutsOf(config),
@@ -81,9 +106,19 @@ function createClients(
     onUp: (host, awayMs) =>
       log.info({ upstream: name, host, awayMs }, `${host} is back, after ${(awayMs / 1000).toFixed(1)} s`),
   });
-  const packages = api && new Packages({ credentials, clock, api, dialer: requests.dialer });
-  const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities, config.parallel), localWrites);
-  return { requests, reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
+}
+
+function createClients(
+  requests: Requests,
+  { url, api, parallel }: UpstreamConfig,
+  credentials: Credentials,
+  localWrites: LocalWrites,
+): Clients {
+  const { capabilities } = profileOf(requests.name, url, api);
+  const { dialer, clock } = requests;
+  const packages = api && new Packages({ credentials, clock, api, dialer });
+  const reads = new LaggingUpstream(new UpstreamClient(requests, capabilities, parallel), localWrites);
+  return { reads, writes: new LaggingWrites({ requests, reads, capabilities, packages }, localWrites) };
 }
 
 function timeoutsOf({ timeouts }: UpstreamConfig): Timeouts {

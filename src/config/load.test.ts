@@ -23,6 +23,7 @@ test('without a file the defaults hold', () => {
           url: new URL('https://ghcr.io'),
           api: new URL('https://api.github.com'),
           credentials: [],
+          isUnwritten: true,
           offline: false,
           parallel: 4,
           realms: [],

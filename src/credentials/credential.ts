@@ -24,13 +24,32 @@ export interface OwnedCredential extends Credential {
 export interface Credentials {
   /** The credential for this repository; undefined: anonymous. */
   find(repository: Repository): Credential | undefined;
+  /** Calls back whenever others may be found than before. */
+  onChange(listener: () => void): void;
 }
 
 /** The first credential whose owner pattern matches the repository's owner is used. */
 export function credentialsOf(credentials: readonly OwnedCredential[]): Credentials {
-  const owned = credentials.map(credential => ({ credential, matches: matcherOf(credential.owner) }));
+  return changingCredentials(
+    () => credentials,
+    () => {},
+  );
+}
+
+/** The same of credentials that change. `onChange` calls back after each change of what `list` gives. */
+export function changingCredentials(
+  list: () => readonly OwnedCredential[],
+  onChange: Credentials['onChange'],
+): Credentials {
+  const withMatchers = () => list().map(credential => ({ credential, matches: matcherOf(credential.owner) }));
+  let owned = withMatchers();
+  // Before any listener of ours.
+  onChange(() => {
+    owned = withMatchers();
+  });
   return {
     find: repository => owned.find(({ matches }) => matches(ownerOf(repository)))?.credential,
+    onChange,
   };
 }
 

@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { inspect } from 'node:util';
 import { loadConfig } from '../config/load.ts';
 import type { OwnedCredential } from './credential.ts';
+import { ghCredential } from './gh.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ghcr-cache-credentials-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -190,4 +191,37 @@ test('a docker credential helper that fails is named', async () => {
   dockerHelper('identity', `echo '{"Username":"<token>","Secret":"${SECRET}"}'`);
   const [credential] = credentials('docker', dockerConfig({ credsStore: 'identity' }));
   await assert.rejects(async () => credential?.read(), /identity token/);
+});
+
+test('the login of gh is asked for at the GitHub that the API is of, each time', async () => {
+  const env = { PATH: `${directory}${delimiter}${process.env.PATH}` };
+  const gh = (line: string) => {
+    writeFileSync(join(directory, 'gh'), `#!/bin/sh\n${line}\n`);
+    chmodSync(join(directory, 'gh'), 0o755);
+  };
+  gh(`[ "$*" = "auth token --hostname github.com" ] && echo ${SECRET}`);
+  for (const written of ['gh', ['gh']]) {
+    const [credential] = credentials(written, env);
+    assert.deepEqual([credential?.name, credential?.owner], ['gh', '*']);
+    assert.deepEqual(await credential?.read(), { username: 'x-access-token', secret: SECRET });
+  }
+  const [credential] = credentials('gh', env);
+  gh('echo rotated');
+  assert.equal((await credential?.read())?.secret, 'rotated');
+  const place = 'config.yaml:1: upstreams.ghcr.io.credentials[0]:';
+  gh(`echo ${SECRET} >&2; exit 1`);
+  await assert.rejects(async () => credential?.read(), {
+    message: `${place} gh has no login for github.com; run "gh auth login -h github.com -s read:packages" as the user that runs this`,
+  });
+  gh('exit 0');
+  await assert.rejects(async () => credential?.read(), { message: `${place} the token that gh prints is empty` });
+  const [missing] = credentials('gh', { PATH: join(directory, 'none') });
+  await assert.rejects(async () => missing?.read(), { message: `${place} gh is not in PATH` });
+  for (const [api, host] of [
+    ['https://github.corp.example/api/v3', 'github.corp.example'],
+    ['https://api.octo.ghe.com', 'octo.ghe.com'],
+  ]) {
+    gh(`[ "$4" = ${host} ] && echo ${SECRET}`);
+    assert.equal((await ghCredential(new URL(api ?? ''), env, Error).read()).secret, SECRET);
+  }
 });

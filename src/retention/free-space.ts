@@ -5,8 +5,9 @@ import type { Content } from '../content/content.ts';
 
 export type Free = Awaited<ReturnType<Content['free']>>;
 
-/** For so long an early answer is of use: upstreams rarely take longer. */
+/** For so long an early answer is of use: upstreams rarely take longer. Until then it is asked for anew by who comes later. */
 const EARLY_MS = 2_000;
+const ANEW_MS = 100;
 
 interface Early {
   readonly answer: Promise<Free>;
@@ -38,7 +39,7 @@ export class FreeSpace {
 
   /** Asks for what atLeast() is going to tell. */
   askEarly(): void {
-    if (this.#fresh !== undefined) return;
+    if (this.#askedWithin(ANEW_MS) !== undefined) return;
     const answer = this.ask();
     answer.catch(() => {});
     this.#early = { answer, askedAtMs: this.#clock.monotonic(), takenBytes: this.#takenBytes };
@@ -46,14 +47,14 @@ export class FreeSpace {
 
   /** What is free at least, without what has been taken since the disk was asked; undefined where it was not lately. */
   async atLeast(): Promise<Free | undefined> {
-    const early = this.#fresh;
+    const early = this.#askedWithin(EARLY_MS);
     if (early === undefined) return undefined;
     const { bytes, files } = await early.answer;
     return { bytes: bytes - (this.#takenBytes - early.takenBytes), files };
   }
 
-  get #fresh(): Early | undefined {
+  #askedWithin(ms: number): Early | undefined {
     const early = this.#early;
-    return early && this.#clock.monotonic() - early.askedAtMs <= EARLY_MS ? early : undefined;
+    return early && this.#clock.monotonic() - early.askedAtMs <= ms ? early : undefined;
   }
 }

@@ -31,7 +31,7 @@ test('every key is understood', async () => {
 test('what is no credential is rejected, and never quoted', () => {
   writeFileSync(join(directory, 'empty-token'), '\n');
   assertRejected([
-    [`${CREDENTIALS}s3cret`, `3: ${KEY}: the value is not a list of credentials, nor the word docker`],
+    [`${CREDENTIALS}s3cret`, `3: ${KEY}: the value is not a list of credentials, nor the word docker or gh`],
     [
       `${CREDENTIALS}- ghp_s3cret`,
       `4: ${KEY}[0]: the value is not a map; it may have the keys name, owner, username, token, tokenFile`,
@@ -63,6 +63,10 @@ test('what is no credential is rejected, and never quoted', () => {
     [`${CREDENTIALS}- tokenFile: .`, `4: ${KEY}[0].tokenFile: DIRECTORY: it is a directory, not a file`],
     [`${CREDENTIALS}- tokenFile: ghp_s3cret`, `4: ${KEY}[0].tokenFile: DIRECTORY/ghp_…: there is no such file`],
     [`${CREDENTIALS}- tokenFile: empty-token`, `4: ${KEY}[0].tokenFile: DIRECTORY/empty-token is empty`],
+    [
+      'upstreams:\n  quay.io:\n    credentials: gh',
+      '3: upstreams.quay.io.credentials[0]: gh has logins to GitHub alone, and quay.io has no "api", which GitHub has',
+    ],
     [
       'upstreams:\n  quay.io:\n    credentials:\n      - token: x',
       '4: upstreams.quay.io.credentials[0].username: missing',

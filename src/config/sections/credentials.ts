@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { OwnedCredential } from '../../credentials/credential.ts';
 import { dockerCredential } from '../../credentials/docker.ts';
+import { ghCredential } from '../../credentials/gh.ts';
 import { ANY_USERNAME, environmentCredentials, fileCredential, fixedCredential } from '../../credentials/sources.ts';
 import { GHCR } from '../host.ts';
 import { ConfigError, type KeyPath, type Source } from '../source.ts';
@@ -19,18 +20,21 @@ const credential = value.section({
   tokenFile: value.path.exactOptional(),
 });
 
-/** The word `docker`, also as an item, is what `docker login` stored. */
+/** The words, also as items: what `docker login` stored, and the login of gh. */
 export const credentials = z
   .preprocess(
-    input => (input === 'docker' ? ['docker'] : input),
-    value.list(z.union([z.literal('docker'), credential]), 'is not a list of credentials, nor the word docker'),
+    input => (input === 'docker' || input === 'gh' ? [input] : input),
+    value.list(
+      z.union([z.enum(['docker', 'gh']), credential]),
+      'is not a list of credentials, nor the word docker or gh',
+    ),
   )
   .exactOptional();
 
 /** Those of `host`; where nothing is written about ghcr.io, from the environment. Throws ConfigError. */
 export function checkCredentials(
   host: string,
-  written: z.output<typeof credentials> | undefined,
+  { credentials: written, api }: { credentials?: z.output<typeof credentials> | undefined; api: URL | undefined },
   source: Source,
 ): readonly OwnedCredential[] {
   if (written === undefined) {
@@ -40,15 +44,26 @@ export function checkCredentials(
   const names = new Set<string>();
   return written.map((item, i) => {
     const keys = ['upstreams', host, 'credentials', i];
-    const made =
-      item === 'docker'
-        ? dockerCredential(host, source.env, problem => source.error(keys, problem))
-        : writtenCredential(host, item, keys, source);
+    const made = madeOf(host, item, api, keys, source);
     if (names.has(made.name))
       throw source.error(keys, `two credentials are named ${made.name}; logs could not tell them apart`);
     names.add(made.name);
     return made;
   });
+}
+
+function madeOf(
+  host: string,
+  item: NonNullable<z.output<typeof credentials>>[number],
+  api: URL | undefined,
+  keys: KeyPath,
+  source: Source,
+): OwnedCredential {
+  const complain = (problem: string) => source.error(keys, problem);
+  if (item === 'docker') return dockerCredential(host, source.env, complain);
+  if (item !== 'gh') return writtenCredential(host, item, keys, source);
+  if (api === undefined) throw complain(`gh has logins to GitHub alone, and ${host} has no "api", which GitHub has`);
+  return ghCredential(api, source.env, complain);
 }
 
 function writtenCredential(

@@ -29,6 +29,7 @@ default: quay.io
     url: new URL('http://127.0.0.1:8080'),
     api: new URL('https://github.example.com/api/v3'),
     credentials: [],
+    isUnwritten: false,
     offline: true,
     realms: ['auth.example.com', 'auth.example.com:8443'],
     blobHosts: ['cdn.example.com', 'cdn.example.com:8443', '*.s3.example.com'],

@@ -70,11 +70,14 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
   for (const key of ['url', 'api'] as const) rejectLookAlike([...keys, key], written[key]?.host ?? '', source);
   for (const [i, realm] of (written.realms ?? []).entries()) rejectLookAlike([...keys, 'realms', i], realm, source);
   const known = KNOWN[host] ?? { url: `https://${host}` };
+  const api = written.api ?? (known.api ? new URL(known.api) : undefined);
   const checked = {
     ...written,
     url: written.url ?? new URL(known.url),
-    api: written.api ?? (known.api ? new URL(known.api) : undefined),
-    credentials: checkCredentials(host, written.credentials, source),
+    api,
+    credentials: checkCredentials(host, { ...written, api }, source),
+    /** Whether they are those of the environment, since nothing is written about them. */
+    isUnwritten: written.credentials === undefined,
     parallel: written.parallel ?? known.parallel ?? 1,
     realms: written.realms ?? known.realms ?? [],
     timeouts: {

@@ -65,6 +65,8 @@ export class Grants {
   readonly #discovery = new SingleFlight<void>();
   /** The identity behind the last login that was read of each. */
   readonly #identities = new Map<Credential, string>();
+  /** How often there have been other credentials. */
+  #changes = 0;
   #challenge: Challenge | undefined;
   /** Whether the upstream was asked for a challenge; it may have none. */
   #isDiscovered = false;
@@ -72,6 +74,11 @@ export class Grants {
   constructor(options: GrantsOptions) {
     this.#options = options;
     this.#cache = new ExpiringCache({ clock: options.clock, max: CACHED_GRANTS });
+    options.credentials.onChange(() => {
+      this.#changes++;
+      this.#cache.clear();
+      this.#identities.clear();
+    });
   }
 
   /** Records a challenge; false when there is none to follow. Throws UPSTREAM_INVALID when its realm is not trusted. */
@@ -130,8 +137,9 @@ export class Grants {
     if (this.#challenge === undefined) return { ...NONE };
     const cached = this.#cache.get(key);
     const renew = async () => {
+      const before = this.#changes;
       const { grant, lifetimeMs } = await make();
-      this.#store(key, grant, lifetimeMs);
+      if (before === this.#changes) this.#store(key, grant, lifetimeMs);
       return grant;
     };
     if (cached === undefined) return this.#flights.run(key, renew).result;

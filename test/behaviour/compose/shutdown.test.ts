@@ -38,6 +38,7 @@ async function setUp(t: TestContext) {
 /** Runs a command that starts the program; what it prints, and where the cache is. */
 async function start(t: TestContext, [command = '', ...args]: string[], env = process.env) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: ROOT, env });
+  closed.set(child, once(child, 'close'));
   t.after(() => child.kill('SIGKILL'));
   const printed = { out: '', err: '' };
   child.stdout.on('data', chunk => {
@@ -61,9 +62,11 @@ async function stalledPull(url: string, stall: { reached(): Promise<unknown> }) 
   return { pulling };
 }
 
+const closed = new WeakMap<ChildProcess, Promise<unknown>>();
+
 /** Its exit code, when all that it printed is here. */
 async function exitOf(child: ChildProcess) {
-  if (child.stderr?.closed !== true) await once(child, 'close');
+  await closed.get(child);
   return child.exitCode;
 }
 

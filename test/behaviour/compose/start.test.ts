@@ -5,10 +5,12 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { version } from '../../../src/base/version.ts';
+import { run } from '../../../src/cli/main.ts';
 import { startCache } from '../../../src/compose/cache.ts';
 import { TestClock, testRandom } from '../../support/clock.ts';
 import { directory, load } from '../../support/config.ts';
@@ -17,22 +19,35 @@ const PROGRAM = fileURLToPath(new URL('../../../bin/ghcr-cache.js', import.meta.
 const data = join(directory, 'data');
 const LISTEN = 'listen: { port: 0 }\ncache: { minFree: 1MiB }\n';
 
-function run(...args: string[]): SpawnSyncReturns<string> {
+function start(...args: string[]): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8' });
 }
 
-test('help and version go to stdout, and a wrong command line is one line and exit code 2', () => {
+/** The same in this process. */
+async function runHere(...args: string[]) {
+  const printed: string[] = [];
+  const failure = await run(args, { input: Readable.from([]), print: text => printed.push(text) });
+  return { printed: printed.join('\n'), failure };
+}
+
+test('help and version go to stdout, and a wrong command line is one line and exit code 2', async () => {
   for (const args of [[], ['--help'], ['help'], ['serve', '--help']]) {
-    const { status, stdout } = run(...args);
-    assert.equal(status, 0);
-    assert.match(stdout, /^ {2}serve {2,}serve the registry API/m);
+    const { printed, failure } = await runHere(...args);
+    assert.equal(failure, undefined);
+    for (const command of ['serve {2,}serve the registry API', 'login {2,}keep a login', 'logout {2,}forget']) {
+      assert.match(printed, new RegExp(`^ {2}${command}`, 'm'));
+    }
     for (const option of ['config FILE', 'port N', 'data DIR', 'check-config']) {
-      assert.match(stdout, new RegExp(`^ {2}--${option} +\\S`, 'm'));
+      assert.match(printed, new RegExp(`^ {2}--${option} +\\S`, 'm'));
     }
   }
-  assert.equal(run('--version').stdout, `${version}\n`);
+  const { status, stdout, stderr } = start('--version');
+  assert.deepEqual([status, stdout, stderr], [0, `${version}\n`, '']);
+  const wrong = start('constructor');
+  const none = 'there is no command "constructor"; see ghcr-cache --help';
+  assert.deepEqual([wrong.status, wrong.stdout, wrong.stderr], [2, '', `ghcr-cache: ${none}\n`]);
   for (const [args, message] of [
-    [['constructor'], 'there is no command "constructor"; see ghcr-cache --help'],
+    [['constructor'], none],
     [['serve', '--confg', 'x'], /^Unknown option '--confg'.*; see ghcr-cache --help$/],
     [['serve', '--config', '/none.yaml'], '/none.yaml: there is no such file'],
     [['serve', '--config', '/none.yaml', '--check-config'], '/none.yaml: there is no such file'],
@@ -40,12 +55,10 @@ test('help and version go to stdout, and a wrong command line is one line and ex
     [['serve', '--check-config', '--port', ''], '--port "" is not a port: a whole number from 0 to 65535'],
     [['serve', '--check-config', '--data', ''], '--data needs a directory'],
   ] as const) {
-    const { status, stdout, stderr } = run(...args);
-    assert.equal(status, 2);
-    assert.equal(stdout, '');
-    const line = stderr.replace(/^ghcr-cache: (.*)\n$/, '$1');
-    if (message instanceof RegExp) assert.match(line, message);
-    else assert.equal(line, message);
+    const { printed, failure } = await runHere(...args);
+    assert.deepEqual([failure?.code, printed], [2, '']);
+    if (message instanceof RegExp) assert.match(failure?.message ?? '', message);
+    else assert.equal(failure?.message, message);
   }
 });
 
@@ -83,17 +96,17 @@ test('a config that is only checked is told in a line, and nothing is made, open
   const checked = join(directory, 'checked');
   const port = await usedPort(t);
   writeFileSync(file, `listen: { port: ${port}, host: "::1" }\ndata: ./checked\n${UPSTREAMS}`);
-  const { status, stdout, stderr } = run('serve', '--check-config', '--config', file);
+  const { status, stdout, stderr } = start('serve', '--check-config', '--config', file);
   const plan = `would listen on http://[::1]:${port}, keep its data in ${checked}, and pull from ${FROM}`;
   assert.deepEqual([status, stderr, stdout], [0, '', `${file} is fine: ghcr-cache ${version} ${plan}\n`]);
   assert.equal(existsSync(checked), false);
   assert.match(
-    run('serve', '--check-config', '--port', '0').stdout,
+    start('serve', '--check-config', '--port', '0').stdout,
     /^the configuration is fine: .* any free port of 127/,
   );
 
   writeFileSync(file, 'listen: { prot: 1 }');
-  const wrong = run('serve', '--check-config', '--config', file);
+  const wrong = start('serve', '--check-config', '--config', file);
   assert.deepEqual([wrong.status, wrong.stdout], [2, '']);
   assert.match(wrong.stderr, /^ghcr-cache: \S+checked\.yaml:1: listen\.prot: unknown key/);
 });
@@ -101,7 +114,7 @@ test('a config that is only checked is told in a line, and nothing is made, open
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} right after the start line stops it cleanly, with exit code 0`, async () => {
     writeFileSync(join(directory, 'serve.yaml'), LISTEN);
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 2; round++) {
       const child = spawn(process.execPath, [PROGRAM, 'serve', '--config', join(directory, 'serve.yaml')], {
         stdio: ['ignore', 'pipe', 'ignore'],
       });
@@ -114,7 +127,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   });
 }
 
-function start(text = LISTEN) {
+function startHere(text = LISTEN) {
   const log = { debug() {}, info() {}, warn() {}, error() {} };
   return startCache(load(text), { clock: new TestClock(), random: testRandom(), log });
 }
@@ -133,10 +146,10 @@ function openFiles(): string[] {
 
 /** Fails in its own way, then starts on the same data directory once what was wrong is mended. */
 async function assertReleases(text: string, problem: RegExp, mend: () => unknown): Promise<void> {
-  await assert.rejects(start(text), problem);
+  await assert.rejects(startHere(text), problem);
   if (existsSync('/proc/self/fd')) assert.deepEqual(openFiles(), []);
   await mend();
-  const cache = await start();
+  const cache = await startHere();
   await cache.stop(0);
 }
 
@@ -162,7 +175,7 @@ test('a start with metadata of a newer version names it, and releases lock and d
     database.pragma(`user_version = ${change(version)}`);
     database.close();
   };
-  await (await start()).stop(0);
+  await (await startHere()).stop(0);
   setVersion(version => version + 1000);
   await assertReleases(LISTEN, /was written by a newer ghcr-cache/, () => setVersion(version => version - 1000));
 });

@@ -167,7 +167,7 @@ describe('a segment', () => {
       const asked = ranges().length;
       assert.ok(asked <= 4, `${asked} were asked for`);
       ghcr.clearFaults();
-      const other = makeImage({ layers: [SIZE], seed: 'another' });
+      const other = makeImage({ layers: [24 * MIB], seed: 'another' });
       ghcr.push('owner/other', other, 'v1');
       const reply = await pull(afterAWhile, `/v2/owner/other/blobs/${other.layers[0]?.digest}`);
       assert.equal(reply.status, 200);

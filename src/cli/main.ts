@@ -21,12 +21,11 @@ Usage: ghcr-cache COMMAND [OPTIONS]
 Commands:
 ${[...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(HELP_COLUMN)} ${summary}`).join('\n')}
 
-${[...COMMANDS].map(([name, { options }]) => `Options of ${name}:\n${helpOf(options)}`).join('\n\n')}
+Options:
+  ${'--help'.padEnd(HELP_COLUMN)} this text; behind a command, its options
+  ${'--version'.padEnd(HELP_COLUMN)} the version
 
-Other options:
-  --help            this text
-  --version         the version
-
+Without a configuration CR_PAT or GITHUB_TOKEN of the environment, with GHCR_USERNAME, is the credential for ghcr.io.
 Then pull and push ghcr.io/owner/image:tag as 127.0.0.1:5000/owner/image:tag. Every key of the configuration is in
 config.example.yaml.`;
 
@@ -45,14 +44,21 @@ export async function run(
 ): Promise<{ readonly code: number; readonly message: string } | undefined> {
   const [name = '--help', ...rest] = args;
   try {
-    if (['--help', '-h', 'help'].includes(name) || rest.includes('--help')) terminal.print(HELP);
+    if (['--help', '-h', 'help'].includes(name)) terminal.print(HELP);
     else if (name === '--version') terminal.print(version);
+    else if (rest.includes('--help')) terminal.print(helpFor(name));
     else await commandOf(name).run(rest, terminal);
     return undefined;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     return { code: error instanceof ConfigError || error instanceof UsageError ? 2 : 1, message };
   }
+}
+
+/** Throws UsageError. */
+function helpFor(name: string): string {
+  const { summary, options } = commandOf(name);
+  return `ghcr-cache ${name}: ${summary}\n\nOptions:\n${helpOf(options)}`;
 }
 
 /** Throws UsageError. */

@@ -75,4 +75,4 @@ export function helpOf(options: Options): string {
 }
 
 /** How wide the names of commands and options are in the help. */
-export const HELP_COLUMN = 17;
+export const HELP_COLUMN = 20;

@@ -7,10 +7,7 @@ export const PLACE = {
   config: {
     type: 'string',
     value: 'FILE',
-    help: [
-      'the configuration (YAML); without it the defaults hold, and CR_PAT or GITHUB_TOKEN',
-      'of the environment, with GHCR_USERNAME, is the credential for ghcr.io',
-    ],
+    help: ['the configuration (YAML); without it the defaults hold'],
   },
   data: { type: 'string', value: 'DIR', help: ['in place of the data directory of the configuration'] },
 } as const satisfies Options;

@@ -31,16 +31,20 @@ async function runHere(...args: string[]) {
 }
 
 test('help and version go to stdout, and a wrong command line is one line and exit code 2', async () => {
-  for (const args of [[], ['--help'], ['help'], ['serve', '--help']]) {
+  for (const args of [[], ['--help'], ['-h'], ['help']]) {
     const { printed, failure } = await runHere(...args);
     assert.equal(failure, undefined);
     for (const command of ['serve {2,}serve the registry API', 'login {2,}keep a login', 'logout {2,}forget']) {
       assert.match(printed, new RegExp(`^ {2}${command}`, 'm'));
     }
-    for (const option of ['config FILE', 'port N', 'data DIR', 'check-config']) {
-      assert.match(printed, new RegExp(`^ {2}--${option} +\\S`, 'm'));
-    }
+    assert.match(printed, /CR_PAT or GITHUB_TOKEN/);
   }
+  const { printed, failure } = await runHere('serve', '--help');
+  assert.equal(failure, undefined);
+  for (const option of ['config FILE', 'port N', 'data DIR', 'check-config']) {
+    assert.match(printed, new RegExp(`^ {2}--${option} +\\S`, 'm'));
+  }
+  assert.match((await runHere('login', '--help')).printed, /^ {2}-u, --username USER {2}\S/m);
   const { status, stdout, stderr } = start('--version');
   assert.deepEqual([status, stdout, stderr], [0, `${version}\n`, '']);
   const wrong = start('constructor');

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { systemClock, systemRandom } from '../base/clock.ts';
 import { openLogins, registryOf } from '../compose/logins.ts';
-import { isLoopback } from '../config/host.ts';
+import { plainHttpOf } from '../compose/upstreams.ts';
 import type { Config } from '../config/load.ts';
 import * as value from '../config/values.ts';
 import { secretIn } from '../credentials/sources.ts';
@@ -62,16 +62,17 @@ function valid<T>(option: string, schema: z.ZodType<T>, written: string): T {
 
 /** Throws where the config has another login of that name, or would not have this one used. */
 function rejectUnusable(config: Config, host: string, name: string): void {
-  const { credentials = [], isUnwritten, url } = config.upstreams.get(host) ?? {};
+  const upstream = config.upstreams.get(host);
+  const { credentials = [], isUnwritten, offline } = upstream ?? {};
+  if (offline) throw new Error(`the configuration has ${host} offline, and a login has to be checked there`);
   if (isUnwritten === false && credentials.length === 0) {
     throw new Error(`it would not be used: the configuration has "credentials: []" for ${host}, which means no login`);
   }
   if (credentials.some(credential => credential.name === name)) {
     throw new Error(`the configuration has a credential "${name}" for ${host}; give this one another --name`);
   }
-  if (url?.protocol === 'http:' && !isLoopback(url.hostname)) {
-    throw new Error(`plain http would send the token unencrypted to ${url.host}`);
-  }
+  const open = upstream && plainHttpOf(upstream);
+  if (open !== undefined) throw new Error(`plain http would send the token unencrypted to ${open.host}`);
 }
 
 function notAnUpstream(host: string, config: Config): string {

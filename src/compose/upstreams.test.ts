@@ -16,6 +16,7 @@ test('what the config says comes before what was kept, and that before the envir
     // Never over plain HTTP to another machine.
     [{ credentials: [], isUnwritten: true }, 'http://registry.lab', []],
     [{ credentials: [], isUnwritten: true }, 'http://127.0.0.1:5001', ['kept for ghcr.io']],
+    [{ credentials: [], isUnwritten: true, api: new URL('http://api.lab') }, 'https://ghcr.io', []],
   ];
   for (const [config, url, names] of cases) {
     const found = credentialsFor('ghcr.io', { ...config, url: new URL(url) } as UpstreamConfig, KEPT);

@@ -72,14 +72,19 @@ export function createUpstreams(
  */
 export function credentialsFor(
   name: string,
-  { credentials, isUnwritten, url }: UpstreamConfig,
+  upstream: UpstreamConfig,
   logins: Pick<CredentialStore, 'of'>,
 ): readonly OwnedCredential[] {
+  const { credentials, isUnwritten } = upstream;
   // The config has no credential that would go over plain HTTP to another machine, and a login must not either.
-  const isSafe = url.protocol === 'https:' || isLoopback(url.hostname);
-  const kept = isSafe ? logins.of(name) : [];
+  const kept = plainHttpOf(upstream) === undefined ? logins.of(name) : [];
   if (isUnwritten) return [...kept, ...credentials];
   return credentials.length === 0 ? [] : [...credentials, ...kept];
+}
+
+/** Where a credential for the upstream would go unencrypted to another machine, if anywhere. */
+export function plainHttpOf({ url, api }: Pick<UpstreamConfig, 'url' | 'api'>): URL | undefined {
+  return [url, api].find(each => each?.protocol === 'http:' && !isLoopback(each.hostname));
 }
 
 /** Requests to an upstream. Contacts nothing yet. */

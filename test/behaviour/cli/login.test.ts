@@ -146,6 +146,8 @@ test('a login that is of no use is one line, and is not kept', async t => {
 
 test('a login that the configuration would not use is rejected', async t => {
   for (const [upstream, err] of [
+    [{ offline: true }, /^the configuration has ghcr\.io offline, and a login has to be checked there$/],
+    [{ api: 'http://api.lab' }, /^plain http would send the token unencrypted to api\.lab$/],
     [{ credentials: [] }, /^it would not be used: the configuration has "credentials: \[\]" for ghcr\.io/],
     [
       { credentials: [{ name: 'octocat', token: 'x' }] },

@@ -5,6 +5,7 @@ import { systemClock, systemRandom } from '../base/clock.ts';
 import { openLogins, registryOf } from '../compose/logins.ts';
 import { plainHttpOf } from '../compose/upstreams.ts';
 import type { Config } from '../config/load.ts';
+import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import * as value from '../config/values.ts';
 import { secretIn } from '../credentials/sources.ts';
 import type { ShownLogin } from '../credentials/store.ts';
@@ -36,12 +37,13 @@ export const login: Command = {
     await using stack = new AsyncDisposableStack();
     const environment = { clock: systemClock, random: systemRandom, log: openLog(config) };
     const registry = registryOf(config, host, environment, stack);
-    if (registry === undefined) throw new UsageError(notAnUpstream(host, config));
+    const upstream = config.upstreams.get(host);
+    if (registry === undefined || upstream === undefined) throw new UsageError(notAnUpstream(host, config));
     if (!values.username || !values['password-stdin']) throw new UsageError(`a user and a token are needed; ${HOW}`);
     const username = valid('username', value.username, values.username);
     const name = valid('name', value.text('a name'), values.name ?? username);
     const owner = valid('owner', value.ownerGlob, values.owner ?? '*');
-    rejectUnusable(config, host, name);
+    rejectUnusable(host, upstream, name);
     const secret = secretIn(await readAll(input), 'stdin', problem => new UsageError(`${problem}; ${HOW}`));
     const { summary, cautions, expiresAt } = await checkNewLogin(registry, { username, secret });
     print(summary);
@@ -49,6 +51,11 @@ export const login: Command = {
     if (expiresAt !== undefined) print(`It expires on ${expiresAt.toISOString().slice(0, 10)}.`);
     if (values.test) return;
     await keepLogin(await openLogins(config), registry, { username, secret }, { name, owner, expiresAt });
+    const hiding = upstream.credentials.find(each => each.owner === '*' || each.owner === owner);
+    if (!upstream.isUnwritten && hiding !== undefined) {
+      const whose = hiding.owner === '*' ? 'all repositories' : `the repositories of ${hiding.owner}`;
+      print(`Note: The configuration has a credential "${hiding.name}" for ${whose}, which is used before it.`);
+    }
     print(`It is kept as "${name}"${owner === '*' ? '' : ` for the repositories of ${owner}`}, in ${config.data}.`);
   },
 };
@@ -61,17 +68,16 @@ function valid<T>(option: string, schema: z.ZodType<T>, written: string): T {
 }
 
 /** Throws where the config has another login of that name, or would not have this one used. */
-function rejectUnusable(config: Config, host: string, name: string): void {
-  const upstream = config.upstreams.get(host);
-  const { credentials = [], isUnwritten, offline } = upstream ?? {};
+function rejectUnusable(host: string, upstream: UpstreamConfig, name: string): void {
+  const { credentials, isUnwritten, offline } = upstream;
   if (offline) throw new Error(`the configuration has ${host} offline, and a login has to be checked there`);
-  if (isUnwritten === false && credentials.length === 0) {
+  if (!isUnwritten && credentials.length === 0) {
     throw new Error(`it would not be used: the configuration has "credentials: []" for ${host}, which means no login`);
   }
   if (credentials.some(credential => credential.name === name)) {
     throw new Error(`the configuration has a credential "${name}" for ${host}; give this one another --name`);
   }
-  const open = upstream && plainHttpOf(upstream);
+  const open = plainHttpOf(upstream);
   if (open !== undefined) throw new Error(`plain http would send the token unencrypted to ${open.host}`);
 }
 

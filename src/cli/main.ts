@@ -31,7 +31,13 @@ config.example.yaml.`;
 
 /** Runs a command. Ends the process when it fails. */
 export async function main(args: string[]): Promise<void> {
-  const failure = await run(args, { input: process.stdin, print: text => process.stdout.write(`${text}\n`) });
+  const failure = await run(args, {
+    // Touched by those alone that read it.
+    get input() {
+      return process.stdin;
+    },
+    print: text => process.stdout.write(`${text}\n`),
+  });
   if (failure === undefined) return;
   process.stderr.write(`ghcr-cache: ${failure.message}\n`);
   await exit(failure.code);

@@ -3,6 +3,7 @@
 import { chmodSync, closeSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../base/log.ts';
 import { makeDirectory, PRIVATE_DIRECTORY, PRIVATE_FILE } from '../content/local/layout.ts';
 
@@ -102,6 +103,24 @@ async function lock(directory: string): Promise<() => void> {
   if (flock(fd)) return () => closeSync(fd);
   closeSync(fd);
   throw new Error(`${directory} is in use by another ghcr-cache; stop that one, or give this one another "data"`);
+}
+
+/** How long another process may take with a lock that is waited for. */
+const LOCKED_MS = 10_000;
+const LOOK_MS = 50;
+
+/** Locks a file, which it makes, against other processes. Throws a sentence when one has it for too long. */
+export async function lockFile(file: string): Promise<AsyncDisposable> {
+  const flock = await loadFlock();
+  const fd = openSync(file, 'a', PRIVATE_FILE);
+  for (let waitedMs = 0; flock !== undefined && !flock(fd); waitedMs += LOOK_MS) {
+    if (waitedMs >= LOCKED_MS) {
+      closeSync(fd);
+      throw new Error(`another process has held ${file} for ${LOCKED_MS / 1000} s; try again when it has ended`);
+    }
+    await sleep(LOOK_MS);
+  }
+  return { [Symbol.asyncDispose]: async () => closeSync(fd) };
 }
 
 const LOCK_EX = 2;

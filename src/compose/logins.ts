@@ -1,11 +1,12 @@
 // The logins of a data directory: taken up by a running cache as they change, and checked and kept by commands.
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../config/load.ts';
 import { makeDirectory } from '../content/local/layout.ts';
 import { credentialsOf } from '../credentials/credential.ts';
 import { CredentialStore } from '../credentials/store.ts';
 import type { Registry } from '../operations/login.ts';
-import { inSentences } from './data-directory.ts';
+import { inSentences, lockFile } from './data-directory.ts';
 import type { Environment } from './environment.ts';
 import { requestsTo } from './upstreams.ts';
 
@@ -17,13 +18,17 @@ export async function followLogins(
   { clock, log }: Environment,
   stack: AsyncDisposableStack,
 ): Promise<CredentialStore> {
-  const store = await CredentialStore.open(fileIn(data));
+  const store = await CredentialStore.open(fileIn(data), lockFile);
   store.onChange(() => {
     const names = store.logins.map(({ host, name }) => `"${name}" for ${host}`).join(', ');
     log.info({}, `the logins were changed: ${names === '' ? 'there is none now' : names}`);
   });
   let said = '';
+  let isLooking = false;
   const look = async () => {
+    // On a disk that hangs.
+    if (isLooking) return;
+    isLooking = true;
     try {
       await store.refresh();
       said = '';
@@ -31,6 +36,8 @@ export async function followLogins(
       const { message } = error as Error;
       if (message !== said) log.error({}, `the logins stay as they were: ${message}`);
       said = message;
+    } finally {
+      isLooking = false;
     }
   };
   stack.defer(clock.every(LOOK_MS, () => void look()));
@@ -40,7 +47,12 @@ export async function followLogins(
 /** Those of a data directory, which is made if need be. Throws a sentence. */
 export async function openLogins({ data }: Pick<Config, 'data'>): Promise<CredentialStore> {
   await inSentences(data, () => makeDirectory(data));
-  return CredentialStore.open(fileIn(data));
+  const { uid } = await stat(data);
+  if (uid !== (process.geteuid?.() ?? uid)) {
+    // What we write there the server could not read.
+    throw new Error(`${data} belongs to another user (uid ${uid}); run this as that user, who runs the server`);
+  }
+  return CredentialStore.open(fileIn(data), lockFile);
 }
 
 /** An upstream of the config, to check logins at; undefined when it is none. Contacts nothing yet. `stack` owns connections. */

@@ -96,6 +96,7 @@ export function requestsTo(
 ): Requests {
   const { url, offline, realms, ca, api } = config;
   const said = new ExpiringCache<true>({ clock, max: 1_000, ttlMs: DENIED_AGAIN_MS });
+  credentials.onChange(() => said.clear());
   const { blobHosts: known } = profileOf(name, url, api);
   return new Requests({
     ...{ name, url, offline, realms, ca, api, credentials, clock, random },

@@ -5,6 +5,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import { SingleFlight } from '../base/single-flight.ts';
 import type { Login, OwnedCredential } from './credential.ts';
 import { type Complain, readText, secretIn } from './sources.ts';
 
@@ -28,12 +29,17 @@ type Entry = Login | { readonly helper: string; readonly server: string };
 export function dockerCredential(host: string, env: NodeJS.ProcessEnv, complain: Complain): OwnedCredential {
   const file = join(env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker'), 'config.json');
   findEntry(host, file, complain);
+  // A helper is a process: one at a time.
+  const running = new SingleFlight<Login>();
   return {
     name: 'docker',
     owner: '*',
     async read() {
       const current = findEntry(host, file, complain);
-      const login = 'helper' in current ? await runHelper(current, env, complain) : current;
+      const login =
+        'helper' in current
+          ? await running.run(current.helper, () => runHelper(current, env, complain)).result
+          : current;
       const secret = secretIn(login.secret, `the password for ${host} in ${file}`, complain);
       return { username: login.username, secret };
     },

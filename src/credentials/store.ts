@@ -2,7 +2,6 @@
 // a running server takes up what has changed. A secret is in the file and in closures, and nowhere else.
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { fileProblem } from '../base/file-problem.ts';
 import type { OwnedCredential } from './credential.ts';
@@ -33,24 +32,25 @@ export interface ShownLogin extends Omit<Login, 'token'> {
 
 const PRIVATE = 0o600;
 const OTHERS = 0o077;
-/** How long another command may take to change the file before its lock is taken for one that was left. */
-const LOCKED_MS = 5_000;
-const LOOK_MS = 50;
+/** Keeps other processes from changing the file meanwhile, until it is disposed of. */
+export type Lock = (file: string) => Promise<AsyncDisposable>;
 
 export class CredentialStore {
   readonly #file: string;
+  readonly #lock: Lock;
   #logins: readonly { readonly shown: ShownLogin; readonly credential: OwnedCredential }[] = [];
   /** Of the file when it was read. */
   #stamp: string | undefined;
   readonly #listeners: (() => void)[] = [];
 
-  private constructor(file: string) {
+  private constructor(file: string, lock: Lock) {
     this.#file = file;
+    this.#lock = lock;
   }
 
   /** Reads the file, if there is one. Throws a sentence when it cannot be used, or others can read it. */
-  static async open(file: string): Promise<CredentialStore> {
-    const store = new CredentialStore(file);
+  static async open(file: string, lock: Lock): Promise<CredentialStore> {
+    const store = new CredentialStore(file, lock);
     await store.refresh();
     return store;
   }
@@ -60,9 +60,12 @@ export class CredentialStore {
     this.#listeners.push(listener);
   }
 
-  /** Those of an upstream, in the order in which they were kept. */
+  /** Those of an upstream: the more its owner pattern says, the earlier, whenever it was kept. */
   of(host: string): readonly OwnedCredential[] {
-    return this.#logins.filter(({ shown }) => shown.host === host).map(({ credential }) => credential);
+    return this.#logins
+      .filter(({ shown }) => shown.host === host)
+      .map(({ credential }) => credential)
+      .sort((a, b) => exactness(b.owner) - exactness(a.owner));
   }
 
   get logins(): readonly ShownLogin[] {
@@ -84,7 +87,10 @@ export class CredentialStore {
 
   /** Keeps a login, in place of one of the same host and name. Throws a sentence when it cannot. */
   async keep(login: Login): Promise<void> {
-    await this.#change(logins => [...logins.filter(each => !isSame(each, login)), login]);
+    await this.#change(logins => {
+      const at = logins.findIndex(each => isSame(each, login));
+      return at === -1 ? [...logins, login] : logins.with(at, login);
+    });
   }
 
   /** Forgets the logins of a host, or the one of this name. Returns the names of those that there were. */
@@ -101,7 +107,9 @@ export class CredentialStore {
   /** `edit` returns the logins to be kept, or undefined when there is nothing to change. */
   async #change(edit: (logins: readonly Login[]) => readonly Login[] | undefined): Promise<void> {
     try {
-      await using _lock = await lock(`${this.#file}.lock`);
+      await using _lock = await this.#lock(`${this.#file}.lock`);
+      // Left by a command that was killed.
+      await rm(`${this.#file}.new`, { force: true });
       const changed = edit(await readLogins(this.#file));
       if (changed !== undefined) await replace(this.#file, `${JSON.stringify({ logins: changed }, undefined, 2)}\n`);
     } catch (error) {
@@ -154,9 +162,14 @@ async function readLogins(file: string): Promise<Login[]> {
 /** The file holds the old text or the new one, whatever happens. */
 async function replace(file: string, text: string): Promise<void> {
   const fresh = `${file}.new`;
-  await rm(fresh, { force: true });
   {
     await using opened = await open(fresh, 'wx', PRIVATE);
+    if (((await opened.stat()).mode & OTHERS) !== 0) {
+      await rm(fresh);
+      throw new Error(
+        `${dirname(file)} is on a file system without modes, where no token can be kept from other users`,
+      );
+    }
     await opened.writeFile(text);
     await opened.sync();
   }
@@ -165,16 +178,7 @@ async function replace(file: string, text: string): Promise<void> {
   await directory.sync();
 }
 
-/** Between processes. */
-async function lock(file: string): Promise<AsyncDisposable> {
-  for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
-    try {
-      await (await open(file, 'wx', PRIVATE)).close();
-      return { [Symbol.asyncDispose]: () => rm(file, { force: true }) };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      if (waitedMs >= LOCKED_MS) await rm(file, { force: true });
-      else await sleep(LOOK_MS);
-    }
-  }
+/** An owner by its name says the most, `*` the least. */
+function exactness(owner: string): number {
+  return owner.includes('*') ? owner.length : Infinity;
 }

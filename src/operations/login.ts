@@ -30,11 +30,13 @@ export interface GoodLogin {
 
 /** Throws a sentence when the registry does not take the login, and when that cannot be found out. */
 export async function checkNewLogin(registry: Registry, login: Login): Promise<GoodLogin> {
-  const { name, api } = registry;
-  const kind = api && kindOf(login.secret);
+  const { name, url } = registry;
+  const kind = registry.api && kindOf(login.secret);
+  // A password for a mirror is none of GitHub's business.
+  const api = kind !== undefined || url.host === name ? registry.api : undefined;
   if (kind?.unusable !== undefined) throw new Error(`that is a ${kind.name}: ${kind.unusable}`);
   const mask = new Mask();
-  const { account, error } = await askGitHub(registry, login.secret, mask);
+  const { account, error } = await askGitHub({ ...registry, api }, login.secret, mask);
   if (api !== undefined && account === undefined && error === undefined) {
     throw new Error(`${api.host} does not know that token: it is mistyped, has expired, or was revoked`);
   }
@@ -54,13 +56,17 @@ export async function checkNewLogin(registry: Registry, login: Login): Promise<G
   return { summary: `${name} accepts ${user ?? login.username}: ${what}.`, cautions, expiresAt: account?.expiresAt };
 }
 
-/** Keeps it. `name`: what logs call it. */
+/** Keeps it. `name`: what logs call it. Throws a sentence when there is another of that name, for other repositories. */
 export async function keepLogin(
   store: CredentialStore,
   { name: host, clock }: Pick<Registry, 'name' | 'clock'>,
   { username, secret }: Login,
   { name, owner, expiresAt }: { name: string; owner: string; expiresAt: Date | undefined },
 ): Promise<void> {
+  const same = store.logins.find(each => each.host === host && each.name === name);
+  if (same !== undefined && same.owner !== owner) {
+    throw new Error(`there is a login "${name}" for the owner ${same.owner}; give this one another --name`);
+  }
   await store.keep({
     ...{ host, name, owner, username, token: secret },
     checkedAt: new Date(clock.now()).toISOString(),

@@ -11,6 +11,8 @@ export class Connection {
   /** What it fetches now. */
   segment: Segment | undefined;
   receivedBytes = 0;
+  /** Sent again by an upstream that does not honour ranges. */
+  skippedBytes = 0;
   /** How often it was looked at since its body began, and how often in a row without a byte. */
   looks = 0;
   stillLooks = 0;
@@ -86,7 +88,10 @@ export class Connection {
     try {
       const error = await body.read(arrived => {
         let chunk = skip > 0 ? arrived.subarray(skip) : arrived;
-        skip = Math.max(0, skip - arrived.length);
+        if (skip > 0) {
+          this.skippedBytes += Math.min(skip, arrived.length);
+          skip = Math.max(0, skip - arrived.length);
+        }
         if (chunk.length > segment.end - segment.position) chunk = this.#cut(chunk, segment, sizeBytes, body.end);
         if (chunk.length === 0) return undefined;
         segment.position += chunk.length;

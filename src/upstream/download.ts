@@ -130,7 +130,7 @@ class Download implements SpareUser {
   /** Looks, each second, whether bytes move and who waits for them. Never throws. */
   look(): void {
     const { isWanted, receiverStallMs = Infinity } = this.#options;
-    this.#progress.look(this.received.bytes);
+    this.#progress.look(this.received.bytes + this.#first.skippedBytes);
     const { isSlow, stillMs } = this.#progress;
     const isAwaited = this.#opener.permit?.isAwaited;
     const isHeldUp = stillMs >= RECEIVER_MS && this.#first.isHeldUp;

@@ -56,8 +56,7 @@ export class Opener {
       } catch (error) {
         const isRange = span.start > 0 || span.end !== undefined;
         if (isRange && isInvalid(error)) {
-          // It does not honour ranges, or not for this blob: what it sends from the start on is skipped.
-          upstream.spares.gaveNoRange();
+          // It does not honour ranges, or not this one: what it sends from the start on is skipped.
           this.#asksForAll = true;
           continue;
         }
@@ -67,7 +66,8 @@ export class Opener {
         if (!this.#isAnswered || !isTransient) throw error;
         return { broken: error };
       }
-      if (span.end !== undefined && body.isRange === false) upstream.spares.gaveNoRange();
+      const isNoRange = this.#asksForAll || (span.end !== undefined && body.isRange === false);
+      if (isNoRange) upstream.spares.gaveNoRange();
       this.#hearSize(body.sizeBytes);
       if (!this.permit.isForSmall || connection.leftBytes <= SMALL_BLOB_BYTES) {
         this.#isAnswered = true;

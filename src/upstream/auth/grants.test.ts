@@ -321,6 +321,19 @@ test('a token of a login that is changed while it is asked for is not used', asy
   assert.equal(tokensOf(ghcr).length, 2);
 });
 
+test('a helper that gives another login each time costs two tokens for each request at most', async t => {
+  let reads = 0;
+  const read = async () => {
+    await turns(3);
+    return { username: 'octocat', secret: reads++ === 0 ? SECRET : `${SECRET}${reads}` };
+  };
+  const { ghcr, requests } = await setUp(t, { credentials: [{ ...CREDENTIAL, read }] });
+  ghcr.fault({ endpoint: 'token', chunked: true });
+  const names = Array.from({ length: 6 }, (_, i) => ({ ...APP, name: `owner/app${i}` }));
+  await Promise.allSettled(names.map(each => requests.send(each, asks.pull)));
+  assert.ok(tokensOf(ghcr).length <= 6 * 3, `${tokensOf(ghcr).length} tokens`);
+});
+
 test('a token lasts its own time, whatever happens to the wall clock', async t => {
   for (const byMs of [-3_600_000, 3_600_000]) {
     const { ghcr, clock, send } = await setUp(t);

@@ -162,7 +162,11 @@ export class Grants {
     this.record(response.header('www-authenticate'));
   }
 
-  async #withCredential(repository: Repository, access: Access): Promise<{ grant: Grant; lifetimeMs: number }> {
+  async #withCredential(
+    repository: Repository,
+    access: Access,
+    isAgain = false,
+  ): Promise<{ grant: Grant; lifetimeMs: number }> {
     const credential = this.#options.credentials.find(repository);
     if (credential === undefined) return this.#anonymously(repository, access, undefined);
     const { name } = credential;
@@ -173,8 +177,9 @@ export class Grants {
     this.#options.mask.add(secret, basic);
     const ours = { ...NONE, credential: name, authorization: `Basic ${basic}` };
     const result = await this.#request(repository, access, ours);
-    // Another login was taken up meanwhile, which may do more, or less.
-    if (this.#identities.get(credential) !== identity) return this.#withCredential(repository, access);
+    // Another login was taken up meanwhile, which may do more, or less. Once: a helper may give another one each time.
+    const isOther = this.#identities.get(credential) !== identity;
+    if (isOther && !isAgain) return this.#withCredential(repository, access, true);
     if ('grant' in result) return result;
     const error = toDeniedError(result.error, repository, name, access);
     if (!isDenial(result.error)) throw error;

@@ -31,12 +31,12 @@ export async function checkLogin(options: LoginCheckOptions, { username, secret 
   const ping = (authorization?: string) =>
     dialer.dial({ method: 'GET', url: new URL('/v2/', url), headers: authorization ? { authorization } : {} });
   const asked = await ping();
-  await discard(asked);
   const challenge = parseChallenge(asked.header('www-authenticate'));
-  if (challenge === undefined) {
-    if (asked.status < 300) return { verdict: 'unasked' };
+  if (challenge === undefined && asked.status >= 300) {
     return ended(options, await readErrorResponse(asked, options.clock.now(), mask));
   }
+  await discard(asked);
+  if (challenge === undefined) return { verdict: 'unasked' };
   let authorization = `Basic ${basic}`;
   if (challenge.scheme === 'bearer') {
     const realm = trustedRealm(challenge.realm, url, options.realms);

@@ -144,6 +144,19 @@ test('a login that is of no use is one line, and is not kept', async t => {
   assert.ok(!existsSync(join(data, 'credentials.json')));
 });
 
+test('one login does not hide another without a word', async t => {
+  const { run, logIn } = await setUp(t, { credentials: [{ name: 'ci', owner: 'acme', token: 'x' }] });
+  assert.equal((await logIn('--owner', 'a')).err, '');
+  assert.equal(
+    (await logIn('--owner', 'b')).err,
+    'there is a login "octocat" for the owner a; give this one another --name',
+  );
+  const { out } = await logIn('--owner', 'acme', '--name', 'mine');
+  const note = 'Note: The configuration has a credential "ci" for the repositories of acme, which is used before it.';
+  assert.equal(out.at(-2), note);
+  assert.deepEqual((await run('', 'logout')).out, ['Forgotten: "octocat", "mine" of ghcr.io.']);
+});
+
 test('a login that the configuration would not use is rejected', async t => {
   for (const [upstream, err] of [
     [{ offline: true }, /^the configuration has ghcr\.io offline, and a login has to be checked there$/],

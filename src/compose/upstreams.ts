@@ -6,6 +6,7 @@ import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { type Credentials, changingCredentials, type OwnedCredential } from '../credentials/credential.ts';
 import type { CredentialStore } from '../credentials/store.ts';
 import type { Repository } from '../oci/reference.ts';
+import { type WatchedUpstream, watchTokens } from '../operations/token-watch.ts';
 import { LaggingUpstream, LaggingWrites } from '../pull/lagging-upstream.ts';
 import type { LocalWrites } from '../pull/local-writes.ts';
 import { UpstreamClient } from '../upstream/client.ts';
@@ -42,14 +43,18 @@ export function createUpstreams(
   stack: AsyncDisposableStack,
 ) {
   const clients = new Map<string, Clients>();
+  const watched: WatchedUpstream[] = [];
   for (const [name, upstream] of config.upstreams) {
     const list = () => credentialsFor(name, upstream, logins);
     const credentials = changingCredentials(list, listener => logins.onChange(listener));
     const requests = requestsTo(name, upstream, credentials, environment);
     stack.defer(() => requests.close());
     descriptors.onShrink(() => requests.dialer.shrink());
+    const { api, offline } = upstream;
+    if (api !== undefined && !offline) watched.push({ name, api, dialer: requests.dialer, credentials: list });
     clients.set(name, createClients(requests, upstream, credentials, localWrites));
   }
+  stack.defer(watchTokens(watched, environment.clock, environment.log));
   /** Throws when the repository's upstream is not configured, which is a bug: parsing checks it. */
   const clientsOf = ({ upstream }: Repository) => {
     const found = clients.get(upstream);

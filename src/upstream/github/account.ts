@@ -37,7 +37,8 @@ export async function accountOf({ api, dialer, mask }: AccountOptions, secret: s
     accept: 'application/vnd.github+json',
     'x-github-api-version': '2022-11-28',
   };
-  const response = await dialer.dial({ method: 'GET', url, headers });
+  // Pulls do not need the API: that it cannot be reached is nothing to be told.
+  const response = await dialer.dial({ method: 'GET', url, headers, isSpare: true });
   const body = await readAll(response, BODY_LIMIT_BYTES).catch(() => undefined);
   const { status } = response;
   if (status === 401) return undefined;

@@ -23,6 +23,7 @@ import { ManifestPushes } from '../push/manifest.ts';
 import { Mounts } from '../push/mount.ts';
 import { Relays } from '../push/relays.ts';
 import { Uploads } from '../push/uploads.ts';
+import { WriteOnce } from '../push/write-once.ts';
 import { Budget } from '../retention/budget.ts';
 import { Descriptors, descriptorLimit } from './descriptors.ts';
 import type { Environment } from './environment.ts';
@@ -58,6 +59,7 @@ export async function openCore(config: Config, environment: Environment) {
     tagMutex: new KeyedMutex(),
     signal: leaving.signal,
   };
+  const rule = tagRules(config.tags);
   const found = await ingests.list();
   const partials = new Partials({ ...common, maxSizeBytes }, found);
   const manifests = new Manifests(common);
@@ -65,7 +67,7 @@ export async function openCore(config: Config, environment: Environment) {
   const seen = new SeenManifests(manifests, clock);
   const readAhead = config.readAhead ? new ReadAhead({ ...common, fetchAhead }) : undefined;
   const blobs = new Blobs({ ...common, partials, seen, watcher: readAhead });
-  const tags = new Tags({ ...common, manifests, rule: tagRules(config.tags) });
+  const tags = new Tags({ ...common, manifests, rule });
   const tagLists = new TagLists(common);
   const referrers = new Referrers({ ...common, manifests, tags });
   const admission = new Admission(common);
@@ -74,7 +76,9 @@ export async function openCore(config: Config, environment: Environment) {
   await ingests.keep(new Set([...partials.names, ...uploads.leftNames]));
   const mounts = new Mounts({ ...common, blobs, relays });
   const fallbackReferrers = new FallbackReferrers({ ...common, manifests, tags, referrers });
-  const pushing = { ...common, mounts, manifests, tags, tagLists, fallbackReferrers };
+  const isUsed = config.tags.some(({ writeOnce }) => writeOnce);
+  const writeOnce = new WriteOnce({ rule, upstream, isUsed });
+  const pushing = { ...common, writeOnce, mounts, manifests, tags, tagLists, fallbackReferrers };
 
   /** Resolves when nothing is being stored any more: clients have their responses a moment before that. */
   const settled = async () => {

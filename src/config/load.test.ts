@@ -34,7 +34,7 @@ test('without a file the defaults hold', () => {
       ],
     ]),
     default: 'ghcr.io',
-    tags: [{ match: '*', freshMs: MINUTE_MS, keepDeleted: false }],
+    tags: [{ match: '*', freshMs: MINUTE_MS, keepDeleted: false, writeOnce: false }],
     staleIfErrorMs: 30 * 24 * 60 * MINUTE_MS,
     readAhead: true,
     writeGraceMs: 60_000,
@@ -127,7 +127,6 @@ test('an unknown key is rejected with the one that was meant, the known ones, or
     ['mirror: []', `1: mirror: ${planned}`],
     ['cache:\n  unusedFor: 30d', `2: cache.unusedFor: ${planned}`],
     ['upstreams:\n  ghcr.io:\n    users: []', `3: upstreams.ghcr.io.users: ${planned}`],
-    ['tags:\n  - writeOnce: true', `2: tags[0].writeOnce: ${planned}`],
     ['access:\n  admin: [alice]', `2: access.admin: ${planned}`],
   ]);
 });

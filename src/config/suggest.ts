@@ -7,7 +7,6 @@ const PLANNED: Record<string, readonly string[]> = {
   listen: ['tls', 'socket'],
   cache: ['unusedFor'],
   upstreams: ['users'],
-  tags: ['writeOnce'],
   access: ['htpasswd', 'rules', 'remember', 'stale', 'admin'],
 };
 

@@ -7,6 +7,8 @@ export interface TagRule {
   readonly freshMs: number;
   /** Whether a tag that was deleted upstream is still served. */
   readonly keepDeleted: boolean;
+  /** Whether nobody moves or deletes it. */
+  readonly writeOnce: boolean;
 }
 
 /** A rule with what it applies to: a glob over the tag, and one over the repository name, absent for any. */
@@ -16,9 +18,9 @@ export interface TagPattern extends TagRule {
 }
 
 /** For a tag that no rule matches. */
-const ASK_ALWAYS: TagRule = { freshMs: 0, keepDeleted: false };
+const ASK_ALWAYS: TagPattern = { match: '*', freshMs: 0, keepDeleted: false, writeOnce: false };
 
-export function tagRules(patterns: readonly TagPattern[]): (repository: Repository, tag: string) => TagRule {
+export function tagRules(patterns: readonly TagPattern[]): (repository: Repository, tag: string) => TagPattern {
   const rules = patterns.map(rule => ({
     rule,
     matchesTag: matcherOf(rule.match),

@@ -11,7 +11,7 @@ import { Manifests } from './manifests.ts';
 import { Tags } from './tags.ts';
 
 const APP = { upstream: 'ghcr.io', name: 'owner/app' };
-const RULE = { freshMs: 60_000, keepDeleted: false };
+const RULE = { match: '*', freshMs: 60_000, keepDeleted: false, writeOnce: false };
 const AWAY = new RegistryError('UPSTREAM_UNAVAILABLE', 'away');
 const GONE = new RegistryError('MANIFEST_UNKNOWN', 'not found');
 

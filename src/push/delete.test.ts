@@ -32,6 +32,7 @@ function setUp({ deleting = async () => {}, syncing = async () => {} } = {}) {
     manifests: { pull: missing, fetch: missing },
     tagMutex: { run: (_: string, work: () => Promise<void>) => work() },
     tagLists: { changed: () => {} },
+    writeOnce: { assertMayDelete: async () => {} },
     localWrites: {
       ...{ pushed: () => {}, deleted: () => {}, tagged: async () => {}, forget: () => {} },
       ...{ standing: async () => undefined, stateOf: () => undefined },

@@ -11,7 +11,7 @@ import type { ManifestPushDependencies } from './manifest.ts';
 
 type Shared = Pick<
   ManifestPushDependencies,
-  'manifests' | 'tagLists' | 'tagMutex' | 'localWrites' | 'fallbackReferrers' | 'log' | 'writes'
+  'manifests' | 'tagLists' | 'tagMutex' | 'localWrites' | 'fallbackReferrers' | 'writeOnce' | 'log' | 'writes'
 >;
 
 export interface DeleteDependencies extends Shared {
@@ -28,7 +28,8 @@ export class Deletes {
 
   /** Deletes a manifest with all its tags. Throws as UpstreamWrites.deleteManifest does. */
   async manifest(repository: Repository, digest: Digest): Promise<void> {
-    const { manifests, tagLists, localWrites } = this.#dependencies;
+    const { manifests, tagLists, localWrites, writeOnce } = this.#dependencies;
+    await writeOnce.assertMayDelete(repository, { digest });
     // Its subject is known only as long as it can be read.
     const known = await knownOf(manifests.pull(repository, digest));
     const tags = await this.#tagsTo(repository, digest);
@@ -45,9 +46,10 @@ export class Deletes {
 
   /** Deletes a tag, and its manifest only if the upstream does so. Throws as UpstreamWrites.deleteManifest does. */
   async tag(repository: Repository, tag: string): Promise<void> {
-    const { metadata, manifests, tagLists, tagMutex, localWrites } = this.#dependencies;
+    const { metadata, manifests, tagLists, tagMutex, localWrites, writeOnce } = this.#dependencies;
     const writes = this.#dependencies.writes(repository);
     await tagMutex.run(imageName(repository, { tag }), async () => {
+      await writeOnce.assertMayDelete(repository, { tag });
       // Where it points now is what an older answer is going to say.
       const known = await knownOf(manifests.fetch(repository, { tag }));
       const standing = await localWrites.standing(repository, tag);

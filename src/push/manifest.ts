@@ -19,6 +19,7 @@ import type { Tags } from '../pull/tags.ts';
 import { isIncomplete, isUnavailable, type PushReceipt, type UpstreamWrites } from '../upstream/upstream.ts';
 import type { FallbackReferrers } from './fallback-referrers.ts';
 import type { Mounts } from './mount.ts';
+import type { WriteOnce } from './write-once.ts';
 
 export interface PushedManifest {
   readonly digest: Digest;
@@ -38,6 +39,7 @@ export interface ManifestPushDependencies {
   readonly localWrites: LocalWrites;
   readonly tagMutex: KeyedMutex;
   readonly fallbackReferrers: FallbackReferrers;
+  readonly writeOnce: WriteOnce;
   readonly log: Log;
   writes(repository: Repository): UpstreamWrites;
 }
@@ -55,7 +57,10 @@ export class ManifestPushes {
     this.#dependencies = dependencies;
   }
 
-  /** Pushes the bytes under their reference and further tags. Throws MANIFEST_INVALID, DIGEST_INVALID and the upstream's. */
+  /**
+   * Pushes the bytes under their reference and further tags. Throws MANIFEST_INVALID, DIGEST_INVALID, DENIED
+   * where a tag is written once, and the upstream's errors.
+   */
   async push(
     repository: Repository,
     reference: Reference,
@@ -81,6 +86,7 @@ export class ManifestPushes {
       }
       for (const tag of tags) {
         await this.#dependencies.tagMutex.run(imageName(repository, { tag }), async () => {
+          await this.#dependencies.writeOnce.assertMayPut(repository, tag, bytes);
           answer = await this.#putTag(repository, tag, manifest);
           outcome = await this.#record(repository, manifest, info.parts, [tag]);
         });

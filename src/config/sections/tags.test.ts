@@ -2,12 +2,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertRejected, load } from '../../../test/support/config.ts';
 
-const LAST = { match: '*', freshMs: 60_000, keepDeleted: false };
+const LAST = { match: '*', freshMs: 60_000, keepDeleted: false, writeOnce: false };
 
 test('rules keep their order, with the default one at the end unless one matches everything', () => {
-  const rules = '{ match: v*, images: Team/*, fresh: immutable, keepDeleted: true }, { match: latest }';
-  const first = { match: 'v*', images: 'team/*', freshMs: Number.POSITIVE_INFINITY, keepDeleted: true };
-  assert.deepEqual(load(`tags: [${rules}]`).tags, [first, { ...LAST, match: 'latest' }, LAST]);
+  const rules =
+    '{ match: v*, images: Team/*, fresh: immutable, keepDeleted: true }, { match: latest, writeOnce: true }';
+  const first = {
+    match: 'v*',
+    images: 'team/*',
+    freshMs: Number.POSITIVE_INFINITY,
+    keepDeleted: true,
+    writeOnce: false,
+  };
+  assert.deepEqual(load(`tags: [${rules}]`).tags, [first, { ...LAST, match: 'latest', writeOnce: true }, LAST]);
   assert.deepEqual(load('tags: [{ fresh: 5s }]').tags, [{ ...LAST, freshMs: 5_000 }]);
   assert.deepEqual(load('tags: [{ images: a }]').tags, [{ ...LAST, images: 'a' }, LAST]);
 });

@@ -16,6 +16,8 @@ const rule = value
     fresh: value.freshness.prefault('60s'),
     /** Whether a tag that was deleted upstream is still served. */
     keepDeleted: value.flag.prefault(false),
+    /** Whether a push may not move it, nor anything delete it. */
+    writeOnce: value.flag.prefault(false),
   })
   .transform(({ fresh, ...rest }) => ({ ...rest, freshMs: fresh }));
 

@@ -47,7 +47,7 @@ function sample(url: string) {
       'quay.io': { offline: true },
     },
     default: 'quay.io',
-    tags: [{ match: 'v*', images: 'octo/*', fresh: '10s', keepDeleted: true }],
+    tags: [{ match: 'v*', images: 'octo/*', fresh: '10s', keepDeleted: true, writeOnce: true }],
     staleIfError: '1d',
     readAhead: false,
     writeGrace: '5s',

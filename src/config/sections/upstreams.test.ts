@@ -41,6 +41,44 @@ default: quay.io
   assert.deepEqual([...config.upstreams.keys()], ['ghcr.io', 'quay.io', 'docker.io', 'registry:5000']);
 });
 
+test('the registry and the API of an enterprise GitHub follow from each other', () => {
+  const cases: [name: string, written: string, url: string, api: string | undefined][] = [
+    ['containers.octo.ghe.com', '{}', 'https://containers.octo.ghe.com/', 'https://api.octo.ghe.com/'],
+    [
+      'octo.lab',
+      '{ url: "https://containers.octo.ghe.com" }',
+      'https://containers.octo.ghe.com/',
+      'https://api.octo.ghe.com/',
+    ],
+    [
+      'octo.lab',
+      '{ api: "https://api.octo.ghe.com" }',
+      'https://containers.octo.ghe.com/',
+      'https://api.octo.ghe.com/',
+    ],
+    ['octo.lab', '{ api: "https://github.lab/api/v3" }', 'https://containers.github.lab/', 'https://github.lab/api/v3'],
+    [
+      'ghcr.io',
+      '{ api: "https://github.lab:8443/api/v3/" }',
+      'https://containers.github.lab:8443/',
+      'https://github.lab:8443/api/v3/',
+    ],
+    ['ghcr.io', '{ api: "https://api.elsewhere.example" }', 'https://ghcr.io/', 'https://api.elsewhere.example/'],
+    ['containers.corp.example', '{}', 'https://containers.corp.example/', undefined],
+    [
+      'octo.lab',
+      '{ url: "https://r.lab", api: "https://github.lab/api/v3" }',
+      'https://r.lab/',
+      'https://github.lab/api/v3',
+    ],
+    ['containers.a.b.ghe.com', '{}', 'https://containers.a.b.ghe.com/', undefined],
+  ];
+  for (const [name, written, url, api] of cases) {
+    const upstream = upstreamOf(load(`upstreams: { "${name}": ${written} }`), name);
+    assert.deepEqual([upstream.url.href, upstream.api?.href], [url, api], `${name} ${written}`);
+  }
+});
+
 test('what is written for an upstream overrides its defaults', () => {
   const { url, api, parallel } = upstreamOf(load('upstreams: { ghcr.io: { url: "http://127.0.0.1:1" } }'), 'ghcr.io');
   assert.deepEqual([url.href, api?.href, parallel], ['http://127.0.0.1:1/', 'https://api.github.com/', 4]);

@@ -70,10 +70,11 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
   for (const key of ['url', 'api'] as const) rejectLookAlike([...keys, key], written[key]?.host ?? '', source);
   for (const [i, realm] of (written.realms ?? []).entries()) rejectLookAlike([...keys, 'realms', i], realm, source);
   const known = KNOWN[host] ?? { url: `https://${host}` };
-  const api = written.api ?? (known.api ? new URL(known.api) : undefined);
+  const url = written.url ?? registryOf(written.api) ?? new URL(known.url);
+  const api = written.api ?? apiOf(url) ?? (known.api ? new URL(known.api) : undefined);
   const checked = {
     ...written,
-    url: written.url ?? new URL(known.url),
+    url,
     api,
     credentials: checkCredentials(host, { ...written, api }, source),
     /** Whether they are those of the environment, since nothing is written about them. */
@@ -99,6 +100,25 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
   }
   return checked;
 }
+
+/**
+ * The registry of the GitHub that has this API: of GitHub Enterprise Server, whose API is under /api/v3, and at ghe.com.
+ * https://docs.github.com/en/enterprise-server/packages/working-with-a-github-packages-registry
+ */
+function registryOf(api: URL | undefined): URL | undefined {
+  const [, subdomain] = GHE_API.exec(api?.origin ?? '') ?? [];
+  if (subdomain !== undefined) return new URL(`https://containers.${subdomain}.ghe.com`);
+  return api && /^\/api\/v3\/?$/.test(api.pathname) ? new URL(`${api.protocol}//containers.${api.host}`) : undefined;
+}
+
+/** The API of the GitHub that has this registry. A host named `containers` elsewhere may be anyone's. */
+function apiOf(registry: URL): URL | undefined {
+  const [, subdomain] = GHE_REGISTRY.exec(registry.origin) ?? [];
+  return subdomain === undefined ? undefined : new URL(`https://api.${subdomain}.ghe.com`);
+}
+
+const GHE_API = /^https:\/\/api\.([a-z0-9-]+)\.ghe\.com$/;
+const GHE_REGISTRY = /^https:\/\/containers\.([a-z0-9-]+)\.ghe\.com$/;
 
 function rejectLookAlike(keys: KeyPath, host: string, source: Source): void {
   if (!isLookAlike(host)) return;

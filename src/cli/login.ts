@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { systemClock, systemRandom } from '../base/clock.ts';
 import { openLogins, registryOf } from '../compose/logins.ts';
-import { plainHttpOf } from '../compose/upstreams.ts';
+import { isPlainHttp } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import * as value from '../config/values.ts';
@@ -77,8 +77,9 @@ function rejectUnusable(host: string, upstream: UpstreamConfig, name: string): v
   if (credentials.some(credential => credential.name === name)) {
     throw new Error(`the configuration has a credential "${name}" for ${host}; give this one another --name`);
   }
-  const open = plainHttpOf(upstream);
-  if (open !== undefined) throw new Error(`plain http would send the token unencrypted to ${open.host}`);
+  for (const each of [upstream.url, upstream.api]) {
+    if (isPlainHttp(each)) throw new Error(`plain http would send the token unencrypted to ${each?.host}`);
+  }
 }
 
 function notAnUpstream(host: string, config: Config): string {

@@ -1,6 +1,6 @@
 // The upstreams of a configuration, each with a client for reads and one for writes over the same connections.
 import { ExpiringCache } from '../base/expiring-cache.ts';
-import { isLoopback } from '../config/host.ts';
+import { isPlainHttp } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
 import type { UpstreamConfig } from '../config/sections/upstreams.ts';
 import { type Credentials, changingCredentials, type OwnedCredential } from '../credentials/credential.ts';
@@ -77,19 +77,13 @@ export function createUpstreams(
  */
 export function credentialsFor(
   name: string,
-  upstream: UpstreamConfig,
+  { url, api, credentials, isUnwritten }: UpstreamConfig,
   logins: Pick<CredentialStore, 'of'>,
 ): readonly OwnedCredential[] {
-  const { credentials, isUnwritten } = upstream;
   // The config has no credential that would go over plain HTTP to another machine, and a login must not either.
-  const kept = plainHttpOf(upstream) === undefined ? logins.of(name) : [];
+  const kept = isPlainHttp(url) || isPlainHttp(api) ? [] : logins.of(name);
   if (isUnwritten) return [...kept, ...credentials];
   return credentials.length === 0 ? [] : [...credentials, ...kept];
-}
-
-/** Where a credential for the upstream would go unencrypted to another machine, if anywhere. */
-export function plainHttpOf({ url, api }: Pick<UpstreamConfig, 'url' | 'api'>): URL | undefined {
-  return [url, api].find(each => each?.protocol === 'http:' && !isLoopback(each.hostname));
 }
 
 /** Requests to an upstream. Contacts nothing yet. */

@@ -47,3 +47,8 @@ export function isUpstreamHost(text: string): boolean {
 function isLabel(label: string): boolean {
   return /^[a-z0-9_-]{1,63}$/.test(label) && !label.startsWith('-') && !label.endsWith('-');
 }
+
+/** Whether what is sent there goes unencrypted to another machine. */
+export function isPlainHttp(url: URL | undefined): boolean {
+  return url !== undefined && url.protocol !== 'https:' && !isLoopback(url.hostname);
+}

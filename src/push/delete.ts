@@ -29,9 +29,12 @@ export class Deletes {
   /** Deletes a manifest with all its tags. Throws as UpstreamWrites.deleteManifest does. */
   async manifest(repository: Repository, digest: Digest): Promise<void> {
     const { manifests, tagLists, localWrites, writeOnce } = this.#dependencies;
-    await writeOnce.assertMayDelete(repository, { digest });
     // Its subject is known only as long as it can be read.
     const known = await knownOf(manifests.pull(repository, digest));
+    // By whichever of its digests: an upstream that knows only sha256 is asked by that.
+    for (const each of new Set([digest, ...(known ? [digestOf(known.bytes)] : [])])) {
+      await writeOnce.assertMayDelete(repository, { digest: each });
+    }
     const tags = await this.#tagsTo(repository, digest);
     const deleting = this.#delete(repository, digest, known).then(async () => {
       localWrites.deleted(repository, digest);

@@ -4,7 +4,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { fileProblem } from '../../base/file-problem.ts';
-import { GHCR, isLookAlike, isLoopback, isUpstreamHost } from '../host.ts';
+import { GHCR, isLookAlike, isPlainHttp, isUpstreamHost } from '../host.ts';
 import type { KeyPath, Source } from '../source.ts';
 import * as value from '../values.ts';
 import { checkCredentials, credentials } from './credentials.ts';
@@ -91,7 +91,7 @@ function checkUpstream(host: string, written: z.output<typeof upstream>, source:
   const [credential] = checked.credentials;
   for (const key of ['url', 'api'] as const) {
     const url = checked[key];
-    if (!credential || !url || url.protocol === 'https:' || isLoopback(url.hostname)) continue;
+    if (!credential || !url || !isPlainHttp(url)) continue;
     throw source.error(
       [...keys, key],
       `plain http would send the credential ${credential.name} unencrypted to ${url.host}; ` +

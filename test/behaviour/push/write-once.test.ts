@@ -1,6 +1,7 @@
 // Tags that are written once.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { digestOf } from '../../../src/oci/digest.ts';
 import { errorOf } from '../../support/ghcr/ask.ts';
 import { answers } from '../../support/ghcr/ghcr.ts';
 import { makeImage } from '../../support/images.ts';
@@ -67,6 +68,15 @@ for (const kind of ['an ordinary registry', 'GitHub'] as const) {
     assertError(await client.delete('manifests/v7'), 404, 'MANIFEST_UNKNOWN');
   });
 }
+
+test('no other digest of the manifest is a way to delete it', async t => {
+  const { ghcr, client } = await start(t);
+  await client.image(image, 'v1');
+  const sha512 = digestOf(image.manifest.bytes, 'sha512');
+  assertCreated(await client.manifest(image.manifest, sha512));
+  assertError(await client.delete(`manifests/${sha512}`), 403, 'DENIED', /app:v1 exists, .* delete it/);
+  assert.equal(upstreamTag(ghcr, 'v1'), image.manifest.digest);
+});
 
 test('tags under which referrers are kept grow, whatever the rule', async t => {
   const { client } = await start(t, [{ writeOnce: true }]);
